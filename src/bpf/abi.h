@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the programs in the kernel and the daemon: flow key, slot, counters,
+ * events, read-only configuration, limits and names. Compiled by both sides; the only header of
+ * this folder, beside hash.h and the *.def tables, that the daemon includes.
+ */
+#ifndef FM_ABI_H
+#define FM_ABI_H
+
+#include <linux/types.h>
+
+/* Changes with every change of a layout below; a table of another layout is drained, not reused. */
+#define FM_LAYOUT 1
+
+/* A conversation's slot lies at most this far behind its home: slots = homes + FM_PROBES - 1. */
+#define FM_PROBES 32
+#define FM_SEEDS 16
+#define FM_MAX_VLAN_TAGS 3
+#define FM_MAX_EXT_HEADERS 8
+
+/*
+ * Slot tags. FREE and TOMBSTONE slots are claimed by the program of the region's CPU; every other
+ * transition (LIVE -> CLOSING -> TOMBSTONE -> FREE) is the daemon's. Everything from FM_TAG_LIVE
+ * up is a live slot, the value taken from the key's hash.
+ */
+enum {
+	FM_TAG_FREE = 0,
+	FM_TAG_TOMBSTONE = 1,
+	FM_TAG_CLOSING = 2,
+	FM_TAG_LIVE = 16,
+};
+
+enum fm_hook {
+	FM_HOOK_INGRESS = 0,
+	FM_HOOK_EGRESS = 1,
+	_FM_HOOK_MAX,
+};
+
+/* Ends that no TCP flag tells. */
+#define FM_END_SCTP_SHUTDOWN 0x01
+#define FM_END_SCTP_ABORT 0x02
+
+/* Bit of fm_key.ifindex: under observe = every, the hook is part of the key. */
+#define FM_KEY_EGRESS 0x80000000u
+
+/*
+ * The flow key: both directions of a conversation have the same one. Endpoint 0 is the smaller by
+ * (address, port) in memory order; a packet's direction is the endpoint that sent it. IPv4
+ * addresses are mapped (::ffff:a.b.c.d). Ports in network order. ICMP: the port of the sender is
+ * type * 256 + code, that of the receiver the answer's, or 0xffff where there is none. Members that
+ * are not part of the configured key are 0.
+ */
+struct fm_key {
+	__u8 addr[2][16];
+	__u16 port[2];
+	__u8 protocol;
+	__u8 family; /* 4 or 6 */
+	__u8 tos;
+	__u8 tunnel_type;
+	__u16 vlan;
+	__u16 cvlan;
+	__u32 tunnel_id;
+	__u32 ifindex;
+};
+
+/* One direction of a conversation. Written only by programs on the region's CPU. */
+struct fm_half {
+#define FM_METRIC(type, name, fold, help) type name;
+#include "metrics.def"
+#undef FM_METRIC
+} __attribute__((aligned(64)));
+
+struct fm_slot {
+	__u32 tag;
+	__u32 due_tick;  /* program: when the daemon should next look at the slot */
+	__u32 mark_tick; /* program at insert, then daemon: start or last active-timeout export */
+	struct fm_key key;
+	struct fm_half half[2];
+} __attribute__((aligned(64)));
+
+/* A packet that found no slot, as it travels on the overflow ring. */
+struct fm_overflow {
+	struct fm_key key;
+	__u32 direction;
+	struct fm_half half;
+};
+
+struct fm_count {
+	__u64 packets;
+	__u64 octets;
+};
+
+enum fm_counter {
+#define FM_COUNTER(name, class, help) FM_COUNTER_##name,
+#include "counters.def"
+#undef FM_COUNTER
+	_FM_COUNTER_MAX,
+};
+
+/* One CPU's counters. */
+struct fm_counters {
+	struct fm_count count[_FM_COUNTER_MAX];
+} __attribute__((aligned(64)));
+
+/* Value of the interface table: what a packet that came in there means at egress. */
+#define FM_IFACE_SEEN 0x01 /* hooked at ingress, or stacked on what is: counted already */
+
+/* Read-only configuration: constants to the verifier. */
+struct fm_rodata {
+	__u64 seed[FM_SEEDS];
+	__u32 homes;	     /* homes a region, > 0 */
+	__u32 ifindex_base;  /* added to every ifindex: tells network namespaces apart */
+	__u8 observe_every;  /* each hook counts for itself */
+	__u8 key_vlan;
+	__u8 key_interface;
+	__u8 key_tos;
+};
+
+/* Settings that change while programs run, in ticks. */
+struct fm_live {
+	__u32 idle_ticks;
+	__u32 linger_ticks;
+};
+
+/* What the clock program answers: the two clocks of the slots at one moment. */
+struct fm_clock {
+	__u64 tick;
+	__u64 monotonic_ns;
+};
+
+#endif
