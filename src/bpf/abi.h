@@ -13,9 +13,9 @@
 #define FM_LAYOUT 1
 
 /* A conversation's slot lies at most this far behind its home: slots = homes + FM_PROBES - 1. */
-#define FM_PROBES 32
-#define FM_SEEDS 16
-#define FM_MAX_VLAN_TAGS 3
+#define FM_PROBES	   32
+#define FM_SEEDS	   16
+#define FM_MAX_VLAN_TAGS   3
 #define FM_MAX_EXT_HEADERS 8
 
 /*
@@ -38,7 +38,7 @@ enum fm_hook {
 
 /* Ends that no TCP flag tells. */
 #define FM_END_SCTP_SHUTDOWN 0x01
-#define FM_END_SCTP_ABORT 0x02
+#define FM_END_SCTP_ABORT    0x02
 
 /* Bit of fm_key.ifindex: under observe = every, the hook is part of the key. */
 #define FM_KEY_EGRESS 0x80000000u
@@ -50,6 +50,7 @@ enum fm_hook {
  * type * 256 + code, that of the receiver the answer's, or 0xffff where there is none. Members that
  * are not part of the configured key are 0.
  */
+#define FM_ICMP_NO_ANSWER 0xffff
 struct fm_key {
 	__u8 addr[2][16];
 	__u16 port[2];
@@ -71,10 +72,10 @@ struct fm_half {
 } __attribute__((aligned(64)));
 
 struct fm_slot {
-	__u32 tag;
-	__u32 due_tick;  /* program: when the daemon should next look at the slot */
-	__u32 mark_tick; /* program at insert, then daemon: start or last active-timeout export */
 	struct fm_key key;
+	__u32 tag;
+	__u32 due_tick;	 /* program: when the daemon should next look at the slot */
+	__u32 mark_tick; /* program at insert, then daemon: start or last active-timeout export */
 	struct fm_half half[2];
 } __attribute__((aligned(64)));
 
@@ -108,9 +109,9 @@ struct fm_counters {
 /* Read-only configuration: constants to the verifier. */
 struct fm_rodata {
 	__u64 seed[FM_SEEDS];
-	__u32 homes;	     /* homes a region, > 0 */
-	__u32 ifindex_base;  /* added to every ifindex: tells network namespaces apart */
-	__u8 observe_every;  /* each hook counts for itself */
+	__u32 homes;	    /* homes a region, > 0 */
+	__u32 ifindex_base; /* added to every ifindex: tells network namespaces apart */
+	__u8 observe_every; /* each hook counts for itself */
 	__u8 key_vlan;
 	__u8 key_interface;
 	__u8 key_tos;

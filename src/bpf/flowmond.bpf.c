@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The programs at the TC hooks and the clock program. Loaded by the daemon's loader; the tests run
+ * them with BPF_PROG_TEST_RUN. Whatever happens, the packet goes on to the next program untouched.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "hash.h"
+#include "parse.bpf.h"
+#include "table.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define FM_TCP_FIN 0x01
+#define FM_TCP_RST 0x04
+
+const volatile struct fm_rodata fm_ro = {.homes = 1};
+struct fm_live fm_live = {};
+
+/* One element a CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct fm_counters);
+} fm_counters SEC(".maps");
+
+/* Interface -> FM_IFACE_*. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, __u32);
+	__type(value, __u32);
+} fm_ifaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} fm_overflow SEC(".maps");
+
+static __always_inline void fm_count(struct fm_counters *counters, enum fm_counter which,
+				     const struct fm_packet *packet)
+{
+	counters->count[which].packets += packet->packets;
+	counters->count[which].octets += packet->octets;
+}
+
+static __always_inline void fm_count_notes(struct fm_counters *counters,
+					   const struct fm_packet *packet)
+{
+	if (packet->notes & FM_NOTE_CUT_TRANSPORT)
+		fm_count(counters, FM_COUNTER_cut_transport, packet);
+	if (packet->notes & FM_NOTE_CUT_PAYLOAD)
+		fm_count(counters, FM_COUNTER_cut_payload, packet);
+	if (packet->notes & FM_NOTE_DEEP_HEADERS)
+		fm_count(counters, FM_COUNTER_deep_headers, packet);
+	if (packet->notes & FM_NOTE_ORPHAN)
+		fm_count(counters, FM_COUNTER_fragment_orphan, packet);
+	if (packet->notes & FM_NOTE_UNSURE)
+		fm_count(counters, FM_COUNTER_segments_unsure, packet);
+}
+
+static __always_inline __u32 fm_ifindex(__u32 ifindex)
+{
+	return ifindex ? ifindex + fm_ro.ifindex_base : 0;
+}
+
+/* Whether a packet at egress was counted when it came in. */
+static __always_inline int fm_counted_before(__u32 ingress_ifindex)
+{
+	__u32 index = fm_ifindex(ingress_ifindex), *flags;
+
+	if (!index || fm_ro.observe_every)
+		return 0;
+	flags = bpf_map_lookup_elem(&fm_ifaces, &index);
+	return flags && (*flags & FM_IFACE_SEEN);
+}
+
+/* The parts of the key that are only there if configured. */
+static __always_inline void fm_key_extend(struct fm_packet *packet, __u32 interface,
+					  enum fm_hook hook)
+{
+	if (fm_ro.key_vlan) {
+		packet->key.vlan = packet->vlan;
+		packet->key.cvlan = packet->cvlan;
+	}
+	if (fm_ro.key_tos)
+		packet->key.tos = packet->tos;
+	if (fm_ro.key_interface || fm_ro.observe_every)
+		packet->key.ifindex = interface;
+	if (fm_ro.observe_every && hook == FM_HOOK_EGRESS)
+		packet->key.ifindex |= FM_KEY_EGRESS;
+}
+
+/* First packet of a direction. */
+static __always_inline void fm_half_start(struct fm_half *half, const struct fm_packet *packet,
+					  struct __sk_buff *skb, enum fm_hook hook)
+{
+	half->first_ns = bpf_ktime_get_ns();
+	half->min_length = packet->min_length;
+	half->max_length = packet->max_length;
+	half->vlan = packet->vlan;
+	half->cvlan = packet->cvlan;
+	half->min_ttl = packet->ttl;
+	half->max_ttl = packet->ttl;
+	half->tos = packet->tos;
+	half->hook = hook;
+	if (hook == FM_HOOK_INGRESS) {
+		half->ingress_if = fm_ifindex(skb->ifindex);
+	} else {
+		half->ingress_if = fm_ifindex(skb->ingress_ifindex);
+		half->egress_if = fm_ifindex(skb->ifindex);
+	}
+}
+
+static __always_inline void fm_half_go_on(struct fm_half *half, const struct fm_packet *packet)
+{
+	if (packet->min_length < half->min_length)
+		half->min_length = packet->min_length;
+	if (packet->max_length > half->max_length)
+		half->max_length = packet->max_length;
+	if (packet->ttl < half->min_ttl)
+		half->min_ttl = packet->ttl;
+	if (packet->ttl > half->max_ttl)
+		half->max_ttl = packet->ttl;
+}
+
+static __always_inline void fm_half_count(struct fm_half *half, const struct fm_packet *packet,
+					  struct __sk_buff *skb, enum fm_hook hook, __u32 now_tick)
+{
+	if (!half->packets)
+		fm_half_start(half, packet, skb, hook);
+	else
+		fm_half_go_on(half, packet);
+	half->last_tick = now_tick;
+	half->tcp_flags |= packet->tcp_flags;
+	half->fragment_flags |= packet->fragment_flags;
+	half->ends |= packet->ends;
+	half->octets += packet->octets;
+	half->packets += packet->packets;
+}
+
+/* No slot within reach: the packet travels alone. */
+static __always_inline void fm_overflow_send(struct fm_counters *counters,
+					     const struct fm_packet *packet, struct __sk_buff *skb,
+					     enum fm_hook hook, __u32 now_tick,
+					     enum fm_counter otherwise)
+{
+	struct fm_overflow *event = bpf_ringbuf_reserve(&fm_overflow, sizeof(*event), 0);
+
+	if (!event) {
+		fm_count(counters, otherwise, packet);
+		return;
+	}
+	__builtin_memset(event, 0, sizeof(*event));
+	__builtin_memcpy(&event->key, &packet->key, sizeof(event->key));
+	event->direction = packet->direction;
+	fm_half_count(&event->half, packet, skb, hook, now_tick);
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
+	fm_count(counters, FM_COUNTER_overflow, packet);
+}
+
+/* A packet counted at its ingress leaves: its flow learns where. */
+static __always_inline void fm_learn_egress(struct fm_counters *counters, void *region,
+					    const struct fm_packet *packet, __u64 hash,
+					    __u32 ifindex)
+{
+	struct fm_slot *slot = NULL;
+	struct fm_half *half;
+	__u32 free;
+
+	if (region)
+		slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &free);
+	fm_count(counters, FM_COUNTER_again, packet);
+	if (!slot) {
+		fm_count(counters, FM_COUNTER_egress_unknown, packet);
+		return;
+	}
+	half = &slot->half[packet->direction & 1];
+	if (half->egress_if != ifindex)
+		half->egress_if = ifindex;
+}
+
+static __always_inline void fm_account(struct fm_counters *counters, void *region,
+				       const struct fm_packet *packet, __u64 hash,
+				       struct __sk_buff *skb, enum fm_hook hook)
+{
+	__u32 now_tick = bpf_jiffies64(), free = FM_NO_POSITION;
+	struct fm_slot *slot;
+	struct fm_half *half;
+
+	if (!region) {
+		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_no_table);
+		return;
+	}
+	slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &free);
+	if (!slot && free != FM_NO_POSITION)
+		slot = fm_table_create(region, free, &packet->key, hash, now_tick);
+	if (!slot) {
+		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_overflow_lost);
+		return;
+	}
+	half = &slot->half[packet->direction & 1];
+	fm_half_count(half, packet, skb, hook, now_tick);
+	if ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends)
+		slot->due_tick = now_tick + fm_live.linger_ticks;
+	else
+		slot->due_tick = now_tick + fm_live.idle_ticks;
+}
+
+static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook hook, int layer3)
+{
+	struct fm_packet packet = {};
+	struct fm_counters *counters;
+	enum fm_verdict verdict;
+	__u32 cpu = bpf_get_smp_processor_id(), interface;
+	void *region;
+	__u64 hash;
+	int again;
+
+	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	if (!counters)
+		return TC_ACT_UNSPEC;
+	verdict = fm_parse(skb, &packet, layer3);
+	fm_count(counters, FM_COUNTER_seen, &packet);
+	again = hook == FM_HOOK_EGRESS && fm_counted_before(skb->ingress_ifindex);
+	if (verdict != FM_PARSED) {
+		enum fm_counter which = FM_COUNTER_malformed;
+
+		if (again)
+			which = FM_COUNTER_again;
+		else if (verdict == FM_NOT_IP)
+			which = FM_COUNTER_not_ip;
+		fm_count(counters, which, &packet);
+		return TC_ACT_UNSPEC;
+	}
+	interface = fm_ifindex(again ? skb->ingress_ifindex : skb->ifindex);
+	fm_key_extend(&packet, interface, hook);
+	hash = fm_hash(&packet.key, fm_ro.seed);
+	region = bpf_map_lookup_elem(&fm_table, &cpu);
+	if (again) {
+		fm_learn_egress(counters, region, &packet, hash, fm_ifindex(skb->ifindex));
+		return TC_ACT_UNSPEC;
+	}
+	if (packet.notes)
+		fm_count_notes(counters, &packet);
+	fm_account(counters, region, &packet, hash, skb, hook);
+	return TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int fm_in_l2(struct __sk_buff *skb)
+{
+	return fm_hook_packet(skb, FM_HOOK_INGRESS, 0);
+}
+
+SEC("tc")
+int fm_out_l2(struct __sk_buff *skb)
+{
+	return fm_hook_packet(skb, FM_HOOK_EGRESS, 0);
+}
+
+SEC("tc")
+int fm_in_l3(struct __sk_buff *skb)
+{
+	return fm_hook_packet(skb, FM_HOOK_INGRESS, 1);
+}
+
+SEC("tc")
+int fm_out_l3(struct __sk_buff *skb)
+{
+	return fm_hook_packet(skb, FM_HOOK_EGRESS, 1);
+}
+
+/* Both clocks at one moment. */
+SEC("syscall")
+int fm_clock(struct fm_clock *clock)
+{
+	clock->tick = bpf_jiffies64();
+	clock->monotonic_ns = bpf_ktime_get_ns();
+	return 0;
+}

@@ -1,0 +1,579 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a packet to its flow key and measures: link layer and VLAN tags, IPv4 with options, IPv6
+ * with extension headers, ports and flags of the transports, fragments. Called by flowmond.bpf.c.
+ *
+ * Every header goes through fm_header(), which checks bounds; nothing is read behind the end that
+ * the IP header states, so that padding is never taken for a header.
+ */
+#ifndef FM_PARSE_BPF_H
+#define FM_PARSE_BPF_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define FM_IP_DF       0x4000
+#define FM_IP_MF       0x2000
+#define FM_IP_OFFSET   0x1fff
+#define FM_FRAGMENT_DF 0x40
+#define FM_FRAGMENT_MF 0x20
+/* A fragment that comes this long after the first belongs to another packet (RFC 8200 4.5: 60 s).
+ */
+#define FM_FRAGMENT_LIFETIME_NS 60000000000ULL
+/* No header that is looked at begins behind this. */
+#define FM_MAX_OFFSET 2048
+
+enum fm_verdict {
+	FM_PARSED,
+	FM_NOT_IP,
+	FM_MALFORMED,
+};
+
+/* What is told of one packet (or of the wire packets one super-packet stands for). */
+struct fm_packet {
+	struct fm_key key; /* ports and addresses already in canonical order */
+	__u32 direction;   /* endpoint that sent it */
+	__u32 packets;	   /* on the wire */
+	__u32 octets;	   /* IP octets on the wire */
+	__u32 l3_octets;   /* IP octets of the buffer */
+	__u16 min_length;
+	__u16 max_length;
+	__u16 vlan;
+	__u16 cvlan;
+	__u8 ttl;
+	__u8 tos;
+	__u8 tcp_flags;
+	__u8 fragment_flags;
+	__u8 ends;
+	__u8 transport; /* 0: no transport header in this packet (later fragment, cut short) */
+	__u16 notes;	/* bit FM_NOTE_*: counters of class NOTE to raise */
+};
+
+#define FM_NOTE_CUT_TRANSPORT 0x01
+#define FM_NOTE_CUT_PAYLOAD   0x02
+#define FM_NOTE_DEEP_HEADERS  0x04
+#define FM_NOTE_ORPHAN	      0x08
+#define FM_NOTE_UNSURE	      0x10
+
+/* Where the parser stands. */
+struct fm_cursor {
+	struct __sk_buff *skb;
+	__u32 l3;     /* offset of the IP header */
+	__u32 offset; /* offset of what comes next */
+	__u32 end;    /* offset behind the last octet that the IP header states */
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 fragment_offset; /* 8-octet units */
+	__u8 more_fragments;
+	__u8 fragmented;
+	__u32 fragment_id;
+	__u8 protocol;
+};
+
+struct fm_fragment_key {
+	__u8 src[16];
+	__u8 dst[16];
+	__u32 id;
+	__u32 protocol;
+};
+
+struct fm_fragment {
+	__u64 seen_ns;
+	__u16 src_port;
+	__u16 dst_port;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct fm_fragment_key);
+	__type(value, struct fm_fragment);
+} fm_fragments SEC(".maps");
+
+/*
+ * The length octets at offset: in the packet itself where they are linear, else copied to scratch.
+ * NULL where the packet ends before.
+ */
+static __always_inline void *fm_header(struct __sk_buff *skb, __u32 offset, void *scratch,
+				       __u32 length)
+{
+	void *data = (void *)(long)skb->data;
+	void *data_end = (void *)(long)skb->data_end;
+
+	if (offset > FM_MAX_OFFSET)
+		return NULL;
+	if (data + offset + length <= data_end)
+		return data + offset;
+	if (bpf_skb_load_bytes(skb, offset, scratch, length))
+		return NULL;
+	return scratch;
+}
+
+static __always_inline int fm_is_vlan(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
+}
+
+static __always_inline void fm_vlan_add(struct fm_packet *packet, int *depth, __u16 tci)
+{
+	if (*depth == 0)
+		packet->vlan = tci & 0xfff;
+	else if (*depth == 1)
+		packet->cvlan = tci & 0xfff;
+	(*depth)++;
+}
+
+/* Link layer: the EtherType of what comes at cursor->offset. */
+static __always_inline __be16 fm_parse_link(struct fm_cursor *cursor, struct fm_packet *packet,
+					    int layer3)
+{
+	struct __sk_buff *skb = cursor->skb;
+	struct ethhdr eth_scratch, *eth;
+	__be16 ethertype = skb->protocol;
+	int depth = 0;
+
+	if (skb->vlan_present)
+		fm_vlan_add(packet, &depth, skb->vlan_tci);
+	if (layer3) {
+		cursor->offset = 0;
+		return ethertype;
+	}
+	eth = fm_header(skb, 0, &eth_scratch, sizeof(*eth));
+	if (!eth)
+		return 0;
+	ethertype = eth->h_proto;
+	cursor->offset = sizeof(*eth);
+#pragma unroll
+	for (int i = 0; i < FM_MAX_VLAN_TAGS; i++) {
+		__be16 scratch[2], *tag;
+
+		if (!fm_is_vlan(ethertype))
+			break;
+		tag = fm_header(skb, cursor->offset, scratch, sizeof(scratch));
+		if (!tag)
+			return 0;
+		fm_vlan_add(packet, &depth, bpf_ntohs(tag[0]));
+		ethertype = tag[1];
+		cursor->offset += sizeof(scratch);
+	}
+	return ethertype;
+}
+
+/* ICMP type that answers (or asked for) a type; FM_ICMP_NO_ANSWER where there is none. */
+static __always_inline __u16 fm_icmp_answer(__u8 family, __u8 type)
+{
+	if (family == 4) {
+		switch (type) {
+		case 0: /* echo reply <-> echo, RFC 792 */
+			return 8;
+		case 8:
+			return 0;
+		case 13: /* timestamp, RFC 792 */
+			return 14;
+		case 14:
+			return 13;
+		case 15: /* information, RFC 792 */
+			return 16;
+		case 16:
+			return 15;
+		case 17: /* address mask, RFC 950 */
+			return 18;
+		case 18:
+			return 17;
+		case 42: /* extended echo, RFC 8335 */
+			return 43;
+		case 43:
+			return 42;
+		}
+		return FM_ICMP_NO_ANSWER;
+	}
+	switch (type) {
+	case 128: /* echo, RFC 4443 */
+		return 129;
+	case 129:
+		return 128;
+	case 160: /* extended echo, RFC 8335 */
+		return 161;
+	case 161:
+		return 160;
+	}
+	return FM_ICMP_NO_ANSWER;
+}
+
+static __always_inline void fm_parse_icmp(struct fm_cursor *cursor, struct fm_packet *packet,
+					  __u8 family)
+{
+	__u8 scratch[2], *icmp;
+	__u16 answer;
+
+	if (cursor->offset + sizeof(scratch) > cursor->end) {
+		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		return;
+	}
+	icmp = fm_header(cursor->skb, cursor->offset, scratch, sizeof(scratch));
+	if (!icmp) {
+		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		return;
+	}
+	answer = fm_icmp_answer(family, icmp[0]);
+	cursor->src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
+	/* Extended echo replies carry a code; the pair is keyed by type alone, code 0. */
+	cursor->dst_port = answer == FM_ICMP_NO_ANSWER ? FM_ICMP_NO_ANSWER : bpf_htons(answer << 8);
+	packet->transport = 8;
+}
+
+/* The first chunks of an SCTP packet, RFC 9260 3.2. */
+static __always_inline void fm_parse_sctp(struct fm_cursor *cursor, struct fm_packet *packet)
+{
+	__u32 offset = cursor->offset + 12;
+
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		__u8 scratch[4], *chunk;
+
+		if (offset + sizeof(scratch) > cursor->end)
+			return;
+		chunk = fm_header(cursor->skb, offset, scratch, sizeof(scratch));
+		if (!chunk)
+			return;
+		if (chunk[0] == 6)
+			packet->ends |= FM_END_SCTP_ABORT;
+		if (chunk[0] == 14)
+			packet->ends |= FM_END_SCTP_SHUTDOWN;
+		offset += ((chunk[2] << 8 | chunk[3]) + 3) & ~3u;
+	}
+}
+
+static __always_inline void fm_parse_transport(struct fm_cursor *cursor, struct fm_packet *packet)
+{
+	__be16 port_scratch[2], *ports;
+
+	if (cursor->protocol == IPPROTO_TCP &&
+	    cursor->offset + sizeof(struct tcphdr) <= cursor->end) {
+		struct tcphdr scratch, *tcp;
+
+		tcp = fm_header(cursor->skb, cursor->offset, &scratch, sizeof(scratch));
+		if (tcp) {
+			cursor->src_port = tcp->source;
+			cursor->dst_port = tcp->dest;
+			packet->tcp_flags = ((__u8 *)tcp)[13];
+			packet->transport = tcp->doff * 4;
+			return;
+		}
+	}
+	if (cursor->offset + sizeof(port_scratch) > cursor->end) {
+		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		return;
+	}
+	ports = fm_header(cursor->skb, cursor->offset, port_scratch, sizeof(port_scratch));
+	if (!ports) {
+		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		return;
+	}
+	cursor->src_port = ports[0];
+	cursor->dst_port = ports[1];
+	if (cursor->protocol == IPPROTO_TCP) {
+		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		return;
+	}
+	packet->transport = cursor->protocol == IPPROTO_SCTP ? 12 : 8;
+	if (cursor->protocol == IPPROTO_SCTP)
+		fm_parse_sctp(cursor, packet);
+}
+
+static __always_inline void fm_parse_ports(struct fm_cursor *cursor, struct fm_packet *packet,
+					   __u8 family)
+{
+	switch (cursor->protocol) {
+	case IPPROTO_TCP:
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_SCTP:
+	case IPPROTO_DCCP:
+		fm_parse_transport(cursor, packet);
+		break;
+	case IPPROTO_ICMP:
+		if (family == 4)
+			fm_parse_icmp(cursor, packet, family);
+		break;
+	case IPPROTO_ICMPV6:
+		if (family == 6)
+			fm_parse_icmp(cursor, packet, family);
+		break;
+	}
+}
+
+/*
+ * Ports of a fragment: the first fragment leaves its ports under (addresses, id, protocol) for the
+ * later ones, which have no transport header.
+ */
+static __always_inline void fm_parse_fragment(struct fm_cursor *cursor, struct fm_packet *packet,
+					      const void *src, const void *dst, __u8 family)
+{
+	struct fm_fragment_key key = {.id = cursor->fragment_id, .protocol = cursor->protocol};
+	struct fm_fragment *known, first = {};
+
+	if (family == 4) {
+		*(__u32 *)key.src = *(const __u32 *)src;
+		*(__u32 *)key.dst = *(const __u32 *)dst;
+	} else {
+		__builtin_memcpy(key.src, src, 16);
+		__builtin_memcpy(key.dst, dst, 16);
+	}
+	if (cursor->fragment_offset == 0) {
+		fm_parse_ports(cursor, packet, family);
+		if (!cursor->more_fragments)
+			return;
+		first.seen_ns = bpf_ktime_get_ns();
+		first.src_port = cursor->src_port;
+		first.dst_port = cursor->dst_port;
+		bpf_map_update_elem(&fm_fragments, &key, &first, BPF_ANY);
+		return;
+	}
+	known = bpf_map_lookup_elem(&fm_fragments, &key);
+	if (!known || bpf_ktime_get_ns() - known->seen_ns > FM_FRAGMENT_LIFETIME_NS) {
+		packet->notes |= FM_NOTE_ORPHAN;
+		return;
+	}
+	cursor->src_port = known->src_port;
+	cursor->dst_port = known->dst_port;
+}
+
+/* Puts the endpoints in order: smaller (address, port) first. */
+static __always_inline void fm_key_set4(struct fm_packet *packet, const struct fm_cursor *cursor,
+					__u32 src, __u32 dst)
+{
+	struct fm_key *key = &packet->key;
+	__u32 d = src > dst || (src == dst && cursor->src_port > cursor->dst_port);
+
+	packet->direction = d;
+	*(__u32 *)&key->addr[0][8] = 0xffff0000;
+	*(__u32 *)&key->addr[1][8] = 0xffff0000;
+	*(__u32 *)&key->addr[0][12] = d ? dst : src;
+	*(__u32 *)&key->addr[1][12] = d ? src : dst;
+	key->port[0] = d ? cursor->dst_port : cursor->src_port;
+	key->port[1] = d ? cursor->src_port : cursor->dst_port;
+	key->family = 4;
+	key->protocol = cursor->protocol;
+}
+
+static __always_inline void fm_key_set6(struct fm_packet *packet, const struct fm_cursor *cursor,
+					const __u64 src[2], const __u64 dst[2])
+{
+	struct fm_key *key = &packet->key;
+	__u64 *lo = (__u64 *)key->addr[0], *hi = (__u64 *)key->addr[1];
+	__u32 d;
+
+	if (src[0] != dst[0])
+		d = src[0] > dst[0];
+	else if (src[1] != dst[1])
+		d = src[1] > dst[1];
+	else
+		d = cursor->src_port > cursor->dst_port;
+	packet->direction = d;
+	lo[0] = d ? dst[0] : src[0];
+	lo[1] = d ? dst[1] : src[1];
+	hi[0] = d ? src[0] : dst[0];
+	hi[1] = d ? src[1] : dst[1];
+	key->port[0] = d ? cursor->dst_port : cursor->src_port;
+	key->port[1] = d ? cursor->src_port : cursor->dst_port;
+	key->family = 6;
+	key->protocol = cursor->protocol;
+}
+
+static __always_inline enum fm_verdict fm_parse_ip4(struct fm_cursor *cursor,
+						    struct fm_packet *packet)
+{
+	struct iphdr scratch, *ip = fm_header(cursor->skb, cursor->l3, &scratch, sizeof(scratch));
+	__u32 src, dst, header, total;
+	__u16 flags;
+
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return FM_MALFORMED;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len);
+	if (cursor->skb->gso_size)
+		total = packet->l3_octets; /* no padding; tot_len is 0 beyond 65535 (BIG TCP) */
+	if (total < header || packet->l3_octets < header)
+		return FM_MALFORMED;
+	if (total > packet->l3_octets) {
+		packet->notes |= FM_NOTE_CUT_PAYLOAD;
+		total = packet->l3_octets;
+	}
+	packet->octets = total;
+	packet->ttl = ip->ttl;
+	packet->tos = ip->tos;
+	src = ip->saddr;
+	dst = ip->daddr;
+	cursor->protocol = ip->protocol;
+	cursor->offset = cursor->l3 + header;
+	cursor->end = cursor->l3 + total;
+	flags = bpf_ntohs(ip->frag_off);
+	if (flags & FM_IP_DF)
+		packet->fragment_flags |= FM_FRAGMENT_DF;
+	if (flags & (FM_IP_MF | FM_IP_OFFSET)) {
+		cursor->more_fragments = !!(flags & FM_IP_MF);
+		if (cursor->more_fragments)
+			packet->fragment_flags |= FM_FRAGMENT_MF;
+		cursor->fragment_offset = flags & FM_IP_OFFSET;
+		cursor->fragment_id = ip->id;
+		fm_parse_fragment(cursor, packet, &src, &dst, 4);
+	} else {
+		fm_parse_ports(cursor, packet, 4);
+	}
+	fm_key_set4(packet, cursor, src, dst);
+	return FM_PARSED;
+}
+
+/* Octets of an extension header, 0: not one that can be skipped. */
+static __always_inline __u32 fm_ext_length(__u8 protocol, __u8 length)
+{
+	switch (protocol) {
+	case IPPROTO_HOPOPTS:
+	case IPPROTO_ROUTING:
+	case IPPROTO_DSTOPTS:
+	case 135: /* mobility, RFC 6275 */
+	case 139: /* HIP, RFC 7401 */
+	case 140: /* shim6, RFC 5533 */
+		return (length + 1) * 8;
+	case IPPROTO_FRAGMENT:
+		return 8;
+	case IPPROTO_AH: /* RFC 4302 2.2 */
+		return (length + 2) * 4;
+	}
+	return 0;
+}
+
+/* Follows extension headers up to the transport or a later fragment's payload. */
+static __always_inline void fm_parse_ext(struct fm_cursor *cursor, struct fm_packet *packet)
+{
+	for (int i = 0; i < FM_MAX_EXT_HEADERS; i++) {
+		__u8 scratch[8], *ext;
+		__u32 length;
+		__u16 field;
+
+		if (!fm_ext_length(cursor->protocol, 0))
+			return;
+		if (cursor->offset + sizeof(scratch) > cursor->end) {
+			packet->notes |= FM_NOTE_CUT_TRANSPORT;
+			return;
+		}
+		ext = fm_header(cursor->skb, cursor->offset, scratch, sizeof(scratch));
+		if (!ext) {
+			packet->notes |= FM_NOTE_CUT_TRANSPORT;
+			return;
+		}
+		length = fm_ext_length(cursor->protocol, ext[1]);
+		if (cursor->protocol == IPPROTO_FRAGMENT) {
+			field = ext[2] << 8 | ext[3];
+			cursor->fragmented = 1;
+			cursor->more_fragments = field & 1;
+			cursor->fragment_offset = field >> 3;
+			cursor->fragment_id = *(__u32 *)(ext + 4);
+			if (cursor->more_fragments)
+				packet->fragment_flags |= FM_FRAGMENT_MF;
+		}
+		cursor->protocol = ext[0];
+		cursor->offset += length;
+		if (cursor->fragment_offset)
+			return;
+	}
+	if (fm_ext_length(cursor->protocol, 0))
+		packet->notes |= FM_NOTE_DEEP_HEADERS;
+}
+
+static __always_inline enum fm_verdict fm_parse_ip6(struct fm_cursor *cursor,
+						    struct fm_packet *packet)
+{
+	struct ipv6hdr scratch, *ip = fm_header(cursor->skb, cursor->l3, &scratch, sizeof(scratch));
+	__u64 src[2], dst[2];
+	__u32 total;
+
+	if (!ip || ip->version != 6 || packet->l3_octets < sizeof(*ip))
+		return FM_MALFORMED;
+	total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
+	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP. */
+	if (cursor->skb->gso_size || (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS))
+		total = packet->l3_octets;
+	if (total > packet->l3_octets) {
+		packet->notes |= FM_NOTE_CUT_PAYLOAD;
+		total = packet->l3_octets;
+	}
+	packet->octets = total;
+	packet->ttl = ip->hop_limit;
+	packet->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	__builtin_memcpy(src, &ip->saddr, sizeof(src));
+	__builtin_memcpy(dst, &ip->daddr, sizeof(dst));
+	cursor->protocol = ip->nexthdr;
+	cursor->offset = cursor->l3 + sizeof(*ip);
+	cursor->end = cursor->l3 + total;
+	fm_parse_ext(cursor, packet);
+	if (cursor->fragmented && (cursor->fragment_offset || cursor->more_fragments))
+		fm_parse_fragment(cursor, packet, src, dst, 6);
+	else if (!(packet->notes & FM_NOTE_CUT_TRANSPORT))
+		fm_parse_ports(cursor, packet, 6);
+	fm_key_set6(packet, cursor, src, dst);
+	return FM_PARSED;
+}
+
+/* Undoes segmentation offload: the wire packets and octets that a super-packet stands for. */
+static __always_inline void fm_parse_segments(struct fm_cursor *cursor, struct fm_packet *packet)
+{
+	__u32 size = cursor->skb->gso_size, segments = cursor->skb->gso_segs;
+	__u32 headers, payload, last;
+
+	packet->packets = 1;
+	packet->min_length = packet->max_length = packet->octets;
+	if (!size)
+		return;
+	headers = cursor->offset - cursor->l3 + packet->transport;
+	if (headers >= packet->octets)
+		return;
+	payload = packet->octets - headers;
+	if (!segments)
+		segments = (payload + size - 1) / size;
+	if (segments < 2)
+		return;
+	if (!packet->transport)
+		packet->notes |= FM_NOTE_UNSURE;
+	packet->packets = segments;
+	packet->octets = payload + segments * headers;
+	packet->max_length = headers + size;
+	last = (segments - 1) * size;
+	packet->min_length = headers + (payload > last ? payload - last : size);
+}
+
+/* layer3: the device has no link-layer header. */
+static __always_inline enum fm_verdict fm_parse(struct __sk_buff *skb, struct fm_packet *packet,
+						int layer3)
+{
+	struct fm_cursor cursor = {.skb = skb};
+	__be16 ethertype = fm_parse_link(&cursor, packet, layer3);
+	enum fm_verdict verdict;
+
+	cursor.l3 = cursor.offset;
+	packet->packets = 1;
+	packet->l3_octets = skb->len > cursor.l3 ? skb->len - cursor.l3 : 0;
+	packet->octets = packet->l3_octets;
+	if (ethertype == bpf_htons(ETH_P_IP))
+		verdict = fm_parse_ip4(&cursor, packet);
+	else if (ethertype == bpf_htons(ETH_P_IPV6))
+		verdict = fm_parse_ip6(&cursor, packet);
+	else
+		return FM_NOT_IP;
+	if (verdict == FM_PARSED)
+		fm_parse_segments(&cursor, packet);
+	return verdict;
+}
+
+#endif

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The flow tables: one region a CPU, open addressing, plain stores. Finding and creating a slot is
+ * written here once. Called by flowmond.bpf.c with softirqs off: nothing else writes the region of
+ * this CPU but the daemon, and that only the tag of slots it takes out.
+ */
+#ifndef FM_TABLE_BPF_H
+#define FM_TABLE_BPF_H
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "hash.h"
+
+#define FM_READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
+#define FM_NO_POSITION	0xffffffffu
+
+/* Makes the compiler describe the slot in BTF, which the inner map's definition alone does not. */
+const struct fm_slot *fm_slot_described __attribute__((unused));
+
+/* Sizes are set before loading: the outer map by possible CPUs, the inner by flows.max. */
+struct fm_region_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FM_PROBES);
+	__type(key, __u32);
+	__type(value, struct fm_slot);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct fm_region_map);
+} fm_table SEC(".maps");
+
+static __always_inline int fm_key_equal(const struct fm_key *a, const struct fm_key *b)
+{
+	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
+
+	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) |
+		 (x[5] ^ y[5])) &&
+	       a->ifindex == b->ifindex;
+}
+
+/*
+ * The live slot of a key, or NULL and in *ret_free the position where it may be created
+ * (FM_NO_POSITION: none within reach).
+ */
+static __always_inline struct fm_slot *fm_table_find(void *region, const struct fm_key *key,
+						     __u64 hash, __u32 homes, __u32 *ret_free)
+{
+	__u32 position = fm_hash_home(hash, homes), tag = fm_hash_tag(hash);
+	__u32 free = FM_NO_POSITION;
+
+	for (int i = 0; i < FM_PROBES; i++, position++) {
+		struct fm_slot *slot = bpf_map_lookup_elem(region, &position);
+		__u32 seen;
+
+		if (!slot)
+			break;
+		seen = FM_READ_ONCE(slot->tag);
+		if (seen == tag && fm_key_equal(&slot->key, key))
+			return slot;
+		if (seen == FM_TAG_FREE) {
+			if (free == FM_NO_POSITION)
+				free = position;
+			break;
+		}
+		if (seen == FM_TAG_TOMBSTONE && free == FM_NO_POSITION)
+			free = position;
+	}
+	*ret_free = free;
+	return NULL;
+}
+
+/*
+ * Claims the free slot or tombstone at position. The daemon may turn a tombstone into a free slot
+ * meanwhile; either way it is this program's until the tag says live. The exchange publishes what
+ * was written before it.
+ */
+static __always_inline struct fm_slot *
+fm_table_create(void *region, __u32 position, const struct fm_key *key, __u64 hash, __u32 now_tick)
+{
+	struct fm_slot *slot = bpf_map_lookup_elem(region, &position);
+
+	if (!slot)
+		return NULL;
+	__builtin_memcpy(&slot->key, key, sizeof(*key));
+	__builtin_memset(slot->half, 0, sizeof(slot->half));
+	slot->mark_tick = now_tick;
+	slot->due_tick = now_tick;
+	__sync_lock_test_and_set(&slot->tag, fm_hash_tag(hash));
+	return slot;
+}
+
+#endif
