@@ -218,7 +218,7 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 	struct fm_packet packet = {};
 	struct fm_counters *counters;
 	enum fm_verdict verdict;
-	__u32 cpu = bpf_get_smp_processor_id(), interface;
+	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
 	void *region;
 	__u64 hash;
 	int again;
@@ -228,7 +228,9 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 		return TC_ACT_UNSPEC;
 	verdict = fm_parse(skb, &packet, layer3);
 	fm_count(counters, FM_COUNTER_seen, &packet);
-	again = hook == FM_HOOK_EGRESS && fm_counted_before(skb->ingress_ifindex);
+	if (hook == FM_HOOK_EGRESS)
+		ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
+	again = hook == FM_HOOK_EGRESS && fm_counted_before(ingress_ifindex);
 	if (verdict != FM_PARSED) {
 		enum fm_counter which = FM_COUNTER_malformed;
 
@@ -239,7 +241,7 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 		fm_count(counters, which, &packet);
 		return TC_ACT_UNSPEC;
 	}
-	interface = fm_ifindex(again ? skb->ingress_ifindex : skb->ifindex);
+	interface = fm_ifindex(again ? ingress_ifindex : skb->ifindex);
 	fm_key_extend(&packet, interface, hook);
 	hash = fm_hash(&packet.key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);

@@ -5,10 +5,14 @@
  *
  * Every header goes through fm_header(), which checks bounds; nothing is read behind the end that
  * the IP header states, so that padding is never taken for a header.
+ *
+ * The functions marked FM_GLOBAL are verified once each, by themselves, instead of once for every
+ * way to reach them: inlined, the ways multiply beyond what the verifier follows.
  */
 #ifndef FM_PARSE_BPF_H
 #define FM_PARSE_BPF_H
 
+#include <stddef.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
@@ -32,10 +36,28 @@
 /* No header that is looked at begins behind this. */
 #define FM_MAX_OFFSET 2048
 
+#define FM_GLOBAL __attribute__((noinline))
+
 enum fm_verdict {
 	FM_PARSED,
 	FM_NOT_IP,
 	FM_MALFORMED,
+};
+
+/* Where the parser stands. */
+struct fm_cursor {
+	__u32 l3;     /* offset of the IP header */
+	__u32 offset; /* offset of what comes next */
+	__u32 end;    /* offset behind the last octet that the IP header states */
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 fragment_offset; /* 8-octet units */
+	__u8 more_fragments;
+	__u8 fragmented;
+	__u32 fragment_id;
+	__u8 protocol;
+	__u64 src[2]; /* addresses as they travel, IPv4 in the first 4 octets */
+	__u64 dst[2];
 };
 
 /* What is told of one packet (or of the wire packets one super-packet stands for). */
@@ -56,6 +78,7 @@ struct fm_packet {
 	__u8 ends;
 	__u8 transport; /* 0: no transport header in this packet (later fragment, cut short) */
 	__u16 notes;	/* bit FM_NOTE_*: counters of class NOTE to raise */
+	struct fm_cursor at;
 };
 
 #define FM_NOTE_CUT_TRANSPORT 0x01
@@ -64,24 +87,9 @@ struct fm_packet {
 #define FM_NOTE_ORPHAN	      0x08
 #define FM_NOTE_UNSURE	      0x10
 
-/* Where the parser stands. */
-struct fm_cursor {
-	struct __sk_buff *skb;
-	__u32 l3;     /* offset of the IP header */
-	__u32 offset; /* offset of what comes next */
-	__u32 end;    /* offset behind the last octet that the IP header states */
-	__u16 src_port;
-	__u16 dst_port;
-	__u16 fragment_offset; /* 8-octet units */
-	__u8 more_fragments;
-	__u8 fragmented;
-	__u32 fragment_id;
-	__u8 protocol;
-};
-
 struct fm_fragment_key {
-	__u8 src[16];
-	__u8 dst[16];
+	__u64 src[2];
+	__u64 dst[2];
 	__u32 id;
 	__u32 protocol;
 };
@@ -100,6 +108,16 @@ struct {
 	__type(value, struct fm_fragment);
 } fm_fragments SEC(".maps");
 
+/* A load the compiler cannot split into context + offset, which the verifier refuses. */
+#define FM_SKB_LOAD(skb, member, type)                                                             \
+	({                                                                                         \
+		type value_;                                                                       \
+		asm volatile("%[v] = *(u32 *)(%[skb] + %[off])"                                    \
+			     : [v] "=r"(value_)                                                    \
+			     : [skb] "r"(skb), [off] "i"(offsetof(struct __sk_buff, member)));     \
+		value_;                                                                            \
+	})
+
 /*
  * The length octets at offset: in the packet itself where they are linear, else copied to scratch.
  * NULL where the packet ends before.
@@ -107,8 +125,8 @@ struct {
 static __always_inline void *fm_header(struct __sk_buff *skb, __u32 offset, void *scratch,
 				       __u32 length)
 {
-	void *data = (void *)(long)skb->data;
-	void *data_end = (void *)(long)skb->data_end;
+	void *data = FM_SKB_LOAD(skb, data, void *);
+	void *data_end = FM_SKB_LOAD(skb, data_end, void *);
 
 	if (offset > FM_MAX_OFFSET)
 		return NULL;
@@ -133,11 +151,10 @@ static __always_inline void fm_vlan_add(struct fm_packet *packet, int *depth, __
 	(*depth)++;
 }
 
-/* Link layer: the EtherType of what comes at cursor->offset. */
-static __always_inline __be16 fm_parse_link(struct fm_cursor *cursor, struct fm_packet *packet,
+/* Link layer: the EtherType of what comes at packet->at.offset. */
+static __always_inline __be16 fm_parse_link(struct __sk_buff *skb, struct fm_packet *packet,
 					    int layer3)
 {
-	struct __sk_buff *skb = cursor->skb;
 	struct ethhdr eth_scratch, *eth;
 	__be16 ethertype = skb->protocol;
 	int depth = 0;
@@ -145,26 +162,26 @@ static __always_inline __be16 fm_parse_link(struct fm_cursor *cursor, struct fm_
 	if (skb->vlan_present)
 		fm_vlan_add(packet, &depth, skb->vlan_tci);
 	if (layer3) {
-		cursor->offset = 0;
+		packet->at.offset = 0;
 		return ethertype;
 	}
 	eth = fm_header(skb, 0, &eth_scratch, sizeof(*eth));
 	if (!eth)
 		return 0;
 	ethertype = eth->h_proto;
-	cursor->offset = sizeof(*eth);
+	packet->at.offset = sizeof(*eth);
 #pragma unroll
 	for (int i = 0; i < FM_MAX_VLAN_TAGS; i++) {
 		__be16 scratch[2], *tag;
 
 		if (!fm_is_vlan(ethertype))
 			break;
-		tag = fm_header(skb, cursor->offset, scratch, sizeof(scratch));
+		tag = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
 		if (!tag)
 			return 0;
 		fm_vlan_add(packet, &depth, bpf_ntohs(tag[0]));
 		ethertype = tag[1];
-		cursor->offset += sizeof(scratch);
+		packet->at.offset += sizeof(scratch);
 	}
 	return ethertype;
 }
@@ -210,40 +227,41 @@ static __always_inline __u16 fm_icmp_answer(__u8 family, __u8 type)
 	return FM_ICMP_NO_ANSWER;
 }
 
-static __always_inline void fm_parse_icmp(struct fm_cursor *cursor, struct fm_packet *packet,
+static __always_inline void fm_parse_icmp(struct __sk_buff *skb, struct fm_packet *packet,
 					  __u8 family)
 {
 	__u8 scratch[2], *icmp;
 	__u16 answer;
 
-	if (cursor->offset + sizeof(scratch) > cursor->end) {
+	if (packet->at.offset + sizeof(scratch) > packet->at.end) {
 		packet->notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	icmp = fm_header(cursor->skb, cursor->offset, scratch, sizeof(scratch));
+	icmp = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
 	if (!icmp) {
 		packet->notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
 	answer = fm_icmp_answer(family, icmp[0]);
-	cursor->src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
+	packet->at.src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
 	/* Extended echo replies carry a code; the pair is keyed by type alone, code 0. */
-	cursor->dst_port = answer == FM_ICMP_NO_ANSWER ? FM_ICMP_NO_ANSWER : bpf_htons(answer << 8);
+	packet->at.dst_port =
+		answer == FM_ICMP_NO_ANSWER ? FM_ICMP_NO_ANSWER : bpf_htons(answer << 8);
 	packet->transport = 8;
 }
 
 /* The first chunks of an SCTP packet, RFC 9260 3.2. */
-static __always_inline void fm_parse_sctp(struct fm_cursor *cursor, struct fm_packet *packet)
+static __always_inline void fm_parse_sctp(struct __sk_buff *skb, struct fm_packet *packet)
 {
-	__u32 offset = cursor->offset + 12;
+	__u32 offset = packet->at.offset + 12;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		__u8 scratch[4], *chunk;
 
-		if (offset + sizeof(scratch) > cursor->end)
+		if (offset + sizeof(scratch) > packet->at.end)
 			return;
-		chunk = fm_header(cursor->skb, offset, scratch, sizeof(scratch));
+		chunk = fm_header(skb, offset, scratch, sizeof(scratch));
 		if (!chunk)
 			return;
 		if (chunk[0] == 6)
@@ -254,124 +272,128 @@ static __always_inline void fm_parse_sctp(struct fm_cursor *cursor, struct fm_pa
 	}
 }
 
-static __always_inline void fm_parse_transport(struct fm_cursor *cursor, struct fm_packet *packet)
+static __always_inline void fm_parse_transport(struct __sk_buff *skb, struct fm_packet *packet)
 {
 	__be16 port_scratch[2], *ports;
 
-	if (cursor->protocol == IPPROTO_TCP &&
-	    cursor->offset + sizeof(struct tcphdr) <= cursor->end) {
+	if (packet->at.protocol == IPPROTO_TCP &&
+	    packet->at.offset + sizeof(struct tcphdr) <= packet->at.end) {
 		struct tcphdr scratch, *tcp;
 
-		tcp = fm_header(cursor->skb, cursor->offset, &scratch, sizeof(scratch));
+		tcp = fm_header(skb, packet->at.offset, &scratch, sizeof(scratch));
 		if (tcp) {
-			cursor->src_port = tcp->source;
-			cursor->dst_port = tcp->dest;
+			packet->at.src_port = tcp->source;
+			packet->at.dst_port = tcp->dest;
 			packet->tcp_flags = ((__u8 *)tcp)[13];
 			packet->transport = tcp->doff * 4;
 			return;
 		}
 	}
-	if (cursor->offset + sizeof(port_scratch) > cursor->end) {
+	if (packet->at.offset + sizeof(port_scratch) > packet->at.end) {
 		packet->notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	ports = fm_header(cursor->skb, cursor->offset, port_scratch, sizeof(port_scratch));
+	ports = fm_header(skb, packet->at.offset, port_scratch, sizeof(port_scratch));
 	if (!ports) {
 		packet->notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	cursor->src_port = ports[0];
-	cursor->dst_port = ports[1];
-	if (cursor->protocol == IPPROTO_TCP) {
+	packet->at.src_port = ports[0];
+	packet->at.dst_port = ports[1];
+	if (packet->at.protocol == IPPROTO_TCP) {
 		packet->notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	packet->transport = cursor->protocol == IPPROTO_SCTP ? 12 : 8;
-	if (cursor->protocol == IPPROTO_SCTP)
-		fm_parse_sctp(cursor, packet);
+	packet->transport = packet->at.protocol == IPPROTO_SCTP ? 12 : 8;
+	if (packet->at.protocol == IPPROTO_SCTP)
+		fm_parse_sctp(skb, packet);
 }
 
-static __always_inline void fm_parse_ports(struct fm_cursor *cursor, struct fm_packet *packet,
-					   __u8 family)
+FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_packet *packet)
 {
-	switch (cursor->protocol) {
+	if (!packet)
+		return 0;
+	switch (packet->at.protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_UDPLITE:
 	case IPPROTO_SCTP:
 	case IPPROTO_DCCP:
-		fm_parse_transport(cursor, packet);
+		fm_parse_transport(skb, packet);
 		break;
 	case IPPROTO_ICMP:
-		if (family == 4)
-			fm_parse_icmp(cursor, packet, family);
+		if (packet->key.family == 4)
+			fm_parse_icmp(skb, packet, 4);
 		break;
 	case IPPROTO_ICMPV6:
-		if (family == 6)
-			fm_parse_icmp(cursor, packet, family);
+		if (packet->key.family == 6)
+			fm_parse_icmp(skb, packet, 6);
 		break;
 	}
+	return 0;
 }
 
 /*
  * Ports of a fragment: the first fragment leaves its ports under (addresses, id, protocol) for the
  * later ones, which have no transport header.
  */
-static __always_inline void fm_parse_fragment(struct fm_cursor *cursor, struct fm_packet *packet,
-					      const void *src, const void *dst, __u8 family)
+FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
 {
-	struct fm_fragment_key key = {.id = cursor->fragment_id, .protocol = cursor->protocol};
+	struct fm_fragment_key key = {};
 	struct fm_fragment *known, first = {};
 
-	if (family == 4) {
-		*(__u32 *)key.src = *(const __u32 *)src;
-		*(__u32 *)key.dst = *(const __u32 *)dst;
-	} else {
-		__builtin_memcpy(key.src, src, 16);
-		__builtin_memcpy(key.dst, dst, 16);
-	}
-	if (cursor->fragment_offset == 0) {
-		fm_parse_ports(cursor, packet, family);
-		if (!cursor->more_fragments)
-			return;
+	if (!packet)
+		return 0;
+	key.src[0] = packet->at.src[0];
+	key.src[1] = packet->at.src[1];
+	key.dst[0] = packet->at.dst[0];
+	key.dst[1] = packet->at.dst[1];
+	key.id = packet->at.fragment_id;
+	key.protocol = packet->at.protocol;
+	if (packet->at.fragment_offset == 0) {
+		fm_parse_ports(skb, packet);
+		if (!packet->at.more_fragments)
+			return 0;
 		first.seen_ns = bpf_ktime_get_ns();
-		first.src_port = cursor->src_port;
-		first.dst_port = cursor->dst_port;
+		first.src_port = packet->at.src_port;
+		first.dst_port = packet->at.dst_port;
 		bpf_map_update_elem(&fm_fragments, &key, &first, BPF_ANY);
-		return;
+		return 0;
 	}
 	known = bpf_map_lookup_elem(&fm_fragments, &key);
 	if (!known || bpf_ktime_get_ns() - known->seen_ns > FM_FRAGMENT_LIFETIME_NS) {
 		packet->notes |= FM_NOTE_ORPHAN;
-		return;
+		return 0;
 	}
-	cursor->src_port = known->src_port;
-	cursor->dst_port = known->dst_port;
+	packet->at.src_port = known->src_port;
+	packet->at.dst_port = known->dst_port;
+	return 0;
 }
 
 /* Puts the endpoints in order: smaller (address, port) first. */
-static __always_inline void fm_key_set4(struct fm_packet *packet, const struct fm_cursor *cursor,
-					__u32 src, __u32 dst)
+static __always_inline void fm_key_set4(struct fm_packet *packet)
 {
 	struct fm_key *key = &packet->key;
-	__u32 d = src > dst || (src == dst && cursor->src_port > cursor->dst_port);
+	__u16 src_port = packet->at.src_port, dst_port = packet->at.dst_port;
+	__u32 src = packet->at.src[0], dst = packet->at.dst[0];
+	__u32 d = src > dst || (src == dst && src_port > dst_port);
 
 	packet->direction = d;
 	*(__u32 *)&key->addr[0][8] = 0xffff0000;
 	*(__u32 *)&key->addr[1][8] = 0xffff0000;
 	*(__u32 *)&key->addr[0][12] = d ? dst : src;
 	*(__u32 *)&key->addr[1][12] = d ? src : dst;
-	key->port[0] = d ? cursor->dst_port : cursor->src_port;
-	key->port[1] = d ? cursor->src_port : cursor->dst_port;
-	key->family = 4;
-	key->protocol = cursor->protocol;
+	key->port[0] = d ? dst_port : src_port;
+	key->port[1] = d ? src_port : dst_port;
+	key->protocol = packet->at.protocol;
 }
 
-static __always_inline void fm_key_set6(struct fm_packet *packet, const struct fm_cursor *cursor,
-					const __u64 src[2], const __u64 dst[2])
+static __always_inline void fm_key_set6(struct fm_packet *packet)
 {
 	struct fm_key *key = &packet->key;
 	__u64 *lo = (__u64 *)key->addr[0], *hi = (__u64 *)key->addr[1];
+	const __u64 *src = packet->at.src, *dst = packet->at.dst;
+	__u16 src_port = packet->at.src_port, dst_port = packet->at.dst_port;
 	__u32 d;
 
 	if (src[0] != dst[0])
@@ -379,30 +401,28 @@ static __always_inline void fm_key_set6(struct fm_packet *packet, const struct f
 	else if (src[1] != dst[1])
 		d = src[1] > dst[1];
 	else
-		d = cursor->src_port > cursor->dst_port;
+		d = src_port > dst_port;
 	packet->direction = d;
 	lo[0] = d ? dst[0] : src[0];
 	lo[1] = d ? dst[1] : src[1];
 	hi[0] = d ? src[0] : dst[0];
 	hi[1] = d ? src[1] : dst[1];
-	key->port[0] = d ? cursor->dst_port : cursor->src_port;
-	key->port[1] = d ? cursor->src_port : cursor->dst_port;
-	key->family = 6;
-	key->protocol = cursor->protocol;
+	key->port[0] = d ? dst_port : src_port;
+	key->port[1] = d ? src_port : dst_port;
+	key->protocol = packet->at.protocol;
 }
 
-static __always_inline enum fm_verdict fm_parse_ip4(struct fm_cursor *cursor,
-						    struct fm_packet *packet)
+static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struct fm_packet *packet)
 {
-	struct iphdr scratch, *ip = fm_header(cursor->skb, cursor->l3, &scratch, sizeof(scratch));
-	__u32 src, dst, header, total;
+	struct iphdr scratch, *ip = fm_header(skb, packet->at.l3, &scratch, sizeof(scratch));
+	__u32 header, total;
 	__u16 flags;
 
 	if (!ip || ip->version != 4 || ip->ihl < 5)
 		return FM_MALFORMED;
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	if (cursor->skb->gso_size)
+	if (skb->gso_size)
 		total = packet->l3_octets; /* no padding; tot_len is 0 beyond 65535 (BIG TCP) */
 	if (total < header || packet->l3_octets < header)
 		return FM_MALFORMED;
@@ -413,25 +433,26 @@ static __always_inline enum fm_verdict fm_parse_ip4(struct fm_cursor *cursor,
 	packet->octets = total;
 	packet->ttl = ip->ttl;
 	packet->tos = ip->tos;
-	src = ip->saddr;
-	dst = ip->daddr;
-	cursor->protocol = ip->protocol;
-	cursor->offset = cursor->l3 + header;
-	cursor->end = cursor->l3 + total;
+	packet->key.family = 4;
+	packet->at.src[0] = ip->saddr;
+	packet->at.dst[0] = ip->daddr;
+	packet->at.protocol = ip->protocol;
+	packet->at.offset = packet->at.l3 + header;
+	packet->at.end = packet->at.l3 + total;
 	flags = bpf_ntohs(ip->frag_off);
 	if (flags & FM_IP_DF)
 		packet->fragment_flags |= FM_FRAGMENT_DF;
 	if (flags & (FM_IP_MF | FM_IP_OFFSET)) {
-		cursor->more_fragments = !!(flags & FM_IP_MF);
-		if (cursor->more_fragments)
+		packet->at.more_fragments = !!(flags & FM_IP_MF);
+		if (packet->at.more_fragments)
 			packet->fragment_flags |= FM_FRAGMENT_MF;
-		cursor->fragment_offset = flags & FM_IP_OFFSET;
-		cursor->fragment_id = ip->id;
-		fm_parse_fragment(cursor, packet, &src, &dst, 4);
+		packet->at.fragment_offset = flags & FM_IP_OFFSET;
+		packet->at.fragment_id = ip->id;
+		fm_parse_fragment(skb, packet);
 	} else {
-		fm_parse_ports(cursor, packet, 4);
+		fm_parse_ports(skb, packet);
 	}
-	fm_key_set4(packet, cursor, src, dst);
+	fm_key_set4(packet);
 	return FM_PARSED;
 }
 
@@ -455,55 +476,56 @@ static __always_inline __u32 fm_ext_length(__u8 protocol, __u8 length)
 }
 
 /* Follows extension headers up to the transport or a later fragment's payload. */
-static __always_inline void fm_parse_ext(struct fm_cursor *cursor, struct fm_packet *packet)
+FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_packet *packet)
 {
+	if (!packet)
+		return 0;
 	for (int i = 0; i < FM_MAX_EXT_HEADERS; i++) {
 		__u8 scratch[8], *ext;
 		__u32 length;
 		__u16 field;
 
-		if (!fm_ext_length(cursor->protocol, 0))
-			return;
-		if (cursor->offset + sizeof(scratch) > cursor->end) {
+		if (!fm_ext_length(packet->at.protocol, 0))
+			return 0;
+		if (packet->at.offset + sizeof(scratch) > packet->at.end) {
 			packet->notes |= FM_NOTE_CUT_TRANSPORT;
-			return;
+			return 0;
 		}
-		ext = fm_header(cursor->skb, cursor->offset, scratch, sizeof(scratch));
+		ext = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
 		if (!ext) {
 			packet->notes |= FM_NOTE_CUT_TRANSPORT;
-			return;
+			return 0;
 		}
-		length = fm_ext_length(cursor->protocol, ext[1]);
-		if (cursor->protocol == IPPROTO_FRAGMENT) {
+		length = fm_ext_length(packet->at.protocol, ext[1]);
+		if (packet->at.protocol == IPPROTO_FRAGMENT) {
 			field = ext[2] << 8 | ext[3];
-			cursor->fragmented = 1;
-			cursor->more_fragments = field & 1;
-			cursor->fragment_offset = field >> 3;
-			cursor->fragment_id = *(__u32 *)(ext + 4);
-			if (cursor->more_fragments)
+			packet->at.fragmented = 1;
+			packet->at.more_fragments = field & 1;
+			packet->at.fragment_offset = field >> 3;
+			packet->at.fragment_id = *(__u32 *)(ext + 4);
+			if (packet->at.more_fragments)
 				packet->fragment_flags |= FM_FRAGMENT_MF;
 		}
-		cursor->protocol = ext[0];
-		cursor->offset += length;
-		if (cursor->fragment_offset)
-			return;
+		packet->at.protocol = ext[0];
+		packet->at.offset += length;
+		if (packet->at.fragment_offset)
+			return 0;
 	}
-	if (fm_ext_length(cursor->protocol, 0))
+	if (fm_ext_length(packet->at.protocol, 0))
 		packet->notes |= FM_NOTE_DEEP_HEADERS;
+	return 0;
 }
 
-static __always_inline enum fm_verdict fm_parse_ip6(struct fm_cursor *cursor,
-						    struct fm_packet *packet)
+static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struct fm_packet *packet)
 {
-	struct ipv6hdr scratch, *ip = fm_header(cursor->skb, cursor->l3, &scratch, sizeof(scratch));
-	__u64 src[2], dst[2];
+	struct ipv6hdr scratch, *ip = fm_header(skb, packet->at.l3, &scratch, sizeof(scratch));
 	__u32 total;
 
 	if (!ip || ip->version != 6 || packet->l3_octets < sizeof(*ip))
 		return FM_MALFORMED;
 	total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
 	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP. */
-	if (cursor->skb->gso_size || (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS))
+	if (skb->gso_size || (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS))
 		total = packet->l3_octets;
 	if (total > packet->l3_octets) {
 		packet->notes |= FM_NOTE_CUT_PAYLOAD;
@@ -512,67 +534,47 @@ static __always_inline enum fm_verdict fm_parse_ip6(struct fm_cursor *cursor,
 	packet->octets = total;
 	packet->ttl = ip->hop_limit;
 	packet->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
-	__builtin_memcpy(src, &ip->saddr, sizeof(src));
-	__builtin_memcpy(dst, &ip->daddr, sizeof(dst));
-	cursor->protocol = ip->nexthdr;
-	cursor->offset = cursor->l3 + sizeof(*ip);
-	cursor->end = cursor->l3 + total;
-	fm_parse_ext(cursor, packet);
-	if (cursor->fragmented && (cursor->fragment_offset || cursor->more_fragments))
-		fm_parse_fragment(cursor, packet, src, dst, 6);
+	packet->key.family = 6;
+	__builtin_memcpy(packet->at.src, &ip->saddr, 16);
+	__builtin_memcpy(packet->at.dst, &ip->daddr, 16);
+	packet->at.protocol = ip->nexthdr;
+	packet->at.offset = packet->at.l3 + sizeof(*ip);
+	packet->at.end = packet->at.l3 + total;
+	if (fm_ext_length(packet->at.protocol, 0))
+		fm_parse_ext(skb, packet);
+	if (packet->at.fragmented && (packet->at.fragment_offset || packet->at.more_fragments))
+		fm_parse_fragment(skb, packet);
 	else if (!(packet->notes & FM_NOTE_CUT_TRANSPORT))
-		fm_parse_ports(cursor, packet, 6);
-	fm_key_set6(packet, cursor, src, dst);
+		fm_parse_ports(skb, packet);
+	fm_key_set6(packet);
 	return FM_PARSED;
 }
 
-/* Undoes segmentation offload: the wire packets and octets that a super-packet stands for. */
-static __always_inline void fm_parse_segments(struct fm_cursor *cursor, struct fm_packet *packet)
+#include "segments.bpf.h"
+
+/* Returns enum fm_verdict. layer3: the device has no link-layer header. */
+FM_GLOBAL int fm_parse(struct __sk_buff *skb, struct fm_packet *packet, int layer3)
 {
-	__u32 size = cursor->skb->gso_size, segments = cursor->skb->gso_segs;
-	__u32 headers, payload, last;
+	int verdict = FM_NOT_IP;
+	__be16 ethertype;
 
+	if (!packet)
+		return FM_NOT_IP;
+	ethertype = fm_parse_link(skb, packet, layer3);
+	packet->at.l3 = packet->at.offset;
 	packet->packets = 1;
-	packet->min_length = packet->max_length = packet->octets;
-	if (!size)
-		return;
-	headers = cursor->offset - cursor->l3 + packet->transport;
-	if (headers >= packet->octets)
-		return;
-	payload = packet->octets - headers;
-	if (!segments)
-		segments = (payload + size - 1) / size;
-	if (segments < 2)
-		return;
-	if (!packet->transport)
-		packet->notes |= FM_NOTE_UNSURE;
-	packet->packets = segments;
-	packet->octets = payload + segments * headers;
-	packet->max_length = headers + size;
-	last = (segments - 1) * size;
-	packet->min_length = headers + (payload > last ? payload - last : size);
-}
-
-/* layer3: the device has no link-layer header. */
-static __always_inline enum fm_verdict fm_parse(struct __sk_buff *skb, struct fm_packet *packet,
-						int layer3)
-{
-	struct fm_cursor cursor = {.skb = skb};
-	__be16 ethertype = fm_parse_link(&cursor, packet, layer3);
-	enum fm_verdict verdict;
-
-	cursor.l3 = cursor.offset;
-	packet->packets = 1;
-	packet->l3_octets = skb->len > cursor.l3 ? skb->len - cursor.l3 : 0;
+	packet->l3_octets = skb->len > packet->at.l3 ? skb->len - packet->at.l3 : 0;
 	packet->octets = packet->l3_octets;
 	if (ethertype == bpf_htons(ETH_P_IP))
-		verdict = fm_parse_ip4(&cursor, packet);
+		verdict = fm_parse_ip4(skb, packet);
 	else if (ethertype == bpf_htons(ETH_P_IPV6))
-		verdict = fm_parse_ip6(&cursor, packet);
-	else
-		return FM_NOT_IP;
-	if (verdict == FM_PARSED)
-		fm_parse_segments(&cursor, packet);
+		verdict = fm_parse_ip6(skb, packet);
+	if (verdict != FM_PARSED)
+		return verdict;
+	packet->min_length = packet->octets;
+	packet->max_length = packet->octets;
+	if (skb->gso_size)
+		fm_parse_segments(skb, packet);
 	return verdict;
 }
 
