@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Flow records from conversations: see export.h. */
+#include "daemon/export.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "base/macro.h"
+
+/* Records a conversation can make. */
+#define RECORDS_MAX 2
+
+bool fm_export_room(const struct fm_export *exporter)
+{
+	for (size_t i = 0; i < exporter->n_sinks; i++)
+		if (exporter->sinks[i]->ops->room(exporter->sinks[i]) < RECORDS_MAX)
+			return false;
+	return true;
+}
+
+static bool is_icmp(const struct fm_key *key)
+{
+	return key->protocol == (key->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+/* Addresses and ports, seen from the endpoint that sends. */
+static void set_key(struct fm_record *record, const struct fm_key *key, unsigned int sender)
+{
+	unsigned int receiver = !sender;
+	uint16_t type_code;
+
+	record->protocol = key->protocol;
+	if (key->family == 4) {
+		memcpy(record->src_ip4, key->addr[sender] + 12, sizeof(record->src_ip4));
+		memcpy(record->dst_ip4, key->addr[receiver] + 12, sizeof(record->dst_ip4));
+		record->family = is_icmp(key) ? FM_FAMILY_ICMP4 : FM_FAMILY_IP4;
+	} else {
+		memcpy(record->src_ip6, key->addr[sender], sizeof(record->src_ip6));
+		memcpy(record->dst_ip6, key->addr[receiver], sizeof(record->dst_ip6));
+		record->family = is_icmp(key) ? FM_FAMILY_ICMP6 : FM_FAMILY_IP6;
+	}
+	if (!is_icmp(key)) {
+		record->src_port = ntohs(key->port[sender]);
+		record->dst_port = ntohs(key->port[receiver]);
+		return;
+	}
+	type_code = ntohs(key->port[sender]);
+	if (key->family == 4)
+		record->icmp4 = type_code;
+	else
+		record->icmp6 = type_code;
+}
+
+/*
+ * When the record's packets passed: from the flow's first packet, or from the last export on, since
+ * all that is new came after it. A single packet's time is the precise one.
+ */
+static void set_time(const struct fm_export *exporter, struct fm_record *record,
+		     const struct fm_conversation *conversation, unsigned int d)
+{
+	const struct fm_half *half = &conversation->half[d];
+	const struct fm_timebase *base = exporter->timebase;
+	uint64_t start = fm_timebase_of_monotonic(base, half->first_ns);
+	uint64_t end = fm_timebase_of_tick(base, half->last_tick);
+
+	if (conversation->exported[d]) {
+		start = FM_MAX(start, fm_timebase_of_tick(base, conversation->mark_tick));
+		end = FM_MAX(end, start);
+	} else if (half->packets == 1 || end < start) {
+		end = start;
+	}
+	record->start_ns = start;
+	record->start_precise_ns = start;
+	record->end_ns = end;
+}
+
+static void set_half(struct fm_record *record, const struct fm_half *half)
+{
+	record->packets = half->packets;
+	record->octets = half->octets;
+	record->ingress_if = half->ingress_if;
+	record->egress_if = half->egress_if;
+	record->tcp_flags = half->tcp_flags;
+	record->tos = half->tos;
+	record->direction = half->hook;
+	record->min_ttl = half->min_ttl;
+	record->max_ttl = half->max_ttl;
+	record->fragment_flags = half->fragment_flags;
+	record->min_length = half->min_length;
+	record->max_length = half->max_length;
+	record->vlan = half->vlan;
+	record->cvlan = half->cvlan;
+}
+
+static void set_record(const struct fm_export *exporter, struct fm_record *record,
+		       const struct fm_conversation *conversation, unsigned int d,
+		       enum fm_end_reason reason)
+{
+	memset(record, 0, sizeof(*record));
+	set_key(record, &conversation->key, d);
+	set_half(record, &conversation->half[d]);
+	set_time(exporter, record, conversation, d);
+	record->end_reason = reason;
+}
+
+static void set_reverse(const struct fm_export *exporter, struct fm_record *record,
+			const struct fm_conversation *conversation, unsigned int d)
+{
+	const struct fm_half *half = &conversation->half[d];
+	struct fm_record reverse = {};
+
+	record->biflow_direction = 1; /* initiator, RFC 5103 6.3: by which side was seen first */
+	if (!half->packets && !half->octets)
+		return;
+	set_time(exporter, &reverse, conversation, d);
+	record->start_ns = FM_MIN(record->start_ns, reverse.start_ns);
+	record->end_ns = FM_MAX(record->end_ns, reverse.end_ns);
+	record->rev_packets = half->packets;
+	record->rev_octets = half->octets;
+	record->rev_tcp_flags = half->tcp_flags;
+	record->rev_min_ttl = half->min_ttl;
+	record->rev_max_ttl = half->max_ttl;
+}
+
+size_t fm_export_records(const struct fm_export *exporter,
+			 const struct fm_conversation *conversation, enum fm_end_reason reason,
+			 struct fm_record ret[2])
+{
+	const struct fm_half *half = conversation->half;
+	unsigned int first = !conversation->seen[0];
+	size_t n = 0;
+
+	if (conversation->seen[0] && conversation->seen[1])
+		first = half[1].first_ns < half[0].first_ns;
+	if (exporter->biflow) {
+		set_record(exporter, &ret[0], conversation, first, reason);
+		ret[0].biflow = 1;
+		if (conversation->seen[!first])
+			set_reverse(exporter, &ret[0], conversation, !first);
+		else
+			ret[0].biflow_direction = 1;
+		return 1;
+	}
+	for (unsigned int i = 0; i < 2; i++) {
+		unsigned int d = i ? !first : first;
+
+		if (half[d].packets || half[d].octets)
+			set_record(exporter, &ret[n++], conversation, d, reason);
+	}
+	return n;
+}
+
+void fm_export_conversation(struct fm_export *exporter, const struct fm_conversation *conversation,
+			    enum fm_end_reason reason)
+{
+	struct fm_record records[RECORDS_MAX];
+	size_t n = fm_export_records(exporter, conversation, reason, records);
+
+	for (size_t i = 0; i < n; i++) {
+		exporter->records++;
+		exporter->reasons[reason]++;
+		exporter->packets += records[i].packets + records[i].rev_packets;
+		exporter->octets += records[i].octets + records[i].rev_octets;
+		for (size_t s = 0; s < exporter->n_sinks; s++)
+			exporter->sinks[s]->ops->record(exporter->sinks[s], &records[i]);
+	}
+}
+
+void fm_export_flush(struct fm_export *exporter)
+{
+	for (size_t i = 0; i < exporter->n_sinks; i++)
+		exporter->sinks[i]->ops->flush(exporter->sinks[i]);
+}

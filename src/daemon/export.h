@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From conversations to flow records to sinks. Called by the sweep and the overflow reader; owned
+ * by the manager.
+ */
+#ifndef FM_EXPORT_H
+#define FM_EXPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/fold.h"
+#include "daemon/sink.h"
+#include "daemon/timebase.h"
+#include "ipfix/record.h"
+
+struct fm_export {
+	struct fm_sink **sinks; /* owned */
+	size_t n_sinks;
+	const struct fm_timebase *timebase;
+	bool biflow;
+	uint64_t records;
+	uint64_t packets;
+	uint64_t octets;
+	uint64_t reasons[FM_END_REASON_RESOURCES + 1]; /* records by flowEndReason */
+};
+
+/* Whether every sink can take one more conversation. */
+bool fm_export_room(const struct fm_export *exporter);
+
+/* Hands a conversation to every sink, as two records or as one with its reverse. */
+void fm_export_conversation(struct fm_export *exporter, const struct fm_conversation *conversation,
+			    enum fm_end_reason reason);
+
+/*
+ * Makes records of a conversation: 0 to 2. ret holds two. Halves without packets since the last
+ * export make none.
+ */
+size_t fm_export_records(const struct fm_export *exporter,
+			 const struct fm_conversation *conversation, enum fm_end_reason reason,
+			 struct fm_record ret[2]);
+
+/* Lets every sink send what it holds back for more. */
+void fm_export_flush(struct fm_export *exporter);
+
+#endif

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A conversation: what several CPUs' slots hold of one flow key, folded row by row as metrics.def
+ * says. Called by the sweep (slots) and by the overflow reader (single packets).
+ */
+#ifndef FM_FOLD_H
+#define FM_FOLD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "bpf/abi.h"
+#include "daemon/loader.h"
+
+struct fm_conversation {
+	struct fm_key key;
+	struct fm_half half[2]; /* SUM rows: since the last export */
+	bool seen[2];		/* the half counted a packet, ever */
+	bool exported[2];	/* part of the half was exported before */
+	uint32_t mark_tick;	/* when, if so */
+};
+
+/* Starts an empty conversation. */
+void fm_fold_init(struct fm_conversation *conversation, const struct fm_key *key);
+
+/*
+ * Adds a slot; before: what of it was exported. *ret_now: its sums as they were read, to be kept
+ * as exported when they are (a second reading could already be further).
+ */
+void fm_fold_slot(struct fm_conversation *conversation, const struct fm_slot *slot,
+		  const struct fm_exported *before, struct fm_exported *ret_now);
+
+/* Adds one half that was never exported. */
+void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
+		  const struct fm_half *half);
+
+/* Ended by what its packets said: FIN both ways, RST, SCTP shutdown or abort. */
+bool fm_fold_ended(const struct fm_conversation *conversation);
+
+/* Tick of the last packet in either direction. */
+uint32_t fm_fold_last_tick(const struct fm_conversation *conversation);
+
+/* Whether there is anything that was not exported. */
+bool fm_fold_pending(const struct fm_conversation *conversation);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The kernel half in the daemon's hands: maps, programs, tables.
+ *
+ * struct fm_kernel holds what lives as long as the daemon: counters, interface table, overflow
+ * ring, settings that programs read. struct fm_generation holds what a change of the key or of
+ * the table's size replaces: programs and flow tables. The manager owns both, the sweep reads the
+ * tables, attach uses the program descriptors.
+ */
+#ifndef FM_LOADER_H
+#define FM_LOADER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "bpf/abi.h"
+
+/* What of a slot was exported before: the SUM rows of metrics.def, both directions. */
+struct fm_exported {
+	struct {
+#define FM_EXPORTED_SUM(name) uint64_t name;
+#define FM_EXPORTED_MIN(name)
+#define FM_EXPORTED_MAX(name)
+#define FM_EXPORTED_OR(name)
+#define FM_EXPORTED_LATEST(name)
+#define FM_EXPORTED_FIRST(name)
+#define FM_EXPORTED_LAST(name)
+#define FM_METRIC(type, name, fold, help) FM_EXPORTED_##fold(name)
+#include "bpf/metrics.def"
+#undef FM_METRIC
+	} half[2];
+};
+
+/* One CPU's table; slots is NULL where the CPU was never online. */
+struct fm_region {
+	int fd;
+	struct fm_slot *slots;
+	struct fm_exported *exported; /* the daemon's, one a slot */
+};
+
+/* What the programs are made with. */
+struct fm_kernel_options {
+	uint64_t max_flows;
+	bool observe_every;
+	bool key_vlan;
+	bool key_interface;
+	bool key_tos;
+};
+
+struct fm_kernel;
+
+struct fm_generation {
+	struct fm_kernel *kernel;
+	struct fm_kernel_options options;
+	uint64_t seed[FM_SEEDS];
+	unsigned int n_cpus; /* possible CPUs = regions */
+	uint32_t homes;	     /* homes a region */
+	uint32_t n_slots;    /* slots a region: homes + FM_PROBES - 1 */
+	struct fm_region *regions;
+	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
+	size_t n_programs;
+	int table_fd;
+};
+
+/* Makes the object that later generations share maps through. 0 or -ENOMEM. */
+int fm_kernel_new(struct fm_kernel **ret);
+struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel);
+FM_DEFINE_CLEANUP(struct fm_kernel *, fm_kernel_free)
+
+/*
+ * Loads programs and makes tables. 0 or -errno: EPERM (privileges), ENOMEM (tables), what the
+ * kernel's verifier says. The first generation makes the shared maps as well.
+ */
+int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
+		      const struct fm_kernel_options *options);
+struct fm_generation *fm_generation_free(struct fm_generation *generation);
+FM_DEFINE_CLEANUP(struct fm_generation *, fm_generation_free)
+
+/* Gives CPUs that came online a table. Number of new ones or -errno. */
+int fm_generation_follow_cpus(struct fm_generation *generation);
+
+/* Program descriptor for a hook, owned by the generation; -errno. */
+int fm_generation_program(struct fm_generation *generation, unsigned int ns, enum fm_hook hook,
+			  bool layer3);
+
+/* The octets of memory a generation's tables take in all. */
+uint64_t fm_generation_memory(const struct fm_generation *generation);
+
+/* Timeouts that programs put into slots, in ticks. */
+void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t linger_ticks);
+
+/* Adds up the counters of all CPUs. */
+void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret);
+
+/* Marks an interface (index with its namespace's base) as one whose packets are counted already. */
+int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen);
+
+/* Descriptor of the overflow ring, for ring_buffer__new. */
+int fm_kernel_overflow_fd(const struct fm_kernel *kernel);
+
+/* Both clocks of the slots at one moment. */
+int fm_kernel_clock(const struct fm_kernel *kernel, struct fm_clock *ret);
+
+/*
+ * Waits until no program that was running when it was called runs any more (one RCU grace period,
+ * some 10 ms). Any thread. 0 or -errno.
+ */
+int fm_kernel_fence(struct fm_kernel *kernel);
+
+/* For tests: fence by updating a map in a map even where membarrier(2) works. */
+void fm_kernel_fence_by_map(struct fm_kernel *kernel);
+
+#endif

@@ -1,0 +1,493 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Taking flows out of the tables: see sweep.h. */
+#include "daemon/sweep.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "bpf/hash.h"
+
+/* Slots of all regions that one window spans: their first lines fit into a core's cache. */
+#define WINDOW_SLOTS 4096
+#define WINDOW_MIN 64
+/* Slots marked before a fence; bounds the daemon's memory and what a fence delays. */
+#define BATCH_REFS 65536
+/* Conversations that one step of collecting handles. */
+#define COLLECT_STEP 256
+
+/* A slot that is being closed. Those of one conversation follow each other. */
+struct ref {
+	uint32_t position;
+	uint16_t region;
+	uint8_t reason;
+	uint8_t more; /* the next one is of the same conversation */
+};
+
+enum phase {
+	PHASE_NONE,
+	PHASE_SCAN,
+	PHASE_FENCE,
+	PHASE_COLLECT,
+};
+
+struct fm_sweep {
+	struct fm_sweep_ops ops;
+	void *userdata;
+	struct fm_generation *generation;
+	struct fm_sweep_timeouts timeouts;
+	uint32_t now;
+	enum phase phase;
+	enum fm_sweep_state state;
+	bool recheck;
+	bool drain;
+	enum fm_end_reason drain_reason;
+
+	uint16_t *regions; /* those that have slots */
+	size_t n_regions;
+	uint32_t window; /* homes a window */
+	uint32_t home;	 /* next home to scan */
+	uint32_t resume_region; /* where a scan without room stopped, inside the window */
+	uint32_t resume_position;
+	uint32_t keep_until; /* tombstones before this are younger than the last fence */
+	bool tombstones_young;
+
+	struct ref *refs;
+	size_t n_refs, next_ref;
+	struct fm_exported *now_sums; /* one a region */
+	uint64_t live, tombstones;
+	struct fm_sweep_stats stats;
+};
+
+static uint32_t read_tag(const struct fm_slot *slot)
+{
+	return __atomic_load_n(&slot->tag, __ATOMIC_ACQUIRE);
+}
+
+static struct fm_slot *slot_at(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	return &sweep->generation->regions[region].slots[position];
+}
+
+static struct fm_exported *exported_at(const struct fm_sweep *sweep, uint16_t region,
+				       uint32_t position)
+{
+	return &sweep->generation->regions[region].exported[position];
+}
+
+int fm_sweep_new(struct fm_sweep **ret, const struct fm_sweep_ops *ops, void *userdata)
+{
+	_fm_cleanup_(fm_sweep_freep) struct fm_sweep *sweep = calloc(1, sizeof(*sweep));
+
+	if (!sweep)
+		return -ENOMEM;
+	sweep->ops = *ops;
+	sweep->userdata = userdata;
+	sweep->refs = calloc(BATCH_REFS, sizeof(*sweep->refs));
+	if (!sweep->refs)
+		return -ENOMEM;
+	*ret = FM_TAKE_PTR(sweep);
+	return 0;
+}
+
+struct fm_sweep *fm_sweep_free(struct fm_sweep *sweep)
+{
+	if (!sweep)
+		return NULL;
+	free(sweep->regions);
+	free(sweep->refs);
+	free(sweep->now_sums);
+	free(sweep);
+	return NULL;
+}
+
+/* Which CPUs have a table can have changed since the last sweep. */
+static int list_regions(struct fm_sweep *sweep)
+{
+	const struct fm_generation *generation = sweep->generation;
+	uint16_t *regions = reallocarray(sweep->regions, generation->n_cpus, sizeof(*regions));
+	struct fm_exported *sums;
+
+	if (!regions)
+		return -ENOMEM;
+	sweep->regions = regions;
+	sums = reallocarray(sweep->now_sums, generation->n_cpus, sizeof(*sums));
+	if (!sums)
+		return -ENOMEM;
+	sweep->now_sums = sums;
+	sweep->n_regions = 0;
+	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
+		if (generation->regions[cpu].slots)
+			regions[sweep->n_regions++] = cpu;
+	return 0;
+}
+
+static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint32_t now_tick)
+{
+	if (sweep->generation != generation)
+		sweep->tombstones_young = false;
+	sweep->generation = generation;
+	sweep->now = now_tick;
+	sweep->home = 0;
+	sweep->resume_region = 0;
+	sweep->resume_position = 0;
+	sweep->keep_until = 0;
+	sweep->n_refs = 0;
+	sweep->next_ref = 0;
+	sweep->live = 0;
+	sweep->tombstones = 0;
+	sweep->recheck = false;
+	sweep->drain = false;
+	sweep->phase = PHASE_NONE;
+	sweep->state = FM_SWEEP_IDLE;
+	if (list_regions(sweep) < 0)
+		return; /* no memory now: the next sweep tries again */
+	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / FM_MAX(sweep->n_regions, (size_t)1));
+	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
+	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
+	sweep->state = sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
+}
+
+void fm_sweep_begin(struct fm_sweep *sweep, struct fm_generation *generation,
+		    const struct fm_sweep_timeouts *timeouts, uint32_t now_tick, bool recheck)
+{
+	begin(sweep, generation, now_tick);
+	sweep->timeouts = *timeouts;
+	sweep->recheck = recheck;
+}
+
+void fm_sweep_begin_drain(struct fm_sweep *sweep, struct fm_generation *generation,
+			  uint32_t now_tick, enum fm_end_reason reason)
+{
+	begin(sweep, generation, now_tick);
+	sweep->drain = true;
+	sweep->drain_reason = reason;
+}
+
+enum fm_sweep_state fm_sweep_current(const struct fm_sweep *sweep)
+{
+	return sweep->state;
+}
+
+const struct fm_sweep_stats *fm_sweep_get_stats(const struct fm_sweep *sweep)
+{
+	return &sweep->stats;
+}
+
+bool fm_sweep_busy_with(const struct fm_sweep *sweep, const struct fm_generation *generation)
+{
+	return sweep->phase != PHASE_NONE && sweep->generation == generation;
+}
+
+/* Whether the daemon should look closer: one line of the slot is read. */
+static bool is_candidate(const struct fm_sweep *sweep, const struct fm_slot *slot)
+{
+	if (sweep->drain || sweep->recheck)
+		return true;
+	return (int32_t)(sweep->now - __atomic_load_n(&slot->due_tick, __ATOMIC_RELAXED)) >= 0 ||
+	       (int32_t)(sweep->now - slot->mark_tick) >= (int32_t)sweep->timeouts.active;
+}
+
+/*
+ * The partial slots of the key in all regions, as refs behind the batch's; returns their number.
+ * They lie in the window that is being scanned, so this reads what is in the cache.
+ */
+static size_t find_partials(struct fm_sweep *sweep, const struct ref *candidate,
+			    const struct fm_key *key, uint64_t hash)
+{
+	uint32_t home = fm_hash_home(hash, sweep->generation->homes), tag = fm_hash_tag(hash);
+	size_t n = 0;
+
+	sweep->refs[sweep->n_refs + n++] = *candidate;
+	for (size_t i = 0; i < sweep->n_regions; i++) {
+		if (sweep->regions[i] == candidate->region)
+			continue;
+		for (uint32_t p = home; p < home + FM_PROBES; p++) {
+			const struct fm_slot *slot = slot_at(sweep, sweep->regions[i], p);
+			uint32_t seen = read_tag(slot);
+
+			if (seen == FM_TAG_FREE)
+				break;
+			if (seen != tag || memcmp(&slot->key, key, sizeof(*key)))
+				continue;
+			sweep->refs[sweep->n_refs + n++] = (struct ref){
+				.position = p,
+				.region = sweep->regions[i],
+			};
+			break;
+		}
+	}
+	return n;
+}
+
+static void fold_refs(struct fm_sweep *sweep, const struct ref *refs, size_t n,
+		      const struct fm_key *key, struct fm_conversation *ret)
+{
+	fm_fold_init(ret, key);
+	for (size_t i = 0; i < n; i++)
+		fm_fold_slot(ret, slot_at(sweep, refs[i].region, refs[i].position),
+			     exported_at(sweep, refs[i].region, refs[i].position),
+			     &sweep->now_sums[i]);
+}
+
+/* Goes on after an active timeout: what was exported is kept beside the slots. */
+static void keep_open(struct fm_sweep *sweep, const struct ref *refs, size_t n,
+		      const struct fm_conversation *conversation)
+{
+	if (fm_fold_pending(conversation))
+		sweep->ops.conversation(sweep->userdata, conversation, FM_END_REASON_ACTIVE);
+	for (size_t i = 0; i < n; i++) {
+		*exported_at(sweep, refs[i].region, refs[i].position) = sweep->now_sums[i];
+		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->mark_tick,
+				 sweep->now, __ATOMIC_RELAXED);
+	}
+	sweep->stats.active++;
+}
+
+static void close_slots(struct fm_sweep *sweep, size_t n, enum fm_end_reason reason)
+{
+	struct ref *refs = &sweep->refs[sweep->n_refs];
+
+	for (size_t i = 0; i < n; i++) {
+		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
+				 FM_TAG_CLOSING, __ATOMIC_RELAXED);
+		refs[i].reason = reason;
+		refs[i].more = i + 1 < n;
+	}
+	sweep->n_refs += n;
+}
+
+/* Nothing writes any more: exported and freed at once. */
+static void drain_slots(struct fm_sweep *sweep, size_t n, const struct fm_conversation *conversation)
+{
+	const struct ref *refs = &sweep->refs[sweep->n_refs];
+
+	if (fm_fold_pending(conversation))
+		sweep->ops.conversation(sweep->userdata, conversation, sweep->drain_reason);
+	for (size_t i = 0; i < n; i++) {
+		*exported_at(sweep, refs[i].region, refs[i].position) = (struct fm_exported){};
+		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
+				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+	}
+	sweep->stats.closed++;
+}
+
+/* Looks again when the latest of the partials is due: this CPU's alone would be found every time. */
+static void postpone(struct fm_sweep *sweep, size_t n, uint32_t last_tick)
+{
+	const struct ref *refs = &sweep->refs[sweep->n_refs];
+
+	for (size_t i = 0; i < n; i++) {
+		struct fm_slot *slot = slot_at(sweep, refs[i].region, refs[i].position);
+
+		if ((int32_t)(sweep->now - slot->due_tick) >= 0)
+			__atomic_store_n(&slot->due_tick, last_tick + sweep->timeouts.idle,
+					 __ATOMIC_RELAXED);
+	}
+}
+
+/* A candidate and its partials: close, export and go on, or leave alone. */
+static void decide(struct fm_sweep *sweep, const struct ref *candidate, const struct fm_key *key,
+		   uint64_t hash)
+{
+	struct fm_conversation conversation;
+	size_t n = find_partials(sweep, candidate, key, hash);
+	const struct ref *refs = &sweep->refs[sweep->n_refs];
+	uint32_t mark, last, quiet;
+	bool ended;
+
+	fold_refs(sweep, refs, n, key, &conversation);
+	if (sweep->drain) {
+		drain_slots(sweep, n, &conversation);
+		return;
+	}
+	mark = slot_at(sweep, refs[0].region, refs[0].position)->mark_tick;
+	for (size_t i = 1; i < n; i++) {
+		uint32_t other = slot_at(sweep, refs[i].region, refs[i].position)->mark_tick;
+
+		if ((int32_t)(mark - other) > 0)
+			mark = other;
+	}
+	last = fm_fold_last_tick(&conversation);
+	if (!conversation.seen[0] && !conversation.seen[1])
+		last = mark;
+	quiet = (int32_t)(sweep->now - last) > 0 ? sweep->now - last : 0;
+	ended = fm_fold_ended(&conversation);
+	if (quiet >= sweep->timeouts.idle || (ended && quiet >= sweep->timeouts.linger)) {
+		close_slots(sweep, n, ended ? FM_END_REASON_END : FM_END_REASON_IDLE);
+		return;
+	}
+	if ((int32_t)(sweep->now - mark) >= (int32_t)sweep->timeouts.active)
+		keep_open(sweep, refs, n, &conversation);
+	if (!ended)
+		postpone(sweep, n, last);
+}
+
+/* A run of tombstones from first up to a free slot: no chain goes through them. */
+static void free_tombstones(struct fm_sweep *sweep, uint16_t region, uint32_t first, uint32_t end)
+{
+	for (uint32_t p = end; p > first; p--) {
+		uint32_t expected = FM_TAG_TOMBSTONE;
+
+		if (p - 1 < sweep->keep_until)
+			return;
+		if (!__atomic_compare_exchange_n(&slot_at(sweep, region, p - 1)->tag, &expected,
+						 FM_TAG_FREE, false, __ATOMIC_RELEASE,
+						 __ATOMIC_RELAXED))
+			return;
+		sweep->tombstones--;
+	}
+}
+
+/*
+ * One region's part of the window of homes [from, to). Its conversations lie in [from, to +
+ * FM_PROBES - 1); those behind to that belong to later homes are left to their window. Returns
+ * false where it stopped for want of room or refs.
+ */
+static bool scan_region(struct fm_sweep *sweep, uint16_t region, uint32_t from, uint32_t to)
+{
+	uint32_t homes = sweep->generation->homes, end = to + FM_PROBES - 1;
+	uint32_t run = UINT32_MAX, p = FM_MAX(from, sweep->resume_position);
+
+	for (; p < end; p++) {
+		struct fm_slot *slot = slot_at(sweep, region, p);
+		uint32_t tag = read_tag(slot);
+		bool own = p < to || to == homes;
+		struct fm_key key;
+		uint64_t hash;
+		uint32_t home;
+
+		if (tag == FM_TAG_TOMBSTONE && own) {
+			run = run == UINT32_MAX ? p : run;
+			sweep->tombstones++;
+			continue;
+		}
+		if (tag == FM_TAG_FREE && run != UINT32_MAX)
+			free_tombstones(sweep, region, run, p);
+		run = UINT32_MAX;
+		if (tag < FM_TAG_LIVE)
+			continue;
+		sweep->live += own;
+		if (!is_candidate(sweep, slot))
+			continue;
+		key = slot->key;
+		hash = fm_hash(&key, sweep->generation->seed);
+		home = fm_hash_home(hash, homes);
+		if (home < from || home >= to)
+			continue;
+		if (sweep->n_refs + sweep->n_regions > BATCH_REFS ||
+		    !sweep->ops.room(sweep->userdata)) {
+			sweep->live -= own;
+			sweep->resume_position = p;
+			return false;
+		}
+		decide(sweep, &(struct ref){.position = p, .region = region}, &key, hash);
+	}
+	if (to == homes && run != UINT32_MAX)
+		free_tombstones(sweep, region, run, end);
+	sweep->resume_position = 0;
+	return true;
+}
+
+static enum fm_sweep_state go_to_fence(struct fm_sweep *sweep)
+{
+	sweep->phase = PHASE_FENCE;
+	sweep->stats.fences++;
+	return FM_SWEEP_FENCE;
+}
+
+static enum fm_sweep_state finish(struct fm_sweep *sweep)
+{
+	sweep->stats.sweeps++;
+	sweep->stats.live_slots = sweep->live;
+	sweep->stats.tombstones = sweep->tombstones;
+	sweep->phase = PHASE_NONE;
+	return FM_SWEEP_IDLE;
+}
+
+static enum fm_sweep_state step_scan(struct fm_sweep *sweep)
+{
+	uint32_t homes = sweep->generation->homes;
+	uint32_t to = FM_MIN(homes, sweep->home + sweep->window);
+
+	for (; sweep->resume_region < sweep->n_regions; sweep->resume_region++)
+		if (!scan_region(sweep, sweep->regions[sweep->resume_region], sweep->home, to))
+			return sweep->n_refs ? go_to_fence(sweep) : FM_SWEEP_NO_ROOM;
+	sweep->resume_region = 0;
+	sweep->home = to;
+	if (to < homes)
+		return FM_SWEEP_MORE;
+	return sweep->n_refs ? go_to_fence(sweep) : finish(sweep);
+}
+
+/* Hands on one closed conversation; returns the number of its refs. */
+static size_t collect(struct fm_sweep *sweep)
+{
+	const struct ref *refs = &sweep->refs[sweep->next_ref];
+	struct fm_conversation conversation;
+	struct fm_key key = slot_at(sweep, refs[0].region, refs[0].position)->key;
+	size_t n = 1;
+
+	while (refs[n - 1].more)
+		n++;
+	fold_refs(sweep, refs, n, &key, &conversation);
+	if (fm_fold_pending(&conversation))
+		sweep->ops.conversation(sweep->userdata, &conversation, refs[0].reason);
+	for (size_t i = 0; i < n; i++) {
+		*exported_at(sweep, refs[i].region, refs[i].position) = (struct fm_exported){};
+		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
+				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+	}
+	sweep->tombstones += n;
+	sweep->stats.closed++;
+	return n;
+}
+
+static enum fm_sweep_state step_collect(struct fm_sweep *sweep)
+{
+	for (unsigned int i = 0; i < COLLECT_STEP && sweep->next_ref < sweep->n_refs; i++) {
+		if (!sweep->ops.room(sweep->userdata))
+			return FM_SWEEP_NO_ROOM;
+		sweep->next_ref += collect(sweep);
+		sweep->tombstones_young = true;
+	}
+	if (sweep->next_ref < sweep->n_refs)
+		return FM_SWEEP_MORE;
+	sweep->n_refs = 0;
+	sweep->next_ref = 0;
+	if (sweep->home >= sweep->generation->homes)
+		return finish(sweep);
+	/* Tombstones of this batch lie before here; they are freed after another fence. */
+	sweep->keep_until = sweep->home + sweep->window + FM_PROBES;
+	sweep->phase = PHASE_SCAN;
+	return FM_SWEEP_MORE;
+}
+
+enum fm_sweep_state fm_sweep_step(struct fm_sweep *sweep)
+{
+	switch (sweep->phase) {
+	case PHASE_SCAN:
+		sweep->state = step_scan(sweep);
+		break;
+	case PHASE_FENCE:
+		sweep->state = FM_SWEEP_FENCE;
+		break;
+	case PHASE_COLLECT:
+		sweep->state = step_collect(sweep);
+		break;
+	case PHASE_NONE:
+		sweep->state = FM_SWEEP_IDLE;
+		break;
+	}
+	return sweep->state;
+}
+
+void fm_sweep_fenced(struct fm_sweep *sweep)
+{
+	if (sweep->phase != PHASE_FENCE)
+		return;
+	sweep->tombstones_young = false;
+	sweep->phase = sweep->n_refs ? PHASE_COLLECT : PHASE_SCAN;
+	sweep->state = FM_SWEEP_MORE;
+}
