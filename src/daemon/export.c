@@ -110,12 +110,15 @@ static void set_reverse(const struct fm_export *exporter, struct fm_record *reco
 	const struct fm_half *half = &conversation->half[d];
 	struct fm_record reverse = {};
 
-	record->biflow_direction = 1; /* initiator, RFC 5103 6.3: by which side was seen first */
 	if (!half->packets && !half->octets)
 		return;
 	set_time(exporter, &reverse, conversation, d);
-	record->start_ns = FM_MIN(record->start_ns, reverse.start_ns);
-	record->end_ns = FM_MAX(record->end_ns, reverse.end_ns);
+	if (!record->packets || reverse.start_ns < record->start_ns) {
+		record->start_ns = reverse.start_ns;
+		record->start_precise_ns = reverse.start_ns;
+	}
+	if (!record->packets || reverse.end_ns > record->end_ns)
+		record->end_ns = reverse.end_ns;
 	record->rev_packets = half->packets;
 	record->rev_octets = half->octets;
 	record->rev_tcp_flags = half->tcp_flags;
@@ -136,10 +139,10 @@ size_t fm_export_records(const struct fm_export *exporter,
 	if (exporter->biflow) {
 		set_record(exporter, &ret[0], conversation, first, reason);
 		ret[0].biflow = 1;
+		/* Initiator, RFC 5103 6.3: the side that was seen first. */
+		ret[0].biflow_direction = 1;
 		if (conversation->seen[!first])
 			set_reverse(exporter, &ret[0], conversation, !first);
-		else
-			ret[0].biflow_direction = 1;
 		return 1;
 	}
 	for (unsigned int i = 0; i < 2; i++) {

@@ -118,7 +118,7 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 /* Takes over the shared maps of the first object. */
 static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
-	void *memory;
+	void *memory = NULL;
 	int r;
 
 	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
@@ -167,7 +167,7 @@ static int region_init(struct fm_region *region, const struct fm_generation *gen
 		       uint32_t cpu)
 {
 	struct fm_region made = {.fd = inner_map_new(generation->n_slots)};
-	void *memory;
+	void *memory = NULL;
 	int r;
 
 	if (made.fd < 0)
@@ -269,12 +269,15 @@ static void set_rodata(struct fm_rodata *rodata, const struct fm_generation *gen
 	memcpy(rodata->seed, generation->seed, sizeof(rodata->seed));
 }
 
-/* Sizes maps before loading, or takes those that exist. */
-static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generation *generation)
+/*
+ * Sizes maps before loading, or takes those that exist. inner_fd: a table like those that will be
+ * put into the table of tables, the pattern they are checked against.
+ */
+static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generation *generation,
+			int inner_fd)
 {
 	const struct fm_kernel *kernel = generation->kernel;
-	int r = bpf_map__set_max_entries(bpf_map__inner_map(skeleton->maps.fm_table),
-					 generation->n_slots);
+	int r = bpf_map__set_inner_map_fd(skeleton->maps.fm_table, inner_fd);
 
 	if (r < 0)
 		return r;
@@ -297,13 +300,17 @@ static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generatio
 /* Loads the programs for one network namespace. */
 static int load_programs(struct fm_generation *generation, unsigned int ns)
 {
-	struct flowmond_bpf *skeleton = flowmond_bpf__open();
+	_fm_cleanup_close_ int inner_fd = inner_map_new(generation->n_slots);
+	struct flowmond_bpf *skeleton;
 	int r;
 
+	if (inner_fd < 0)
+		return inner_fd;
+	skeleton = flowmond_bpf__open();
 	if (!skeleton)
 		return -errno;
 	set_rodata((struct fm_rodata *)&skeleton->rodata->fm_ro, generation, ns);
-	r = prepare_maps(skeleton, generation);
+	r = prepare_maps(skeleton, generation, inner_fd);
 	if (r == 0)
 		r = flowmond_bpf__load(skeleton);
 	if (r == 0 && generation->kernel->map_fd[FM_MAP_COUNTERS] < 0)
@@ -456,8 +463,8 @@ int fm_kernel_overflow_fd(const struct fm_kernel *kernel)
 int fm_kernel_clock(const struct fm_kernel *kernel, struct fm_clock *ret)
 {
 	struct fm_clock clock = {};
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &clock, .ctx_size_in = sizeof(clock),
-		    .ctx_out = &clock, .ctx_size_out = sizeof(clock));
+	/* A program of type syscall gets its context back where it was given. */
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .ctx_in = &clock, .ctx_size_in = sizeof(clock));
 
 	if (bpf_prog_test_run_opts(kernel->clock_fd, &opts) < 0)
 		return -errno;

@@ -54,7 +54,7 @@ struct fm_kernel;
 struct fm_generation {
 	struct fm_kernel *kernel;
 	struct fm_kernel_options options;
-	uint64_t seed[FM_SEEDS];
+	__u64 seed[FM_SEEDS];
 	unsigned int n_cpus; /* possible CPUs = regions */
 	uint32_t homes;	     /* homes a region */
 	uint32_t n_slots;    /* slots a region: homes + FM_PROBES - 1 */

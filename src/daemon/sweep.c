@@ -10,8 +10,8 @@
 #include "bpf/hash.h"
 
 /* Slots of all regions that one window spans: their first lines fit into a core's cache. */
-#define WINDOW_SLOTS 4096
-#define WINDOW_MIN 64
+#define WINDOW_SLOTS 4096u
+#define WINDOW_MIN 64u
 /* Slots marked before a fence; bounds the daemon's memory and what a fence delays. */
 #define BATCH_REFS 65536
 /* Conversations that one step of collecting handles. */
@@ -143,7 +143,7 @@ static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint
 	sweep->state = FM_SWEEP_IDLE;
 	if (list_regions(sweep) < 0)
 		return; /* no memory now: the next sweep tries again */
-	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / FM_MAX(sweep->n_regions, (size_t)1));
+	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1));
 	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
 	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
 	sweep->state = sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
