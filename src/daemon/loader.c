@@ -138,8 +138,8 @@ static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	r = map_shared(kernel->map_fd[FM_MAP_LIVE], kernel->live_size, &memory);
 	if (r < 0)
 		return r;
-	kernel->live = (void *)((char *)memory + ((char *)&skeleton->bss->fm_live -
-						  (char *)skeleton->bss));
+	kernel->live = (void *)((char *)memory +
+				((char *)&skeleton->bss->fm_live - (char *)skeleton->bss));
 	return 0;
 }
 
@@ -482,19 +482,22 @@ static int fence_map(struct fm_kernel *kernel)
 	uint32_t zero = 0;
 
 	if (kernel->fence_inner_fd < 0) {
-		kernel->fence_inner_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_fence_in",
-							sizeof(uint32_t), sizeof(uint32_t), 1, NULL);
+		kernel->fence_inner_fd =
+			bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_fence_in", sizeof(uint32_t),
+				       sizeof(uint32_t), 1, NULL);
 		if (kernel->fence_inner_fd < 0)
 			return -errno;
 	}
 	if (kernel->fence_outer_fd < 0) {
 		opts.inner_map_fd = kernel->fence_inner_fd;
-		kernel->fence_outer_fd = bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "fm_fence",
-							sizeof(uint32_t), sizeof(uint32_t), 1, &opts);
+		kernel->fence_outer_fd =
+			bpf_map_create(BPF_MAP_TYPE_ARRAY_OF_MAPS, "fm_fence", sizeof(uint32_t),
+				       sizeof(uint32_t), 1, &opts);
 		if (kernel->fence_outer_fd < 0)
 			return -errno;
 	}
-	if (bpf_map_update_elem(kernel->fence_outer_fd, &zero, &kernel->fence_inner_fd, BPF_ANY) < 0)
+	if (bpf_map_update_elem(kernel->fence_outer_fd, &zero, &kernel->fence_inner_fd, BPF_ANY) <
+	    0)
 		return -errno;
 	return 0;
 }

@@ -19,15 +19,15 @@ struct fm_sink;
 /* What the exporter knows of itself; options records and status are made of it. */
 struct fm_exporter_stats {
 	uint64_t observed_packets, observed_octets; /* at all hooks, once */
-	uint64_t observed_flows;		    /* conversations that left the tables or are open */
-	uint64_t ignored_packets, ignored_octets;   /* class IGNORED */
-	uint64_t lost_packets, lost_octets;	    /* class LOST */
-	uint64_t start_ns;			    /* daemon start, nanoseconds since 1970 */
+	uint64_t observed_flows; /* conversations that left the tables or are open */
+	uint64_t ignored_packets, ignored_octets; /* class IGNORED */
+	uint64_t lost_packets, lost_octets;	  /* class LOST */
+	uint64_t start_ns;			  /* daemon start, nanoseconds since 1970 */
 };
 
 /* What became of the records that a sink was given. */
 struct fm_sink_stats {
-	uint64_t records, packets, octets;		      /* handed to the network or file */
+	uint64_t records, packets, octets; /* handed to the network or file */
 	uint64_t not_sent_records, not_sent_packets, not_sent_octets; /* given up, by any cause */
 	uint64_t messages, message_octets;
 	uint64_t waiting_messages; /* queued now */
@@ -54,7 +54,8 @@ struct fm_sink_env {
 
 struct fm_sink_ops {
 	const char *kind;
-	/* Index: which of the configured ones (collectors); 0 else. 0 or -errno; logs its own failure. */
+	/* Index: which of the configured ones (collectors); 0 else. 0 or -errno; logs its own
+	 * failure. */
 	int (*open)(struct fm_sink **ret, const struct fm_sink_env *env, size_t index);
 	/* Records it can take now without waiting or giving up; SIZE_MAX: no limit. */
 	size_t (*room)(struct fm_sink *sink);
@@ -64,7 +65,8 @@ struct fm_sink_ops {
 	void (*flush)(struct fm_sink *sink);
 	/* Interfaces came, went or were renamed: options records are due. */
 	void (*interfaces_changed)(struct fm_sink *sink);
-	/* Sends what can be sent until deadline_ns (CLOCK_MONOTONIC), then closes; may block until then. */
+	/* Sends what can be sent until deadline_ns (CLOCK_MONOTONIC), then closes; may block until
+	 * then. */
 	void (*close)(struct fm_sink *sink, uint64_t deadline_ns, struct fm_sink_stats *ret_stats);
 	void (*stats)(struct fm_sink *sink, struct fm_sink_stats *ret);
 	/* Name for status lines, such as "collector main (ipfix udp 192.0.2.10:4739)". */

@@ -11,7 +11,7 @@
 
 /* Slots of all regions that one window spans: their first lines fit into a core's cache. */
 #define WINDOW_SLOTS 4096u
-#define WINDOW_MIN 64u
+#define WINDOW_MIN   64u
 /* Slots marked before a fence; bounds the daemon's memory and what a fence delays. */
 #define BATCH_REFS 65536
 /* Conversations that one step of collecting handles. */
@@ -46,8 +46,8 @@ struct fm_sweep {
 
 	uint16_t *regions; /* those that have slots */
 	size_t n_regions;
-	uint32_t window; /* homes a window */
-	uint32_t home;	 /* next home to scan */
+	uint32_t window;	/* homes a window */
+	uint32_t home;		/* next home to scan */
 	uint32_t resume_region; /* where a scan without room stopped, inside the window */
 	uint32_t resume_position;
 	uint32_t keep_until; /* tombstones before this are younger than the last fence */
@@ -259,7 +259,8 @@ static void close_slots(struct fm_sweep *sweep, size_t n, enum fm_end_reason rea
 }
 
 /* Nothing writes any more: exported and freed at once. */
-static void drain_slots(struct fm_sweep *sweep, size_t n, const struct fm_conversation *conversation)
+static void drain_slots(struct fm_sweep *sweep, size_t n,
+			const struct fm_conversation *conversation)
 {
 	const struct ref *refs = &sweep->refs[sweep->n_refs];
 
@@ -273,7 +274,8 @@ static void drain_slots(struct fm_sweep *sweep, size_t n, const struct fm_conver
 	sweep->stats.closed++;
 }
 
-/* Looks again when the latest of the partials is due: this CPU's alone would be found every time. */
+/* Looks again when the latest of the partials is due: this CPU's alone would be found every time.
+ */
 static void postpone(struct fm_sweep *sweep, size_t n, uint32_t last_tick)
 {
 	const struct ref *refs = &sweep->refs[sweep->n_refs];

@@ -16,7 +16,7 @@
 #define SLICE_NS (2 * FM_NS_PER_MS)
 /* Sinks without room are asked again after this. */
 #define ROOM_RETRY_US 1000
-#define MAX_REPLACED 16
+#define MAX_REPLACED  16
 
 struct fm_sweeper {
 	struct fm_sweeper_env env;
@@ -26,7 +26,8 @@ struct fm_sweeper {
 	struct fm_fence *fence;
 	struct fm_overflow_reader *overflow;
 	struct fm_generation *generation;
-	struct fm_generation *replaced[MAX_REPLACED]; /* oldest first, fenced and waiting to be emptied */
+	struct fm_generation
+		*replaced[MAX_REPLACED]; /* oldest first, fenced and waiting to be emptied */
 	size_t n_replaced;
 	struct fm_generation *draining; /* being emptied now */
 	sd_event_source *timer;
@@ -195,8 +196,7 @@ int fm_sweeper_configure(struct fm_sweeper *sweeper, const struct fm_sweeper_set
 	sweeper->recheck = true;
 	if (!sweeper->timer)
 		return 0;
-	return sd_event_source_set_time_relative(sweeper->timer,
-						 settings->interval_ns / NS_PER_US);
+	return sd_event_source_set_time_relative(sweeper->timer, settings->interval_ns / NS_PER_US);
 }
 
 int fm_sweeper_new(struct fm_sweeper **ret, const struct fm_sweeper_env *env,
