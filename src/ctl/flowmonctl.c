@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * flowmonctl: asks a running flowmond. Sends one line to its control socket and prints what comes
+ * back. Every wait ends at one deadline and the answer's size is bounded, so that whatever sits on
+ * the other end of the socket cannot hang it or fill a terminal with control sequences.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/macro.h"
+
+#define CONTROL_SOCKET "/run/flowmond/control"
+#define DEADLINE_NS    (5 * FM_NS_PER_S)
+#define ANSWER_MAX     (16u << 20)
+
+static const char usage[] =
+	"usage: flowmonctl [--socket PATH] status [--json]\n"
+	"\n"
+	"Shows what the running flowmond does.\n"
+	"\n"
+	"  status          interfaces, flows, collectors, counters\n"
+	"  --json          as JSON\n"
+	"  --socket PATH   flowmond's control socket (default " CONTROL_SOCKET ")\n"
+	"  --version       print the version\n"
+	"  --help          print this\n";
+
+static const struct option options[] = {
+	{"json", no_argument, NULL, 'j'},
+	{"socket", required_argument, NULL, 's'},
+	{"version", no_argument, NULL, 'v'},
+	{"help", no_argument, NULL, 'h'},
+	{},
+};
+
+/* Waits for events on fd until deadline_ns (CLOCK_MONOTONIC). 0, -ETIMEDOUT or -errno. */
+static int wait_for(int fd, short events, uint64_t deadline_ns)
+{
+	for (;;) {
+		struct pollfd pollfd = {.fd = fd, .events = events};
+		uint64_t now_ns = fm_clock_monotonic_ns();
+		int n;
+
+		if (now_ns >= deadline_ns)
+			return -ETIMEDOUT;
+		n = poll(&pollfd, 1, (int)((deadline_ns - now_ns) / FM_NS_PER_MS) + 1);
+		if (n > 0)
+			return 0;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+	}
+}
+
+/* Connects to the socket at path. 0 or -errno; -EAGAIN: the daemon does not accept. */
+static int open_socket(const char *path, int *ret_fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	_fm_cleanup_close_ int fd = -1;
+	size_t length = strlen(path);
+
+	if (length == 0 || length >= sizeof(address.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(address.sun_path, path, length);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	*ret_fd = FM_TAKE_FD(fd);
+	return 0;
+}
+
+static int send_line(int fd, const char *line, uint64_t deadline_ns)
+{
+	size_t left = strlen(line);
+
+	while (left > 0) {
+		ssize_t n = send(fd, line, left, MSG_NOSIGNAL);
+
+		if (n >= 0) {
+			line += n;
+			left -= (size_t)n;
+		} else if (errno == EAGAIN) {
+			int r = wait_for(fd, POLLOUT, deadline_ns);
+
+			if (r < 0)
+				return r;
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+/* Prints octets; what a terminal would obey is shown as a question mark. */
+static int print_plain(char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
+			text[i] = '?';
+	}
+	return fwrite(text, 1, length, stdout) == length ? 0 : -EIO;
+}
+
+/* Prints what the daemon sends until it closes. -ENODATA if that is nothing. */
+static int print_answer(int fd, uint64_t deadline_ns)
+{
+	size_t total = 0;
+
+	for (;;) {
+		char text[4096];
+		ssize_t n;
+		int r = wait_for(fd, POLLIN, deadline_ns);
+
+		if (r < 0)
+			return r;
+		n = recv(fd, text, sizeof(text), 0);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return total > 0 ? 0 : -ENODATA;
+		total += (size_t)n;
+		if (total > ANSWER_MAX)
+			return -EFBIG;
+		r = print_plain(text, (size_t)n);
+		if (r < 0)
+			return r;
+	}
+}
+
+static int ask(const char *path, const char *line)
+{
+	uint64_t deadline_ns = fm_clock_monotonic_ns() + DEADLINE_NS;
+	_fm_cleanup_close_ int fd = -1;
+	int r;
+
+	r = open_socket(path, &fd);
+	if (r == -ENOENT || r == -ECONNREFUSED) {
+		fprintf(stderr, "flowmonctl: flowmond is not running: %s: %s\n", path,
+			strerror(-r));
+		return r;
+	}
+	if (r == -EACCES) {
+		fprintf(stderr, "flowmonctl: %s: not permitted; root and group flowmond may ask\n",
+			path);
+		return r;
+	}
+	if (r >= 0)
+		r = send_line(fd, line, deadline_ns);
+	if (r >= 0)
+		r = print_answer(fd, deadline_ns);
+	if (fflush(stdout) != 0 && r >= 0)
+		r = -errno;
+	if (r == -ENODATA)
+		fprintf(stderr, "flowmonctl: %s: closed without an answer\n", path);
+	else if (r == -ETIMEDOUT || r == -EAGAIN)
+		fprintf(stderr, "flowmonctl: %s: no complete answer within 5 s\n", path);
+	else if (r < 0)
+		fprintf(stderr, "flowmonctl: %s: %s\n", path, strerror(-r));
+	return r;
+}
+
+int main(int argc, char **argv)
+{
+	const char *path = CONTROL_SOCKET;
+	bool json = false;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case 'j':
+			json = true;
+			break;
+		case 's':
+			path = optarg;
+			break;
+		case 'v':
+			puts("flowmonctl " FM_VERSION);
+			return EXIT_SUCCESS;
+		case 'h':
+			fputs(usage, stdout);
+			return EXIT_SUCCESS;
+		default:
+			fputs(usage, stderr);
+			return EXIT_FAILURE;
+		}
+	}
+	if (optind + 1 != argc || strcmp(argv[optind], "status") != 0) {
+		fputs(usage, stderr);
+		return EXIT_FAILURE;
+	}
+	return ask(path, json ? "status json\n" : "status\n") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

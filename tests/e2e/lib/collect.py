@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Collectors as they are in the field (nfcapd, nfacctd, tshark) and our TCP listener, each giving
+back flows as accounts: {(source, destination, sport, dport, protocol): [packets, octets]}."""
+import csv
+import io
+import ipaddress
+import json
+import os
+import re
+import subprocess
+
+from lib import packets
+from lib.daemon import BUILD
+from lib.net import wait_until
+
+LISTENER = os.path.join(BUILD, 'tests', 'tools', 'ipfix-tcp-listener')
+
+
+def _bound(namespace, table, port):
+    with namespace.inside(), open('/proc/self/net/' + table, encoding='ascii') as file:
+        return ':%04X ' % port in file.read()
+
+
+def account(records):
+    """Sums records (each with 'flow', 'packets', 'octets') by flow."""
+    sums = packets.Account()
+    for record in records:
+        sums.add(*record['flow'], record['octets'], record['packets'])
+    return sums
+
+
+class Nfcapd:
+    """Debian's nfcapd. stop() gives its records by nfdump, in the order they arrived."""
+
+    def __init__(self, namespace, port=9995, host='127.0.0.1', label=''):
+        self.namespace, self.port, self.host = namespace, port, host
+        self.dir = namespace.lab.path('nfcapd%s-%d' % (label, port))
+        os.mkdir(self.dir)
+        family = '-6' if ':' in host else '-4'
+        self.process = namespace.start('nfcapd', family, '-b', host, '-p', port, '-w', self.dir,
+                                       '-t', '3600', '-B', '4000000', log='nfcapd')
+        table = 'udp6' if ':' in host else 'udp'
+        wait_until(lambda: _bound(namespace, table, port), 10, 'nfcapd')
+
+    def address(self):
+        return ('[%s]:%d' if ':' in self.host else '%s:%d') % (self.host, self.port)
+
+    def stop(self):
+        self._drain()
+        self.process.stop()
+        return self.records()
+
+    def _drain(self):
+        """Waits until the socket's queue is empty: nothing that arrived is thrown away."""
+        def empty():
+            with self.namespace.inside():
+                for table in ('udp', 'udp6'):
+                    with open('/proc/self/net/' + table, encoding='ascii') as file:
+                        for line in file.read().splitlines()[1:]:
+                            words = line.split()
+                            if words[1].endswith(':%04X' % self.port) and \
+                                    words[4].split(':')[1] != '00000000':
+                                return False
+            return True
+        wait_until(empty, 10, 'nfcapd to read its socket')
+
+    def sequence_errors(self):
+        """Sequence errors and bad packets, as nfcapd reports them when it ends."""
+        found = re.findall(r'Sequence Errors: (\d+), Bad Packets: (\d+)', self.process.log())
+        return [sum(int(value) for value in column) for column in zip(*found)] or [0, 0]
+
+    def records(self):
+        run = subprocess.run(['nfdump', '-q', '-R', self.dir, '-o', 'json'],
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             timeout=120, check=False)
+        text = run.stdout[run.stdout.find('['):] if '[' in run.stdout else '[]'
+        return [self._record(entry) for entry in json.loads(text)]
+
+    @staticmethod
+    def _record(entry):
+        src = entry.get('src4_addr') or entry.get('src6_addr')
+        dst = entry.get('dst4_addr') or entry.get('dst6_addr')
+        protocol = entry['proto']
+        if 'icmp_type' in entry:
+            ports = 0, entry['icmp_type'] * 256 + entry['icmp_code']
+        else:
+            ports = entry.get('src_port', 0), entry.get('dst_port', 0)
+        return {'flow': (str(ipaddress.ip_address(src)), str(ipaddress.ip_address(dst)), *ports,
+                         protocol),
+                'packets': entry.get('in_packets', 0), 'octets': entry.get('in_bytes', 0),
+                'rev_packets': entry.get('out_packets', 0),
+                'rev_octets': entry.get('out_bytes', 0),
+                'in': entry.get('input_snmp', 0), 'out': entry.get('output_snmp', 0),
+                'direction': entry.get('direction', 0), 'vlan': entry.get('src_vlan', 0),
+                'tcp_flags': entry.get('tcp_flags', '........'), 'tos': entry.get('src_tos', 0),
+                'first': entry['first'], 'last': entry['last']}
+
+
+class Nfacctd:
+    """pmacct's nfacctd; stop() gives the sums it wrote."""
+
+    def __init__(self, namespace, port=9996, host='127.0.0.1'):
+        self.port, self.host = port, host
+        self.output = namespace.lab.path('nfacctd.csv')
+        config = namespace.lab.path('nfacctd.conf')
+        with open(config, 'w', encoding='ascii') as file:
+            file.write('daemonize: false\nnfacctd_ip: %s\nnfacctd_port: %d\nplugins: print\n'
+                       'aggregate: src_host,dst_host,src_port,dst_port,proto\n'
+                       'print_output: csv\nprint_output_file: %s\nprint_refresh_time: 3600\n'
+                       'print_num_protos: true\nprint_cache_entries: 65537\n'
+                       'nfacctd_pipe_size: 4000000\n'
+                       'plugin_buffer_size: 10240\nplugin_pipe_size: 4096000\n' % (
+                           host, port, self.output))
+        self.process = namespace.start('nfacctd', '-f', config, log='nfacctd')
+        wait_until(lambda: _bound(namespace, 'udp', port), 10, 'nfacctd')
+
+    def stop(self):
+        import signal
+        import time
+        time.sleep(0.5)
+        self.process.popen.send_signal(signal.SIGINT)
+        self.process.wait(15)
+        wait_until(lambda: os.path.exists(self.output), 10, 'what nfacctd wrote')
+        with open(self.output, encoding='ascii') as file:
+            return [self._record(row) for row in csv.DictReader(io.StringIO(file.read()))
+                    if row.get('SRC_IP')]
+
+    @staticmethod
+    def _record(row):
+        return {'flow': (str(ipaddress.ip_address(row['SRC_IP'])),
+                         str(ipaddress.ip_address(row['DST_IP'])), int(row['SRC_PORT']),
+                         int(row['DST_PORT']), int(row['PROTOCOL'])),
+                'packets': int(row['PACKETS']), 'octets': int(row['BYTES'])}
+
+
+def json_flow(record):
+    """A line of flowmond's JSON as (flow, packets, octets)."""
+    src = record.get('sourceIPv4Address') or record.get('sourceIPv6Address')
+    dst = record.get('destinationIPv4Address') or record.get('destinationIPv6Address')
+    code = record.get('icmpTypeCodeIPv4', record.get('icmpTypeCodeIPv6'))
+    ports = (0, code) if code is not None else (record['sourceTransportPort'],
+                                                record['destinationTransportPort'])
+    return {'flow': (str(ipaddress.ip_address(src)), str(ipaddress.ip_address(dst)), *ports,
+                     record['protocolIdentifier']),
+            'packets': record['packetDeltaCount'], 'octets': record['octetDeltaCount'],
+            'in': record['ingressInterface'], 'out': record['egressInterface'],
+            'direction': record['flowDirection'], 'reason': record['flowEndReason'],
+            'vlan': record.get('vlanId', 0)}
+
+
+def malformed(capture, port, *options):
+    """Packets of the capture in which tshark's cflow dissector finds a fault; its own words."""
+    run = subprocess.run(['tshark', '-r', capture, '-n', '-d', 'udp.port==%d,cflow' % port, '-d',
+                          'tcp.port==%d,cflow' % port, *options, '-V'], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL, text=True, timeout=120, check=True)
+    bad = [line.strip() for line in run.stdout.splitlines()
+           if re.search(r'Malformed|No template found|Expert Info \((Error|Warning)/(Mal|Proto)',
+                        line)]
+    return bad, len(re.findall(r'^\s+Flow \d+', run.stdout, re.M))

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the built flowmond inside a namespace: configuration, readiness, reload, status, end."""
+import json
+import os
+import signal
+import socket
+import subprocess
+
+from lib.net import wait_until
+from lib.tap import Failure
+
+BUILD = os.environ.get('FLOWMOND_BUILD') or os.path.realpath(
+    os.path.join(os.path.dirname(__file__), '..', '..', '..', 'build'))
+FLOWMOND = os.path.join(BUILD, 'src', 'daemon', 'flowmond')
+FLOWMONCTL = os.path.join(BUILD, 'src', 'ctl', 'flowmonctl')
+
+# Timeouts that no test runs into by accident: flows end when the test ends the daemon.
+PATIENT = {'flows': {'idle_timeout': '1h', 'active_timeout': '1h', 'end_linger': '60s',
+                     'sweep_interval': '100ms', 'max': '8192'}}
+
+
+def settings_text(settings):
+    """{'flows': {'max': 1024}} as a configuration file; a value None leaves the key out."""
+    text = ''
+    for section, keys in settings.items():
+        text += '[%s]\n' % section
+        text += ''.join('%s = %s\n' % pair for pair in keys.items() if pair[1] is not None)
+    return text
+
+
+def merge(*parts):
+    merged = {}
+    for part in parts:
+        for section, keys in part.items():
+            merged.setdefault(section, {}).update(keys)
+    return merged
+
+
+class Notify:
+    """The daemon's side of sd_notify: what it said so far."""
+
+    def __init__(self, path):
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket.bind(path)
+        self.said = []
+
+    def read(self):
+        while True:
+            try:
+                text = self.socket.recv(65536).decode('utf-8', 'replace')
+            except BlockingIOError:
+                return self.said
+            self.said += text.split('\n')
+
+    def count(self, line):
+        return self.read().count(line)
+
+
+class Flowmond:
+    """A running flowmond. settings: sections over PATIENT. Waits until it says it is ready."""
+
+    def __init__(self, namespace, settings, name='flowmond', ready=True, wrapper=(),
+                 arguments=(), patient=True):
+        self.namespace, lab = namespace, namespace.lab
+        self.json_path = lab.path(name + '.json')
+        self.config_path = lab.path(name + '.conf')
+        self.control = lab.path(name + '.control')
+        self.base = merge(PATIENT if patient else {}, {'control': {'socket': self.control}})
+        self.write(settings)
+        self.notify = Notify(lab.path(name + '.notify'))
+        environment = dict(os.environ, NOTIFY_SOCKET=self.notify.path)
+        environment.pop('JOURNAL_STREAM', None)
+        self.process = namespace.start(*wrapper, FLOWMOND, '--foreground', '--config',
+                                       self.config_path, *arguments, log=name, env=environment)
+        if ready:
+            self.wait_ready()
+
+    def write(self, settings):
+        with open(self.config_path, 'w', encoding='utf-8') as file:
+            file.write(settings if isinstance(settings, str)
+                       else settings_text(merge(self.base, settings)))
+
+    def wait_ready(self, times=1):
+        def said():
+            if not self.process.running():
+                raise Failure('flowmond ended with status %s before it was ready:\n%s' % (
+                    self.process.popen.returncode, self.log()[-2000:]))
+            return self.notify.count('READY=1') >= times
+        wait_until(said, 15, 'flowmond to be ready')
+
+    def reload(self, settings=None):
+        """SIGHUP, after writing new settings if given; waits until it is done."""
+        if settings is not None:
+            self.write(settings)
+        times = self.notify.count('READY=1')
+        self.process.popen.send_signal(signal.SIGHUP)
+        self.wait_ready(times + 1)
+
+    def log(self):
+        return self.process.log()
+
+    def ctl(self, *arguments):
+        return subprocess.run([FLOWMONCTL, '--socket', self.control, *arguments], timeout=20,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              check=False)
+
+    def status(self):
+        done = self.ctl('status', '--json')
+        if done.returncode:
+            raise Failure('flowmonctl: %s' % done.stdout)
+        return json.loads(done.stdout)
+
+    def stop(self, number=signal.SIGTERM, status=0):
+        """Ends it; its exit status must be as expected."""
+        seen = self.process.stop(number, 20)
+        if seen != status:
+            raise Failure('flowmond ended with status %s, expected %s:\n%s' % (
+                seen, status, self.log()[-3000:]))
+        return self.log()
+
+    def json_records(self):
+        with open(self.json_path, encoding='utf-8') as file:
+            return [json.loads(line) for line in file]
+
+
+def attached(namespace, interface):
+    """What hangs on an interface's hooks: 'N programs', qdiscs beside the kernel's own."""
+    net = namespace.run('bpftool', '-j', 'net', 'show', 'dev', interface)
+    found = json.loads(net)
+    tc = [entry for part in found for entry in part.get('tc', [])]
+    qdiscs = [line for line in namespace.run('tc', 'qdisc', 'show', 'dev', interface).splitlines()
+              if 'clsact' in line or 'ingress' in line]
+    return tc, qdiscs

@@ -1,0 +1,117 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Real captures replayed: flows, packets and octets as tshark reads them from the file, at ingress
+(VLAN tags taken out by the kernel) and at egress (tags in the packet)."""
+import glob
+import os
+import re
+import struct
+import sys
+
+from lib import tap
+from lib.collect import Nfcapd, account, json_flow
+from lib.daemon import Flowmond
+from lib.net import Lab
+from lib.tap import Skip, equal
+from lib.truth import read_capture
+
+FOLDER = os.environ.get('FLOWMOND_PCAPS') or os.path.join(
+    os.path.dirname(os.path.realpath(__file__)), '..', '..', '..', 'shared', 'pcaps')
+ETHERNET, RAW, SLL = 1, 101, 113
+
+
+def read_pcap(path):
+    """Link type and frames of a classic pcap file."""
+    with open(path, 'rb') as file:
+        data = file.read()
+    order = {b'\xd4\xc3\xb2\xa1': '<', b'\x4d\x3c\xb2\xa1': '<', b'\xa1\xb2\xc3\xd4': '>',
+             b'\xa1\xb2\x3c\x4d': '>'}.get(data[:4])
+    if order is None:
+        raise Skip('not a classic pcap file')
+    link = struct.unpack(order + 'I', data[20:24])[0] & 0xffff
+    frames, at = [], 24
+    while at + 16 <= len(data):
+        size = struct.unpack(order + 'I', data[at + 8:at + 12])[0]
+        frames.append(data[at + 16:at + 16 + size])
+        at += 16 + size
+    return link, frames
+
+
+def counted(daemon):
+    """Named counters of the daemon as {name: packets}."""
+    return {name: value['packets'] for name, value in daemon.status()['counters'].items()}
+
+
+def replay_ethernet(path):
+    """tcpreplay into a veth pair, flowmond on both ends."""
+    with Lab('pcap') as lab:
+        a, m = lab.ns('a'), lab.ns('m')
+        for namespace in (a, m):
+            namespace.sysctl('net/ipv6/conf/default/disable_ipv6', 1)
+        lab.veth(a, 'a0', m, 'm0', mtu=65535)
+        collector = Nfcapd(m)
+        ingress = Flowmond(m, {'collector main': {'address': collector.address(), 'rate': '0'},
+                               'json': {'file': lab.path('in.json')}}, name='in')
+        egress = Flowmond(a, {'json': {'file': lab.path('out.json')}}, name='out')
+        said = a.run('tcpreplay', '-q', '--topspeed', '-i', 'a0', path, seconds=120)
+        failed = re.search(r'Failed packets:\s+(\d+)', said)
+        equal('packets tcpreplay could not send', failed and failed.group(1), '0')
+        counters = {'in': counted(ingress), 'out': counted(egress)}
+        ingress.stop()
+        egress.stop()
+        records = collector.stop()
+        truth = read_capture(path)
+        compare('ingress, nfdump', records, truth)
+        compare('ingress, json', list(map(json_flow, ingress.json_records())), truth)
+        compare('egress, json', list(map(json_flow, egress.json_records())), truth)
+        for name, values in counters.items():
+            equal('%s: ignored' % name, {what: values[what] for what in truth.other},
+                  {what: count[0] for what, count in truth.other.items()})
+        vlans = {record['flow']: record['vlan'] for record in records}
+        equal('VLANs', vlans, truth.vlans)
+
+
+def compare(what, records, truth):
+    equal(what, account(records).flows, truth.flows.flows)
+    equal(what + ': one record a flow', len(records), len(truth.flows.flows))
+
+
+def replay_layer3(path, frames, strip):
+    """Packets without Ethernet header go into a tun device."""
+    import hotplug
+    with Lab('pcapl3') as lab:
+        m = lab.ns('m')
+        device = hotplug.open_tun(m, 'tun0', hotplug.IFF_TUN)
+        m.ip('link set tun0 mtu 65535')
+        daemon = Flowmond(m, {'json': {'file': lab.path('flowmond.json')}})
+        hotplug.wait_attached(m, 'tun0')
+        for frame in frames:
+            os.write(device, frame[strip:])
+        seen = counted(daemon)['seen']
+        equal('packets seen', seen, len(frames))
+        daemon.stop()
+        os.close(device)
+        compare('json', list(map(json_flow, daemon.json_records())), read_capture(path))
+
+
+def replay(path):
+    link, frames = read_pcap(path)
+    if link == ETHERNET:
+        replay_ethernet(path)
+    elif link == RAW:
+        replay_layer3(path, frames, 0)
+    elif link == SLL:
+        replay_layer3(path, frames, 16)
+    else:
+        raise Skip('link type %d' % link)
+
+
+if __name__ == '__main__':
+    tap.require_root()
+    captures = sorted(glob.glob(os.path.join(FOLDER, '*.pcap')))
+    if not captures:
+        print('1..0 # SKIP no captures in ../shared/pcaps or $FLOWMOND_PCAPS')
+        sys.exit(0)
+    for capture in captures:
+        tap.add_case(os.path.basename(capture), replay, capture)
+    tap.main()
