@@ -32,13 +32,13 @@ def account(records):
 class Nfcapd:
     """Debian's nfcapd. stop() gives its records by nfdump, in the order they arrived."""
 
-    def __init__(self, namespace, port=9995, host='127.0.0.1', label=''):
+    def __init__(self, namespace, port=9995, host='127.0.0.1', rotate=3600):
         self.namespace, self.port, self.host = namespace, port, host
-        self.dir = namespace.lab.path('nfcapd%s-%d' % (label, port))
+        self.dir = namespace.lab.path('nfcapd-%d' % port)
         os.mkdir(self.dir)
         family = '-6' if ':' in host else '-4'
         self.process = namespace.start('nfcapd', family, '-b', host, '-p', port, '-w', self.dir,
-                                       '-t', '3600', '-B', '4000000', log='nfcapd')
+                                       '-t', rotate, '-B', '4000000', log='nfcapd')
         table = 'udp6' if ':' in host else 'udp'
         wait_until(lambda: _bound(namespace, table, port), 10, 'nfcapd')
 
@@ -70,11 +70,17 @@ class Nfcapd:
         return [sum(int(value) for value in column) for column in zip(*found)] or [0, 0]
 
     def records(self):
-        run = subprocess.run(['nfdump', '-q', '-R', self.dir, '-o', 'json'],
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             timeout=120, check=False)
-        text = run.stdout[run.stdout.find('['):] if '[' in run.stdout else '[]'
-        return [self._record(entry) for entry in json.loads(text)]
+        """What is in the files that are complete; with rotate = 2, also while it runs."""
+        records = []
+        for name in sorted(os.listdir(self.dir)):
+            if 'current' in name:
+                continue
+            run = subprocess.run(['nfdump', '-q', '-r', os.path.join(self.dir, name), '-o', 'json'],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                 timeout=120, check=False)
+            if '{' in run.stdout:
+                records += json.loads(run.stdout[run.stdout.find('['):])
+        return [self._record(entry) for entry in records]
 
     @staticmethod
     def _record(entry):
