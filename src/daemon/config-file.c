@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration file: inih cuts it into sections, names and values; what is wrong is said with
+ * file and line, everything at once. Part of config.h.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <ini.h>
+
+#include "base/parse.h"
+#include "daemon/config-rows.h"
+
+#define NAME_MAX_LENGTH 32
+#define ERRORS_MAX	50
+/* A file beyond this is not a configuration. */
+#define LINES_MAX 100000
+
+#define ROWS_MAX 128
+
+struct reader {
+	FILE *file;
+	const char *path;
+	unsigned int line;
+	struct fm_buf *errors;
+	unsigned int n_errors;
+	struct fm_config *config;
+	bool line_reported;
+	char section[64]; /* of the last value, as written */
+	void *owner;	  /* what its rows are members of; NULL: unknown section */
+	const char *row_section;
+	bool given[ROWS_MAX];	      /* rows given in the section */
+	unsigned int begun[ROWS_MAX]; /* line of the section whose first row it is */
+};
+
+__attribute__((format(printf, 3, 4))) static void complain(struct reader *reader, unsigned int line,
+							   const char *format, ...)
+{
+	va_list arguments;
+	char text[512];
+
+	reader->line_reported = true;
+	if (reader->n_errors++ >= ERRORS_MAX)
+		return;
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	for (char *p = text; *p; p++)
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	fm_buf_printf(reader->errors, "%s:%u: %s\n", reader->path, line, text);
+}
+
+/* Letters in common at the same places: good enough to guess what was meant. */
+static size_t likeness(const char *a, const char *b)
+{
+	size_t same = 0, longer = FM_MAX(strlen(a), strlen(b)), common = 0;
+
+	while (a[common] && a[common] == b[common])
+		common++;
+	for (const char *p = a; *p; p++)
+		same += strchr(b, *p) != NULL;
+	return longer ? (same * 100 + common * 50) / longer : 0;
+}
+
+static void complain_unknown_key(struct reader *reader, const char *name)
+{
+	const char *best = NULL;
+	size_t best_likeness = 75;
+
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		if (strcmp(fm_settings[i].info.section, reader->row_section))
+			continue;
+		if (likeness(name, fm_settings[i].info.key) > best_likeness) {
+			best = fm_settings[i].info.key;
+			best_likeness = likeness(name, best);
+		}
+	}
+	if (best)
+		complain(reader, reader->line, "[%s] has no setting '%s': did you mean '%s'?",
+			 reader->section, name, best);
+	else
+		complain(reader, reader->line,
+			 "[%s] has no setting '%s': see flowmond --list-settings", reader->section,
+			 name);
+}
+
+static void complain_value(struct reader *reader, const struct fm_setting *row, const char *value,
+			   int error)
+{
+	_fm_cleanup_buf_ struct fm_buf expected = {}, low = {}, high = {};
+
+	if (row->type->expected)
+		fm_buf_printf(&expected, "%s", row->type->expected);
+	else
+		fm_config_words(row->info.type, &expected);
+	if (row->info.max) {
+		row->type->print(row, &row->info.min, &low);
+		row->type->print(row, &row->info.max, &high);
+		fm_buf_printf(&expected, ", from %s to %s", low.data, high.data);
+	}
+	complain(reader, reader->line, "[%s] %s = %s: expected %s", reader->section, row->info.key,
+		 value, error == -ENOMEM ? "memory" : expected.data);
+}
+
+static bool name_is_good(const char *name)
+{
+	size_t length = strlen(name);
+
+	return length && length <= NAME_MAX_LENGTH &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") ==
+		       length;
+}
+
+static void begin_collector(struct reader *reader, const char *name)
+{
+	struct fm_collector_config *collector;
+
+	if (!name_is_good(name)) {
+		complain(
+			reader, reader->line,
+			"[%s]: expected a name of 1 to %d letters, digits, _ or - behind 'collector'",
+			reader->section, NAME_MAX_LENGTH);
+		return;
+	}
+	for (size_t i = 0; i < reader->config->n_collectors; i++)
+		if (!strcmp(reader->config->collectors[i].name, name)) {
+			complain(reader, reader->line,
+				 "[collector %s] is there twice: the first is in line %u", name,
+				 reader->config->collectors[i].line);
+			return;
+		}
+	if (fm_config_add_collector(reader->config, name, reader->line, &collector) < 0) {
+		complain(reader, reader->line, "no memory");
+		return;
+	}
+	reader->owner = collector;
+	reader->row_section = "collector";
+}
+
+/* A section begins: which rows are its own. */
+static void begin_section(struct reader *reader, const char *section)
+{
+	snprintf(reader->section, sizeof(reader->section), "%s", section);
+	reader->owner = NULL;
+	memset(reader->given, 0, sizeof(reader->given));
+	if (!strncmp(section, "collector", 9) &&
+	    (!section[9] || isspace((unsigned char)section[9]))) {
+		begin_collector(reader, section + 9 + strspn(section + 9, " \t"));
+		return;
+	}
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		if (fm_settings[i].in_collector || strcmp(fm_settings[i].info.section, section))
+			continue;
+		if (reader->begun[i])
+			complain(reader, reader->line,
+				 "[%s] is there twice: the first is in line %u", section,
+				 reader->begun[i]);
+		reader->begun[i] = reader->line;
+		reader->owner = reader->config;
+		reader->row_section = fm_settings[i].info.section;
+		return;
+	}
+	complain(
+		reader, reader->line,
+		"[%s] is no section: expected one of capture, flows, collector NAME, json, text, log, control",
+		*section ? section : "");
+}
+
+/* '[section]': inih would cut a long name and says nothing of an empty section. */
+static void read_heading(struct reader *reader, const char *line)
+{
+	_fm_cleanup_free_ char *section = NULL;
+	size_t length = strcspn(line + 1, "]\r\n");
+	const char *rest = line + 1 + length;
+
+	if (*rest == ']')
+		rest++;
+	rest += strspn(rest, " \t\r\n");
+	if (line[1 + length] != ']' || (*rest && *rest != ';' && *rest != '#')) {
+		reader->owner = NULL;
+		complain(reader, reader->line, "expected a heading such as [flows]");
+		return;
+	}
+	section = strndup(line + 1, length);
+	if (section)
+		begin_section(reader, section);
+	else
+		complain(reader, reader->line, "no memory");
+}
+
+/*
+ * Hands inih one line, whole or not at all: it would cut a longer one in two without a word. A line
+ * that cannot be used is reported and handed on as empty.
+ */
+static char *read_line(char *into, int size, void *userdata)
+{
+	struct reader *reader = userdata;
+	_fm_cleanup_free_ char *line = NULL;
+	size_t capacity = 0;
+	ssize_t length;
+
+	length = getline(&line, &capacity, reader->file);
+	if (length < 0)
+		return NULL;
+	reader->line++;
+	reader->line_reported = false;
+	if (reader->line > LINES_MAX) {
+		complain(reader, reader->line, "more than %d lines: not a configuration",
+			 LINES_MAX);
+		return NULL;
+	}
+	strcpy(into, "\n");
+	if (memchr(line, '\0', (size_t)length))
+		complain(reader, reader->line, "a NUL octet in the line: expected text");
+	else if (length >= size)
+		complain(reader, reader->line, "the line is too long: expected at most %d octets",
+			 size - 2);
+	else if (length > 1 && isspace((unsigned char)line[0]) && line[strspn(line, " \t\r\n")] &&
+		 !strchr("#;", line[strspn(line, " \t")]))
+		complain(
+			reader, reader->line,
+			"the line begins with a space: expected 'name = value' or '[section]' at its beginning");
+	else
+		memcpy(into, line, (size_t)length + 1);
+	if (into[0] == '[')
+		read_heading(reader, into);
+	return into;
+}
+
+/* inih calls this for every name = value; non-zero: go on. */
+static int on_value(void *userdata, const char *section, const char *name, const char *value)
+{
+	struct reader *reader = userdata;
+
+	if (!*section)
+		complain(reader, reader->line, "%s stands before any [section]", name);
+	if (!reader->owner)
+		return 1;
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		const struct fm_setting *row = &fm_settings[i];
+		int r;
+
+		if (strcmp(row->info.section, reader->row_section) || strcmp(row->info.key, name))
+			continue;
+		if (reader->given[i])
+			complain(reader, reader->line, "[%s] %s is given twice", reader->section,
+				 name);
+		reader->given[i] = true;
+		r = fm_config_set(reader->owner, row, value);
+		if (r < 0)
+			complain_value(reader, row, value, r);
+		return 1;
+	}
+	complain_unknown_key(reader, name);
+	return 1;
+}
+
+/* What no single value shows. */
+static void check_whole(struct reader *reader)
+{
+	const struct fm_config *config = reader->config;
+
+	for (size_t i = 0; i < config->n_collectors; i++) {
+		const struct fm_collector_config *c = &config->collectors[i];
+
+		if (!c->address.text)
+			complain(reader, c->line,
+				 "[collector %s] has no address: expected address = host:port",
+				 c->name);
+		if (c->protocol == FM_PROTOCOL_V9 && c->transport != FM_TRANSPORT_UDP)
+			complain(
+				reader, c->line,
+				"[collector %s] NetFlow v9 goes over udp only: expected transport = udp or protocol = ipfix",
+				c->name);
+	}
+}
+
+int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors)
+{
+	_fm_cleanup_(fm_config_freep) struct fm_config *config = NULL;
+	struct reader reader = {.file = file, .path = path, .errors = errors};
+	int r;
+
+	r = fm_config_new(&config);
+	if (r < 0)
+		return r;
+	if (fm_n_settings > ROWS_MAX)
+		return -E2BIG;
+	reader.config = config;
+	r = ini_parse_stream(read_line, &reader, on_value, &reader);
+	if (ferror(file))
+		return -EIO;
+	if (r == -2)
+		return -ENOMEM;
+	if (r > 0 && !reader.n_errors) /* the first line that is neither */
+		complain(&reader, (unsigned int)r, "expected '[section]' or 'name = value'");
+	if (!reader.n_errors)
+		check_whole(&reader);
+	if (reader.n_errors > ERRORS_MAX)
+		fm_buf_printf(errors, "%s: and %u errors more\n", path,
+			      reader.n_errors - ERRORS_MAX);
+	if (reader.n_errors)
+		return -EINVAL;
+	*ret = FM_TAKE_PTR(config);
+	return 0;
+}
+
+int fm_config_load(const char *path, struct fm_config **ret, struct fm_buf *errors)
+{
+	_fm_cleanup_fclose_ FILE *file = fopen(path, "re");
+	struct stat status;
+
+	if (!file)
+		return -errno;
+	if (fstat(fileno(file), &status) < 0)
+		return -errno;
+	if (S_ISDIR(status.st_mode))
+		return -EISDIR;
+	return fm_config_parse(file, path, ret, errors);
+}
+
+int fm_config_new_embedded(struct fm_config **ret)
+{
+	static char text[] = "[text]\nfile = -\n";
+	_fm_cleanup_buf_ struct fm_buf errors = {};
+	_fm_cleanup_fclose_ FILE *file = fmemopen(text, strlen(text), "r");
+
+	if (!file)
+		return -errno;
+	return fm_config_parse(file, "embedded default", ret, &errors);
+}

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Settings as rows: defaults, parsing and printing of values. See config.h. */
+#include "daemon/config.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parse.h"
+#include "daemon/config-rows.h"
+
+static const struct fm_setting_word words[] = {
+#define FM_WORD(type, value, word) {"ENUM_" #type, value, word},
+#include "daemon/config-words.def"
+#undef FM_WORD
+};
+
+#define FM_IN_COLLECTOR_capture	  false
+#define FM_IN_COLLECTOR_flows	  false
+#define FM_IN_COLLECTOR_collector true
+#define FM_IN_COLLECTOR_json	  false
+#define FM_IN_COLLECTOR_text	  false
+#define FM_IN_COLLECTOR_log	  false
+#define FM_IN_COLLECTOR_control	  false
+
+#define FM_STRUCT_capture   struct fm_config
+#define FM_STRUCT_flows	    struct fm_config
+#define FM_STRUCT_collector struct fm_collector_config
+#define FM_STRUCT_json	    struct fm_config
+#define FM_STRUCT_text	    struct fm_config
+#define FM_STRUCT_log	    struct fm_config
+#define FM_STRUCT_control   struct fm_config
+
+const struct fm_setting fm_settings[] = {
+#define FM_SETTING(section, key, type, member, default_text, min, max, help)                       \
+	{                                                                                          \
+		{#section, #key, #type, default_text, help, min, max},                             \
+		&fm_setting_type_##type,                                                           \
+		offsetof(FM_STRUCT_##section, member),                                             \
+		FM_IN_COLLECTOR_##section,                                                         \
+	},
+#include "daemon/config.def"
+#undef FM_SETTING
+};
+
+const size_t fm_n_settings = FM_ARRAY_SIZE(fm_settings);
+
+/* --- values by type --- */
+
+static void done_names(void *member)
+{
+	struct fm_names *names = member;
+
+	fm_parse_list_free(names->v, names->n);
+	*names = (struct fm_names){};
+}
+
+static int parse_names(const struct fm_setting *row, const char *text, void *member)
+{
+	struct fm_names names;
+	int r = fm_parse_list(text, &names.v, &names.n);
+
+	if (r < 0)
+		return r;
+	done_names(member);
+	*(struct fm_names *)member = names;
+	return 0;
+}
+
+static void print_names(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	const struct fm_names *names = member;
+
+	for (size_t i = 0; i < names->n; i++)
+		fm_buf_printf(ret, "%s%s", i ? ", " : "", names->v[i]);
+}
+
+static int parse_bool(const struct fm_setting *row, const char *text, void *member)
+{
+	return fm_parse_bool(text, member);
+}
+
+static void print_bool(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "%s", *(const bool *)member ? "yes" : "no");
+}
+
+static int parse_number(const struct fm_setting *row, const char *text, void *member)
+{
+	return fm_parse_u64(text, row->info.min, row->info.max, member);
+}
+
+static int parse_size(const struct fm_setting *row, const char *text, void *member)
+{
+	return fm_parse_size(text, row->info.min, row->info.max, member);
+}
+
+static void print_number(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "%" PRIu64, *(const uint64_t *)member);
+}
+
+static int parse_duration(const struct fm_setting *row, const char *text, void *member)
+{
+	return fm_parse_duration_ns(text, row->info.min, row->info.max, member);
+}
+
+static void print_duration(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	uint64_t ns = *(const uint64_t *)member;
+
+	if (ns && ns % FM_NS_PER_HOUR == 0)
+		fm_buf_printf(ret, "%" PRIu64 "h", ns / FM_NS_PER_HOUR);
+	else if (ns && ns % FM_NS_PER_MIN == 0)
+		fm_buf_printf(ret, "%" PRIu64 "m", ns / FM_NS_PER_MIN);
+	else if (ns % FM_NS_PER_S == 0)
+		fm_buf_printf(ret, "%" PRIu64 "s", ns / FM_NS_PER_S);
+	else
+		fm_buf_printf(ret, "%" PRIu64 "ms", ns / FM_NS_PER_MS);
+}
+
+static void done_address(void *member)
+{
+	struct fm_address *address = member;
+
+	free(address->text);
+	free(address->host);
+	free(address->port);
+	*address = (struct fm_address){};
+}
+
+static int parse_address(const struct fm_setting *row, const char *text, void *member)
+{
+	struct fm_address address = {};
+	int r;
+
+	if (*text) {
+		r = fm_parse_host_port(text, &address.host, &address.port);
+		if (r < 0)
+			return r;
+		address.text = strdup(text);
+		if (!address.text) {
+			free(address.host);
+			free(address.port);
+			return -ENOMEM;
+		}
+	}
+	done_address(member);
+	*(struct fm_address *)member = address;
+	return 0;
+}
+
+static void print_address(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	const struct fm_address *address = member;
+
+	fm_buf_printf(ret, "%s", address->text ? address->text : "");
+}
+
+static void done_path(void *member)
+{
+	free(*(char **)member);
+	*(char **)member = NULL;
+}
+
+static int parse_path(const struct fm_setting *row, const char *text, void *member)
+{
+	char *copy;
+
+	if (*text && *text != '/' && strcmp(text, "-"))
+		return -EINVAL;
+	copy = strdup(text);
+	if (!copy)
+		return -ENOMEM;
+	done_path(member);
+	*(char **)member = copy;
+	return 0;
+}
+
+static void print_path(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "%s", *(char *const *)member);
+}
+
+static const struct fm_setting_word *find_word(const char *type, const char *text)
+{
+	for (size_t i = 0; i < FM_ARRAY_SIZE(words); i++)
+		if (!strcmp(words[i].type, type) && !strcmp(words[i].word, text))
+			return &words[i];
+	return NULL;
+}
+
+static int parse_enum(const struct fm_setting *row, const char *text, void *member)
+{
+	const struct fm_setting_word *word = find_word(row->info.type, text);
+
+	if (!word)
+		return -EINVAL;
+	*(unsigned int *)member = word->value;
+	return 0;
+}
+
+static void print_enum(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	for (size_t i = 0; i < FM_ARRAY_SIZE(words); i++)
+		if (!strcmp(words[i].type, row->info.type) &&
+		    words[i].value == *(const unsigned int *)member)
+			fm_buf_printf(ret, "%s", words[i].word);
+}
+
+/* A list of words, each a bit. */
+static int parse_bits(const struct fm_setting *row, const char *text, void *member)
+{
+	struct fm_names names;
+	unsigned int bits = 0;
+	int r = fm_parse_list(text, &names.v, &names.n);
+
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < names.n && r == 0; i++) {
+		const struct fm_setting_word *word = find_word(row->info.type, names.v[i]);
+
+		if (word)
+			bits |= word->value;
+		else
+			r = -EINVAL;
+	}
+	fm_parse_list_free(names.v, names.n);
+	if (r == 0)
+		*(unsigned int *)member = bits;
+	return r;
+}
+
+static void print_bits(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	const char *separator = "";
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(words); i++)
+		if (!strcmp(words[i].type, row->info.type) &&
+		    (words[i].value & *(const unsigned int *)member)) {
+			fm_buf_printf(ret, "%s%s", separator, words[i].word);
+			separator = ", ";
+		}
+}
+
+const struct fm_setting_type fm_setting_type_NAMES = {parse_names, print_names, done_names,
+						      "a list such as eth*, !docker0"};
+const struct fm_setting_type fm_setting_type_BOOL = {parse_bool, print_bool, NULL, "yes or no"};
+const struct fm_setting_type fm_setting_type_COUNT = {parse_size, print_number, NULL,
+						      "a number, with K, M or G for 1024s"};
+const struct fm_setting_type fm_setting_type_SIZE = {parse_size, print_number, NULL,
+						     "octets, with K, M or G for 1024s"};
+const struct fm_setting_type fm_setting_type_NUMBER = {parse_number, print_number, NULL,
+						       "a number"};
+const struct fm_setting_type fm_setting_type_DURATION = {parse_duration, print_duration, NULL,
+							 "a duration with ms, s, m or h"};
+const struct fm_setting_type fm_setting_type_ADDRESS = {parse_address, print_address, done_address,
+							"host:port or [v6]:port"};
+const struct fm_setting_type fm_setting_type_PATH = {parse_path, print_path, done_path,
+						     "a path that begins with /, or -"};
+#define FM_SETTING_TYPE_ENUM(type)                                                                 \
+	const struct fm_setting_type fm_setting_type_ENUM_##type = {parse_enum, print_enum, NULL,  \
+								    NULL}
+FM_SETTING_TYPE_ENUM(OBSERVE);
+FM_SETTING_TYPE_ENUM(ATTACH);
+FM_SETTING_TYPE_ENUM(TRANSPORT);
+FM_SETTING_TYPE_ENUM(PROTOCOL);
+FM_SETTING_TYPE_ENUM(PROFILE);
+FM_SETTING_TYPE_ENUM(V9_TIME);
+FM_SETTING_TYPE_ENUM(LOG_LEVEL);
+const struct fm_setting_type fm_setting_type_ENUM_KEYS = {parse_bits, print_bits, NULL, NULL};
+
+int fm_config_words(const char *type, struct fm_buf *ret)
+{
+	size_t n = 0, left;
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(words); i++)
+		n += !strcmp(words[i].type, type);
+	left = n;
+	for (size_t i = 0; i < FM_ARRAY_SIZE(words); i++) {
+		if (strcmp(words[i].type, type))
+			continue;
+		left--;
+		fm_buf_printf(ret, "%s%s", words[i].word, left > 1 ? ", " : left ? " or " : "");
+	}
+	return fm_buf_error(ret);
+}
+
+size_t fm_config_settings(const struct fm_setting_info **ret)
+{
+	static struct fm_setting_info infos[FM_ARRAY_SIZE(fm_settings)];
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(fm_settings); i++)
+		infos[i] = fm_settings[i].info;
+	*ret = infos;
+	return FM_ARRAY_SIZE(fm_settings);
+}
+
+/* --- the whole --- */
+
+static void *member_of(const struct fm_setting *row, void *owner)
+{
+	return (char *)owner + row->offset;
+}
+
+static void done_members(void *owner, bool collector)
+{
+	for (size_t i = 0; i < fm_n_settings; i++)
+		if (fm_settings[i].in_collector == collector && fm_settings[i].type->done)
+			fm_settings[i].type->done(member_of(&fm_settings[i], owner));
+}
+
+static int set_defaults(void *owner, bool collector)
+{
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		const struct fm_setting *row = &fm_settings[i];
+		int r;
+
+		if (row->in_collector != collector)
+			continue;
+		r = row->type->parse(row, row->info.default_text, member_of(row, owner));
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+int fm_config_new(struct fm_config **ret)
+{
+	_fm_cleanup_(fm_config_freep) struct fm_config *config = calloc(1, sizeof(*config));
+	int r;
+
+	if (!config)
+		return -ENOMEM;
+	r = set_defaults(config, false);
+	if (r < 0)
+		return r;
+	*ret = FM_TAKE_PTR(config);
+	return 0;
+}
+
+struct fm_config *fm_config_free(struct fm_config *config)
+{
+	if (!config)
+		return NULL;
+	for (size_t i = 0; i < config->n_collectors; i++) {
+		done_members(&config->collectors[i], true);
+		free(config->collectors[i].name);
+	}
+	free(config->collectors);
+	done_members(config, false);
+	free(config);
+	return NULL;
+}
+
+int fm_config_add_collector(struct fm_config *config, const char *name, unsigned int line,
+			    struct fm_collector_config **ret)
+{
+	struct fm_collector_config *grown, made = {.line = line};
+	int r;
+
+	grown = reallocarray(config->collectors, config->n_collectors + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	config->collectors = grown;
+	made.name = strdup(name);
+	if (!made.name)
+		return -ENOMEM;
+	r = set_defaults(&made, true);
+	if (r < 0) {
+		done_members(&made, true);
+		free(made.name);
+		return r;
+	}
+	config->collectors[config->n_collectors] = made;
+	*ret = &config->collectors[config->n_collectors++];
+	return 0;
+}
+
+int fm_config_set(void *owner, const struct fm_setting *row, const char *text)
+{
+	return row->type->parse(row, text, member_of(row, owner));
+}
+
+static void print_section(const void *owner, const char *section, struct fm_buf *ret)
+{
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		const struct fm_setting *row = &fm_settings[i];
+
+		if (strcmp(row->info.section, section))
+			continue;
+		fm_buf_printf(ret, "%s = ", row->info.key);
+		row->type->print(row, (const char *)owner + row->offset, ret);
+		fm_buf_printf(ret, "\n");
+	}
+}
+
+int fm_config_print(const struct fm_config *config, struct fm_buf *ret)
+{
+	const char *section = "";
+
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		if (!strcmp(fm_settings[i].info.section, section))
+			continue;
+		section = fm_settings[i].info.section;
+		if (!fm_settings[i].in_collector) {
+			fm_buf_printf(ret, "%s[%s]\n", ret->size ? "\n" : "", section);
+			print_section(config, section, ret);
+		}
+		for (size_t c = 0; fm_settings[i].in_collector && c < config->n_collectors; c++) {
+			fm_buf_printf(ret, "\n[%s %s]\n", section, config->collectors[c].name);
+			print_section(&config->collectors[c], section, ret);
+		}
+	}
+	return fm_buf_error(ret);
+}
+
+/* Comment lines of at most 88 columns. */
+static void print_comment(const char *text, struct fm_buf *ret)
+{
+	size_t column = 0;
+
+	while (*text) {
+		size_t length = strcspn(text, " ");
+
+		if (column && column + 1 + length > 88) {
+			fm_buf_printf(ret, "\n");
+			column = 0;
+		}
+		fm_buf_printf(ret, "%s", column ? " " : "# ");
+		fm_buf_append(ret, text, length);
+		column += length + (column ? 1 : 2);
+		text += length + (text[length] == ' ');
+	}
+	fm_buf_printf(ret, "\n");
+}
+
+int fm_config_print_example(struct fm_buf *ret)
+{
+	const char *section = "";
+
+	fm_buf_printf(ret, "# SPDX-License-Identifier: Apache-2.0\n");
+	print_comment(
+		"flowmond: every setting, with its default commented out. Durations take ms, s, m and h, sizes K, M and G. Check with flowmond --check-config, apply with systemctl reload flowmond.",
+		ret);
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		const struct fm_setting *row = &fm_settings[i];
+
+		if (strcmp(row->info.section, section)) {
+			section = row->info.section;
+			if (row->in_collector) {
+				fm_buf_printf(ret, "\n");
+				print_comment(
+					"A collector; as many sections as there are collectors, each with a name of its own.",
+					ret);
+				fm_buf_printf(ret, "#[%s main]\n", section);
+			} else {
+				fm_buf_printf(ret, "\n[%s]\n", section);
+			}
+		}
+		print_comment(row->info.help, ret);
+		fm_buf_printf(ret, "#%s = %s\n", row->info.key, row->info.default_text);
+	}
+	return fm_buf_error(ret);
+}
+
+bool fm_config_collector_equal(const struct fm_collector_config *a,
+			       const struct fm_collector_config *b)
+{
+	_fm_cleanup_buf_ struct fm_buf text_a = {}, text_b = {};
+
+	print_section(a, "collector", &text_a);
+	print_section(b, "collector", &text_b);
+	return !strcmp(a->name, b->name) && text_a.data && text_b.data &&
+	       !strcmp(text_a.data, text_b.data);
+}
