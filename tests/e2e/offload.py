@@ -39,7 +39,7 @@ def link(lab, one, name, other, peer, number, offloads):
 def iperf(server, client, target, *options):
     port = 5201
     listening = server.start('iperf3', '-s', '-1', '-p', port)
-    wait_until(lambda: 'listening' in listening.log(), 10, 'iperf3')
+    wait_until(lambda: server.sockets('tcp', port) + server.sockets('tcp6', port), 10, 'iperf3')
     client.run('iperf3', '-c', target, '-p', port, *options, seconds=60)
     listening.wait(20)
 

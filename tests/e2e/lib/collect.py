@@ -16,11 +16,6 @@ from lib.net import wait_until
 LISTENER = os.path.join(BUILD, 'tests', 'tools', 'ipfix-tcp-listener')
 
 
-def _bound(namespace, table, port):
-    with namespace.inside(), open('/proc/self/net/' + table, encoding='ascii') as file:
-        return ':%04X ' % port in file.read()
-
-
 def account(records):
     """Sums records (each with 'flow', 'packets', 'octets') by flow."""
     sums = packets.Account()
@@ -40,7 +35,7 @@ class Nfcapd:
         self.process = namespace.start('nfcapd', family, '-b', host, '-p', port, '-w', self.dir,
                                        '-t', rotate, '-B', '4000000', log='nfcapd')
         table = 'udp6' if ':' in host else 'udp'
-        wait_until(lambda: _bound(namespace, table, port), 10, 'nfcapd')
+        wait_until(lambda: namespace.sockets(table, port), 10, 'nfcapd')
 
     def address(self):
         return ('[%s]:%d' if ':' in self.host else '%s:%d') % (self.host, self.port)
@@ -53,15 +48,8 @@ class Nfcapd:
     def _drain(self):
         """Waits until the socket's queue is empty: nothing that arrived is thrown away."""
         def empty():
-            with self.namespace.inside():
-                for table in ('udp', 'udp6'):
-                    with open('/proc/self/net/' + table, encoding='ascii') as file:
-                        for line in file.read().splitlines()[1:]:
-                            words = line.split()
-                            if words[1].endswith(':%04X' % self.port) and \
-                                    words[4].split(':')[1] != '00000000':
-                                return False
-            return True
+            return all(words[4].endswith(':00000000') for table in ('udp', 'udp6')
+                       for words in self.namespace.sockets(table, self.port))
         wait_until(empty, 10, 'nfcapd to read its socket')
 
     def sequence_errors(self):
@@ -118,7 +106,7 @@ class Nfacctd:
                        'plugin_buffer_size: 10240\nplugin_pipe_size: 4096000\n' % (
                            host, port, self.output))
         self.process = namespace.start('nfacctd', '-f', config, log='nfacctd')
-        wait_until(lambda: _bound(namespace, 'udp', port), 10, 'nfacctd')
+        wait_until(lambda: namespace.sockets('udp', port), 10, 'nfacctd')
 
     def stop(self):
         import signal
@@ -163,3 +151,7 @@ def malformed(capture, port, *options):
            if re.search(r'Malformed|No template found|Expert Info \((Error|Warning)/(Mal|Proto)',
                         line)]
     return bad, len(re.findall(r'^\s+Flow \d+', run.stdout, re.M))
+
+
+class TcpListener:
+    pass

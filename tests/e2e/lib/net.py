@@ -157,6 +157,11 @@ class Namespace:
         with self.inside():
             return socket.socket(family, kind, protocol)
 
+    def sockets(self, table, port):
+        """Lines of /proc/net/TABLE whose local or remote port this is."""
+        with self.inside(), open('/proc/self/net/' + table, encoding='ascii') as file:
+            return [line.split() for line in file if ':%04X ' % port in line]
+
     def counter(self, interface, direction, name):
         """One of the interface's statistics: counter('a0', 'rx', 'packets')."""
         text = self.run('ip', '-s', '-j', 'link', 'show', 'dev', interface)

@@ -5,8 +5,10 @@ Reads one line of fields a packet and applies the rules of the flow key: the out
 counts; octets are the IP length or what was captured of it; later fragments join the first one if
 that came before, else their ports are 0; ICMP is told apart by type and code.
 """
+import os
 import re
 import subprocess
+import time
 
 from lib import packets
 from lib.net import wait_until
@@ -16,9 +18,10 @@ FIELDS = ['frame.cap_len', 'frame.protocols', 'ip.src', 'ip.dst', 'ip.proto', 'i
           'ipv6.dst', 'ipv6.nxt', 'ipv6.plen', 'ipv6.version', 'ipv6.hopopts.nxt',
           'ipv6.routing.nxt', 'ipv6.dstopts.nxt', 'ipv6.fraghdr.nxt', 'ipv6.fraghdr.offset',
           'ipv6.fraghdr.more', 'ipv6.fraghdr.ident', 'ah.next_header', 'tcp.srcport',
-          'tcp.dstport', 'udp.srcport', 'udp.dstport', 'udplite.srcport', 'sctp.srcport',
-          'sctp.dstport', 'dccp.srcport', 'dccp.dstport', 'icmp.type', 'icmp.code', 'icmpv6.type',
-          'icmpv6.code', 'vlan.id']
+          'tcp.dstport', 'udp.srcport', 'udp.dstport', 'sctp.srcport', 'sctp.dstport',
+          'dccp.srcport', 'dccp.dstport', 'icmp.type', 'icmp.code', 'icmpv6.type',
+          'icmpv6.code', 'vlan.id', 'ieee8021ad.id']
+TAGS = {'vlan': 'vlan.id', 'ieee8021ad': 'ieee8021ad.id'}
 PORTS = {packets.TCP: 'tcp', packets.UDP: 'udp', packets.UDPLITE: 'udp', packets.SCTP: 'sctp',
          packets.DCCP: 'dccp'}
 EXTENSIONS = {0: 'ipv6.hopopts.nxt', 43: 'ipv6.routing.nxt', 60: 'ipv6.dstopts.nxt',
@@ -66,22 +69,22 @@ class Reader:
     def packet(self, row):
         protocols = first(row, 'frame.protocols', '').split(':')
         layer = next((i for i, name in enumerate(protocols) if name in ('ip', 'ipv6')), None)
-        kinds = [name for name in protocols[:layer] if name not in (
-            'eth', 'ethertype', 'vlan', 'sll', 'raw')]
-        if layer is None or kinds:
+        tags = [name for name in protocols[:layer] if name in TAGS]
+        between = [name for name in protocols[:layer] if name not in TAGS and name not in (
+            'eth', 'ethertype', 'sll', 'raw')]
+        if layer is None or between:
             self.other['not_ip'][0] += 1
             return
-        tags = protocols[:layer].count('vlan')
         there = number(row, 'frame.cap_len')
         if protocols[0] == 'eth':
-            there -= 14 + 4 * tags
+            there -= 14 + 4 * len(tags)
         parsed = self.ip4(row, there) if protocols[layer] == 'ip' else self.ip6(row, there)
         if parsed is None:
             self.other['malformed'][0] += 1
             return
         flow, octets = parsed
         self.flows.add(*flow, octets)
-        self.vlans.setdefault(flow, number(row, 'vlan.id') if tags else 0)
+        self.vlans.setdefault(flow, number(row, TAGS[tags[0]]) if tags else 0)
 
     def ip4(self, row, there):
         if not row['ip.src'] or number(row, 'ip.version') != 4:
@@ -137,8 +140,7 @@ class Reader:
 def read_capture(path):
     """A Reader that has read the whole file."""
     reader = Reader()
-    known = [field for field in FIELDS if field not in ('udplite.srcport',)]
-    for row in tshark(path, known):
+    for row in tshark(path, FIELDS):
         reader.packet(row)
     return reader
 
@@ -148,7 +150,7 @@ class Capture:
 
     def __init__(self, namespace, interface, what='', direction=None):
         self.path = namespace.lab.path('%s-%s.pcap' % (namespace.name[-8:], interface))
-        command = ['tcpdump', '-n', '-i', interface, '-U', '-s', '0', '-B', '65536', '-Z', 'root',
+        command = ['tcpdump', '-n', '-i', interface, '-U', '--immediate-mode', '-s', '0', '-B', '65536', '-Z', 'root',
                    '-w', self.path]
         if direction:
             command += ['-Q', direction]
@@ -164,8 +166,6 @@ class Capture:
         return self.path
 
     def _settled(self):
-        import os
-        import time
         size = os.path.getsize(self.path)
         time.sleep(0.15)
         return size == os.path.getsize(self.path)
