@@ -181,7 +181,7 @@ int fm_detect_print(FILE *out)
 		fprintf(out, "There is no way to attach programs: neither tcx nor clsact works.\n");
 	if (missing || !ways) {
 		fprintf(out,
-			"flowmond cannot run here. Root, or the capabilities CAP_BPF and CAP_NET_ADMIN, and kernel 5.15 or later are needed.\n");
+			"flowmond cannot run here. Root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and kernel 5.15 or later are needed.\n");
 		return 1;
 	}
 	fprintf(out, "flowmond can run here.\n");

@@ -129,20 +129,36 @@ def check_option():
     check('the two differ', seen != without)
 
 
-@case('only the capabilities of the unit are enough')
+CAPABILITIES = ('bpf', 'net_admin', 'perfmon')
+
+
+def holding(*capabilities):
+    """The command that gives the next one these capabilities and no privilege else."""
+    some = ','.join(['-all', *('+' + name for name in capabilities)])
+    return (*NOBODY, '--inh-caps', some, '--ambient-caps', some, '--bounding-set', some)
+
+
+@case('the capabilities of the unit are enough')
 def capabilities():
     with Lab('caps') as lab:
         a, m = lab.ns('a'), lab.ns('m')
         couple(lab, a, 'a0', m, 'm0', 1)
         os.chmod(lab.dir, 0o777)
-        daemon = Flowmond(m, {'json': {'file': lab.path('flowmond.json')}}, wrapper=(
-            'setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups', '--inh-caps',
-            '-all,+bpf,+net_admin', '--ambient-caps', '-all,+bpf,+net_admin', '--bounding-set',
-            '-all,+bpf,+net_admin'))
+        daemon = Flowmond(m, {'json': {'file': lab.path('flowmond.json')}},
+                          wrapper=holding(*CAPABILITIES))
         sent = Account()
         ping(sent, a, '10.1.0.1', '10.1.0.2', 5)
         daemon.stop()
         equal('json', account(map(json_flow, daemon.json_records())).flows, sent.flows)
+
+
+@case('none of them is too many: without any one it says which is missing')
+def capabilities_needed():
+    for missing in CAPABILITIES:
+        wrapper = holding(*(name for name in CAPABILITIES if name != missing))
+        status, seen = flowmond('--check', wrapper=wrapper)
+        check('without %s: status %d' % (missing, status), status > 0, seen)
+        check('names CAP_' + missing.upper(), 'CAP_' + missing.upper() in seen, seen)
 
 
 @case('no BTF of the kernel: runs all the same')
