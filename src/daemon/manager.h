@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The manager owns everything the daemon has: configuration, kernel half, tables, interfaces, sinks,
- * control socket. Called by main.
+ * The manager owns everything the daemon has: configuration, kernel half, tables, interfaces,
+ * sinks, control socket. Called by main.
  */
 #ifndef FM_MANAGER_H
 #define FM_MANAGER_H

@@ -17,16 +17,16 @@ enum fm_family {
 	_FM_FAMILY_MAX,
 };
 
-#define FM_F_IP4 ((1u << FM_FAMILY_IP4) | (1u << FM_FAMILY_ICMP4))
-#define FM_F_IP6 ((1u << FM_FAMILY_IP6) | (1u << FM_FAMILY_ICMP6))
-#define FM_F_ICMP4 (1u << FM_FAMILY_ICMP4)
-#define FM_F_ICMP6 (1u << FM_FAMILY_ICMP6)
-#define FM_F_ALL (FM_F_IP4 | FM_F_IP6)
+#define FM_F_IP4    ((1u << FM_FAMILY_IP4) | (1u << FM_FAMILY_ICMP4))
+#define FM_F_IP6    ((1u << FM_FAMILY_IP6) | (1u << FM_FAMILY_ICMP6))
+#define FM_F_ICMP4  (1u << FM_FAMILY_ICMP4)
+#define FM_F_ICMP6  (1u << FM_FAMILY_ICMP6)
+#define FM_F_ALL    (FM_F_IP4 | FM_F_IP6)
 #define FM_F_BIFLOW (FM_F_ALL | 0x100u) /* only in biflow templates */
 
 #define FM_P_STANDARD 0x1u
-#define FM_P_FULL 0x2u
-#define FM_P_ALL (FM_P_STANDARD | FM_P_FULL)
+#define FM_P_FULL     0x2u
+#define FM_P_ALL      (FM_P_STANDARD | FM_P_FULL)
 
 #define FM_PEN_OWN 0xffffffffu
 

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A transport in the event loop, with its account of what became of every message, and its word in
+ * the log. Shared by all sinks; each sink owns one.
+ */
+#ifndef FM_COURIER_H
+#define FM_COURIER_H
+
+#include <systemd/sd-event.h>
+
+#include "daemon/sink.h"
+#include "ipfix/transport.h"
+
+struct fm_courier {
+	sd_event *event;
+	struct fm_transport *transport;
+	sd_event_source *io;
+	sd_event_source *timer;
+	int io_fd; /* what io watches */
+	struct fm_sink_stats stats;
+	const char *name; /* for the log; outlives the courier */
+	void (*begun)(void *userdata);
+	void *userdata;
+	uint64_t logged_ns; /* when a state was logged last */
+	unsigned int flaps; /* changes since then */
+	int state;	    /* 0: up, -errno */
+	bool known;	    /* state was told */
+};
+
+/* Starts ops with options; its callbacks are the courier's. begun: see transport.h. */
+int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *name,
+		    const struct fm_transport_ops *ops, struct fm_transport_options *options,
+		    void (*begun)(void *userdata), void *userdata);
+
+void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t size,
+		     const struct fm_message_info *info);
+void fm_courier_flush(struct fm_courier *courier);
+
+/*
+ * Records it can take: 0 while the network is busy and may be waited for; everything when it takes
+ * nothing for a second, since others wait behind it: what does not fit is counted then.
+ */
+size_t fm_courier_room(const struct fm_courier *courier);
+
+/* A record that never became part of a message. */
+void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record);
+
+void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret);
+
+/* Sends what waits until deadline_ns, gives up the rest. */
+void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns);
+
+#endif

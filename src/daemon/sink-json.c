@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON lines: an object a record, its keys the names of the information elements (fields.def),
+ * rows of other families left out. Times are milliseconds since 1970, finer ones text.
+ */
+#include <arpa/inet.h>
+#include <inttypes.h>
+
+#include "base/macro.h"
+#include "daemon/sink-lines.h"
+
+#define JSON_U(value)	 fm_buf_printf(ret, "%" PRIu64, (uint64_t)(value))
+#define JSON_MSEC(value) fm_buf_printf(ret, "%" PRIu64, (value) / FM_NS_PER_MS)
+#define JSON_NTP(value)	 fm_buf_printf(ret, "%" PRIu64, (value))
+#define JSON_IP4(value)	 json_address(AF_INET, value, ret)
+#define JSON_IP6(value)	 json_address(AF_INET6, value, ret)
+
+static void json_address(int family, const uint8_t *address, struct fm_buf *ret)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	fm_buf_printf(ret, "\"%s\"", inet_ntop(family, address, text, sizeof(text)));
+}
+
+static void json_line(const struct fm_sink_env *env, const struct fm_record *record,
+		      struct fm_buf *ret)
+{
+	const char *separator = "{";
+
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+	if (((families) & (1u << record->family)) &&                                               \
+	    (record->biflow || ((families)&FM_F_BIFLOW) != FM_F_BIFLOW)) {                         \
+		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
+		JSON_##kind(record->name);                                                         \
+		separator = ",";                                                                   \
+	}
+#include "ipfix/fields.def"
+#undef FM_FIELD
+	fm_buf_append(ret, "}\n", 2);
+}
+
+static const char *json_path(const struct fm_config *config)
+{
+	return config->json_file;
+}
+
+static const struct fm_sink_lines_kind json_kind = {
+	.ops = &fm_sink_json,
+	.path = json_path,
+	.line = json_line,
+};
+
+static int json_open(struct fm_sink **ret, const struct fm_sink_env *env, size_t index)
+{
+	return fm_sink_lines_open(ret, env, &json_kind);
+}
+
+const struct fm_sink_ops fm_sink_json = {
+	.kind = "json",
+	.open = json_open,
+	FM_SINK_LINES_OPS,
+};

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Readable lines for people: a flow a line, columns aligned as far as they go. */
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/macro.h"
+#include "daemon/sink-lines.h"
+
+#define ENDPOINT_SIZE (INET6_ADDRSTRLEN + 10)
+#define HEADER_EVERY  40
+
+static const struct {
+	uint8_t number;
+	const char *name;
+} protocols[] = {
+	{IPPROTO_ICMP, "icmp"}, {IPPROTO_TCP, "tcp"},	{IPPROTO_UDP, "udp"},
+	{IPPROTO_DCCP, "dccp"}, {IPPROTO_IPV6, "6in4"}, {IPPROTO_GRE, "gre"},
+	{IPPROTO_ESP, "esp"},	{IPPROTO_AH, "ah"},	{IPPROTO_ICMPV6, "icmp6"},
+	{IPPROTO_SCTP, "sctp"}, {IPPROTO_PIM, "pim"},	{IPPROTO_UDPLITE, "udplite"},
+	{IPPROTO_IPIP, "ipip"}, {89, "ospf"},		{112, "vrrp"},
+	{IPPROTO_IGMP, "igmp"},
+};
+
+static void protocol_name(const struct fm_record *record, char ret[8])
+{
+	for (size_t i = 0; i < FM_ARRAY_SIZE(protocols); i++)
+		if (protocols[i].number == record->protocol) {
+			snprintf(ret, 8, "%s", protocols[i].name);
+			return;
+		}
+	snprintf(ret, 8, "%u", record->protocol);
+}
+
+static bool is_ip6(const struct fm_record *record)
+{
+	return record->family == FM_FAMILY_IP6 || record->family == FM_FAMILY_ICMP6;
+}
+
+static void endpoint(const struct fm_record *record, const uint8_t *ip4, const uint8_t *ip6,
+		     uint16_t port, char ret[ENDPOINT_SIZE])
+{
+	char address[INET6_ADDRSTRLEN];
+
+	if (is_ip6(record))
+		inet_ntop(AF_INET6, ip6, address, sizeof(address));
+	else
+		inet_ntop(AF_INET, ip4, address, sizeof(address));
+	if (!port)
+		snprintf(ret, ENDPOINT_SIZE, "%s", address);
+	else if (is_ip6(record))
+		snprintf(ret, ENDPOINT_SIZE, "[%s]:%u", address, port);
+	else
+		snprintf(ret, ENDPOINT_SIZE, "%s:%u", address, port);
+}
+
+/* Flags in the order of tcpdump and ss: the letters that are set. */
+static void flags_text(uint8_t flags, char ret[9])
+{
+	static const char letters[] = "FSRPAUEC";
+	size_t n = 0;
+
+	for (unsigned int i = 0; i < 8; i++)
+		if (flags & (1u << i))
+			ret[n++] = letters[i];
+	if (!n)
+		ret[n++] = '-';
+	ret[n] = '\0';
+}
+
+struct name_query {
+	uint32_t ifindex;
+	char *ret;
+	size_t size;
+};
+
+static void match_name(const struct fm_interface_name *name, void *argument)
+{
+	struct name_query *query = argument;
+
+	if (name->ifindex == query->ifindex)
+		snprintf(query->ret, query->size, "%s", name->name);
+}
+
+static void interface_text(const struct fm_sink_env *env, uint32_t ifindex, char *ret, size_t size)
+{
+	struct name_query query = {ifindex, ret, size};
+
+	if (!ifindex) {
+		snprintf(ret, size, "host");
+		return;
+	}
+	snprintf(ret, size, "%" PRIu32, ifindex);
+	env->for_each_interface(env->userdata, match_name, &query);
+}
+
+static const char *const reasons[] = {"-", "idle", "active", "end", "stop", "full"};
+
+static void text_line(const struct fm_sink_env *env, const struct fm_record *record,
+		      struct fm_buf *ret)
+{
+	char source[ENDPOINT_SIZE], destination[ENDPOINT_SIZE], protocol[8], flags[9];
+	char in[24], out[24], clock[16];
+	time_t second = (time_t)(record->start_ns / FM_NS_PER_S);
+	struct tm tm;
+
+	localtime_r(&second, &tm);
+	strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
+	protocol_name(record, protocol);
+	endpoint(record, record->src_ip4, record->src_ip6, record->src_port, source);
+	endpoint(record, record->dst_ip4, record->dst_ip6, record->dst_port, destination);
+	flags_text(record->tcp_flags, flags);
+	interface_text(env, record->ingress_if, in, sizeof(in));
+	interface_text(env, record->egress_if, out, sizeof(out));
+	if (record->family == FM_FAMILY_ICMP4 || record->family == FM_FAMILY_ICMP6) {
+		uint16_t type_code = record->icmp4 | record->icmp6;
+
+		snprintf(flags, sizeof(flags), "%u/%u", type_code >> 8, type_code & 0xff);
+	}
+	fm_buf_printf(ret, "%s.%03u %9.3f %-7s %-22s %-22s %9" PRIu64 " %12" PRIu64, clock,
+		      (unsigned int)(record->start_ns / FM_NS_PER_MS % 1000),
+		      (double)(record->end_ns - record->start_ns) / 1e9, protocol, source,
+		      destination, record->packets, record->octets);
+	if (record->biflow)
+		fm_buf_printf(ret, " %9" PRIu64 " %12" PRIu64, record->rev_packets,
+			      record->rev_octets);
+	fm_buf_printf(ret, " %-8s %s>%s %s\n", flags, in, out, reasons[record->end_reason % 6]);
+}
+
+static const char *text_path(const struct fm_config *config)
+{
+	return config->text_file;
+}
+
+static const struct fm_sink_lines_kind text_kind = {
+	.ops = &fm_sink_text,
+	.path = text_path,
+	.line = text_line,
+	.header =
+		"start          duration proto   source                 destination              packets       octets flags    in>out end",
+	.header_lines = HEADER_EVERY,
+};
+
+static int text_open(struct fm_sink **ret, const struct fm_sink_env *env, size_t index)
+{
+	return fm_sink_lines_open(ret, env, &text_kind);
+}
+
+const struct fm_sink_ops fm_sink_text = {
+	.kind = "text",
+	.open = text_open,
+	FM_SINK_LINES_OPS,
+};

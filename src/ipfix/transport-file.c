@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A file, a pipe or the terminal as a transport. Never waits for a reader that does not read: a
+ * pipe takes up to PIPE_BUF octets at once if it says that it is writable (pipe(7)), so messages
+ * are kept that small by whoever makes them.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+
+#include "base/macro.h"
+#include "ipfix/transport.h"
+
+#define REOPEN_NS (5 * FM_NS_PER_S)
+
+struct file {
+	struct fm_transport transport;
+	char *path;
+	bool regular;
+	bool failed;
+};
+
+static struct fm_transport *file_new(const struct fm_transport_options *options)
+{
+	struct file *file = calloc(1, sizeof(*file));
+
+	if (!file)
+		return NULL;
+	file->path = strdup(options->path);
+	if (!file->path) {
+		free(file);
+		return NULL;
+	}
+	return &file->transport;
+}
+
+static void file_free(struct fm_transport *transport)
+{
+	struct file *file = FM_CONTAINER_OF(transport, struct file, transport);
+
+	free(file->path);
+	free(file);
+}
+
+static void set_state(struct file *file, int error)
+{
+	const struct fm_transport_options *options = &file->transport.options;
+
+	if (file->failed != (error < 0))
+		options->state(options->userdata, error);
+	file->failed = error < 0;
+}
+
+static void file_start(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct file *file = FM_CONTAINER_OF(transport, struct file, transport);
+	struct stat status;
+	int fd;
+
+	/* A FIFO without a reader must not hold the daemon: non-blocking, tried again later. */
+	if (!strcmp(file->path, "-"))
+		fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	else
+		fd = open(file->path,
+			  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+	if (fd < 0) {
+		transport->deadline_ns = now_ns + REOPEN_NS;
+		set_state(file, -errno);
+		return;
+	}
+	file->regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+	transport->fd = fd;
+	transport->deadline_ns = UINT64_MAX;
+	set_state(file, 0);
+	transport->options.begun(transport->options.userdata);
+}
+
+static bool is_writable(const struct file *file)
+{
+	struct pollfd poll_fd = {.fd = file->transport.fd, .events = POLLOUT};
+
+	return file->regular || poll(&poll_fd, 1, 0) > 0;
+}
+
+static void stalled(struct fm_transport *transport, uint64_t now_ns)
+{
+	transport->events = EPOLLOUT;
+	if (!transport->stalled_since_ns)
+		transport->stalled_since_ns = now_ns;
+}
+
+static void file_flush(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct file *file = FM_CONTAINER_OF(transport, struct file, transport);
+
+	transport->events = 0;
+	while (transport->first && transport->fd >= 0) {
+		struct fm_message *message = transport->first;
+		ssize_t n;
+
+		if (!is_writable(file)) {
+			stalled(transport, now_ns);
+			return;
+		}
+		n = write(transport->fd, message->data + message->done,
+			  message->size - message->done);
+		if (n >= 0) {
+			transport->stalled_since_ns = 0;
+			message->done += (size_t)n;
+			if (message->done == message->size) {
+				set_state(file, 0);
+				fm_transport_pop_sent(transport);
+			}
+		} else if (errno == EAGAIN) {
+			stalled(transport, now_ns);
+			return;
+		} else if (errno != EINTR) { /* ENOSPC, EPIPE, EIO...: this one does not go */
+			set_state(file, -errno);
+			fm_transport_pop_lost(transport);
+		}
+	}
+}
+
+static void file_send(struct fm_transport *transport, const uint8_t *message, size_t size,
+		      const struct fm_message_info *info, uint64_t now_ns)
+{
+	if (transport->fd < 0) {
+		transport->options.lost(transport->options.userdata, info, size);
+		return;
+	}
+	fm_transport_push(transport, message, size, info);
+	if (!transport->stalled_since_ns)
+		file_flush(transport, now_ns);
+}
+
+static void file_dispatch(struct fm_transport *transport, uint64_t now_ns)
+{
+	if (transport->fd < 0)
+		file_start(transport, now_ns);
+	else
+		file_flush(transport, now_ns);
+}
+
+static void file_stop(struct fm_transport *transport)
+{
+	fm_transport_lose_all(transport);
+}
+
+const struct fm_transport_ops fm_transport_file = {
+	.name = "file",
+	.new = file_new,
+	.free = file_free,
+	.start = file_start,
+	.send = file_send,
+	.flush = file_flush,
+	.dispatch = file_dispatch,
+	.stop = file_stop,
+};

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * UDP: one message a datagram, several datagrams a system call. That nobody listens is told by
+ * ICMP, on the next send: the datagram before is counted as lost then (RFC 7011 10.3; what a
+ * network loses on the way nobody tells).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+
+#include "base/macro.h"
+#include "ipfix/transport.h"
+
+/* Datagrams a system call. */
+#define BATCH 32
+/* A socket that cannot be opened is tried again after this. */
+#define OPEN_RETRY_NS	   (5 * FM_NS_PER_S)
+#define SEND_BUFFER_OCTETS (1 << 20)
+
+struct udp {
+	struct fm_transport transport;
+	bool begun;
+	bool refused;
+	/* The datagram sent last, which the next answer is about. */
+	struct fm_message_info before;
+	size_t before_size;
+};
+
+static struct fm_transport *udp_new(const struct fm_transport_options *options)
+{
+	struct udp *udp = calloc(1, sizeof(*udp));
+
+	return udp ? &udp->transport : NULL;
+}
+
+static void udp_free(struct fm_transport *transport)
+{
+	free(transport);
+}
+
+static int open_socket(const struct fm_transport_options *options)
+{
+	int size = SEND_BUFFER_OCTETS;
+	_fm_cleanup_close_ int fd =
+		socket(options->address.ss_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	/* As far as the system lets; less is no error. */
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	if (connect(fd, (const struct sockaddr *)&options->address, options->address_size) < 0)
+		return -errno;
+	return FM_TAKE_FD(fd);
+}
+
+static void udp_start(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+	int fd = open_socket(&transport->options);
+
+	if (fd < 0) {
+		transport->deadline_ns = now_ns + OPEN_RETRY_NS;
+		transport->options.state(transport->options.userdata, fd);
+		return;
+	}
+	transport->fd = fd;
+	transport->deadline_ns = UINT64_MAX;
+	transport->options.state(transport->options.userdata, 0);
+	if (!udp->begun) {
+		udp->begun = true;
+		transport->options.begun(transport->options.userdata);
+	}
+}
+
+/* An ICMP answer to the datagram before: counted as sent when it was, so taken back. */
+static void refused(struct udp *udp)
+{
+	const struct fm_transport_options *options = &udp->transport.options;
+
+	if (!udp->refused)
+		options->state(options->userdata, -ECONNREFUSED);
+	udp->refused = true;
+	if (!udp->before_size)
+		return;
+	options->lost(options->userdata, &udp->before, udp->before_size);
+	udp->before_size = 0;
+}
+
+/* The datagram before is past any answer. */
+static void settle(struct udp *udp)
+{
+	const struct fm_transport_options *options = &udp->transport.options;
+
+	if (!udp->before_size)
+		return;
+	options->sent(options->userdata, &udp->before, udp->before_size);
+	udp->before_size = 0;
+	if (udp->refused)
+		options->state(options->userdata, 0);
+	udp->refused = false;
+}
+
+/* A pending answer, if there is one. */
+static int pending_error(int fd)
+{
+	socklen_t size = sizeof(int);
+	int error = 0;
+
+	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
+	return error;
+}
+
+static int send_batch(struct fm_transport *transport)
+{
+	struct mmsghdr headers[BATCH] = {};
+	struct iovec parts[BATCH];
+	struct fm_message *message = transport->first;
+	unsigned int n = 0;
+
+	for (; message && n < BATCH; message = message->next, n++) {
+		parts[n] = (struct iovec){.iov_base = message->data, .iov_len = message->size};
+		headers[n].msg_hdr.msg_iov = &parts[n];
+		headers[n].msg_hdr.msg_iovlen = 1;
+	}
+	return sendmmsg(transport->fd, headers, n, MSG_NOSIGNAL);
+}
+
+/* Moves what was sent from the queue; only the last may still be answered. */
+static void took(struct udp *udp, int n)
+{
+	struct fm_transport *transport = &udp->transport;
+
+	for (int i = 0; i < n; i++) {
+		struct fm_message *message = transport->first;
+
+		settle(udp);
+		udp->before = message->info;
+		udp->before_size = message->size;
+		transport->first = message->next;
+		if (!transport->first)
+			transport->last = NULL;
+		transport->waiting--;
+		transport->waiting_octets -= message->size;
+		free(message);
+	}
+}
+
+static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	transport->events = 0;
+	while (transport->first && transport->fd >= 0) {
+		int n = send_batch(transport);
+
+		if (n > 0) {
+			transport->stalled_since_ns = 0;
+			took(udp, n);
+			continue;
+		}
+		switch (errno) {
+		case EINTR:
+			continue;
+		case ECONNREFUSED:
+			refused(udp); /* not this datagram: it is sent again */
+			continue;
+		case EAGAIN:
+		case ENOBUFS:
+			transport->events = EPOLLOUT;
+			if (!transport->stalled_since_ns)
+				transport->stalled_since_ns = now_ns;
+			return;
+		default: /* EMSGSIZE, ENETUNREACH, EPERM...: this one does not go */
+			if (!udp->refused)
+				transport->options.state(transport->options.userdata, -errno);
+			udp->refused = true;
+			fm_transport_pop_lost(transport);
+		}
+	}
+}
+
+static void udp_send(struct fm_transport *transport, const uint8_t *message, size_t size,
+		     const struct fm_message_info *info, uint64_t now_ns)
+{
+	if (transport->fd < 0) {
+		transport->options.lost(transport->options.userdata, info, size);
+		return;
+	}
+	fm_transport_push(transport, message, size, info);
+	if (transport->waiting >= BATCH && !transport->stalled_since_ns)
+		udp_flush(transport, now_ns);
+}
+
+static void udp_dispatch(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	if (transport->fd < 0) {
+		udp_start(transport, now_ns);
+		return;
+	}
+	if (pending_error(transport->fd) == ECONNREFUSED)
+		refused(udp);
+	udp_flush(transport, now_ns);
+}
+
+static void udp_stop(struct fm_transport *transport)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	if (transport->fd >= 0 && pending_error(transport->fd) == ECONNREFUSED)
+		refused(udp);
+	settle(udp);
+	fm_transport_lose_all(transport);
+}
+
+const struct fm_transport_ops fm_transport_udp = {
+	.name = "udp",
+	.new = udp_new,
+	.free = udp_free,
+	.start = udp_start,
+	.send = udp_send,
+	.flush = udp_flush,
+	.dispatch = udp_dispatch,
+	.stop = udp_stop,
+};

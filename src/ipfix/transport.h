@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Transports: finished messages on their way to a collector. Never blocks, keeps a bounded queue,
+ * sends whole messages only, and says of every message what became of it. Knows no event loop: the
+ * owner polls fd for events and calls dispatch, also when the deadline has passed.
+ *
+ * One ops struct and one file a kind; fm_transports lists them.
+ */
+#ifndef FM_TRANSPORT_H
+#define FM_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "ipfix/session.h"
+
+struct fm_transport;
+
+struct fm_transport_options {
+	struct sockaddr_storage address;
+	socklen_t address_size;
+	const char *path;      /* files: where to, - is standard output */
+	size_t queue_octets;   /* octets that may wait */
+	uint64_t reconnect_ns; /* between attempts to connect, at least (RFC 7011 10.4.4) */
+	/*
+	 * A transport session begins: sequence numbers start again, templates come first (RFC 7011
+	 * 8.1). Called from start and dispatch; may call send.
+	 */
+	void (*begun)(void *userdata);
+	/* A message was handed to the network whole. */
+	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
+	/* A message was given up: no session, queue full, refused. */
+	void (*lost)(void *userdata, const struct fm_message_info *info, size_t size);
+	/* The state changed, for the log: error is 0 (up) or -errno (down). */
+	void (*state)(void *userdata, int error);
+	void *userdata;
+};
+
+struct fm_transport_ops {
+	const char *name;
+	struct fm_transport *(*new)(const struct fm_transport_options *options);
+	void (*free)(struct fm_transport *transport);
+	void (*start)(struct fm_transport *transport, uint64_t now_ns);
+	void (*send)(struct fm_transport *transport, const uint8_t *message, size_t size,
+		     const struct fm_message_info *info, uint64_t now_ns);
+	/* Writes what it can. */
+	void (*flush)(struct fm_transport *transport, uint64_t now_ns);
+	void (*dispatch)(struct fm_transport *transport, uint64_t now_ns);
+	/* Gives up what waits; every message gets its sent or lost. */
+	void (*stop)(struct fm_transport *transport);
+};
+
+/* A message that waits. */
+struct fm_message {
+	struct fm_message *next;
+	struct fm_message_info info;
+	size_t size;
+	size_t done; /* octets written */
+	uint8_t data[];
+};
+
+/* Every transport starts with this. */
+struct fm_transport {
+	const struct fm_transport_ops *ops;
+	struct fm_transport_options options;
+	int fd;		      /* -1: none now */
+	uint32_t events;      /* EPOLLIN | EPOLLOUT to wait for */
+	uint64_t deadline_ns; /* CLOCK_MONOTONIC, UINT64_MAX: none */
+	struct fm_message *first, *last;
+	size_t waiting, waiting_octets;
+	uint64_t stalled_since_ns; /* the network takes nothing since; 0: it does */
+};
+
+extern const struct fm_transport_ops fm_transport_udp, fm_transport_tcp, fm_transport_file;
+
+/*
+ * 0 or -ENOMEM. ops->start then connects or opens, once the owner is ready for callbacks. now:
+ * CLOCK_MONOTONIC nanoseconds everywhere.
+ */
+int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *ops,
+		     const struct fm_transport_options *options);
+struct fm_transport *fm_transport_free(struct fm_transport *transport);
+FM_DEFINE_CLEANUP(struct fm_transport *, fm_transport_free)
+
+/* For the kinds: the queue. Push gives the message up where the queue is full. */
+void fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info);
+void fm_transport_pop_sent(struct fm_transport *transport);
+void fm_transport_pop_lost(struct fm_transport *transport);
+void fm_transport_lose_all(struct fm_transport *transport);
+
+#endif
