@@ -101,3 +101,165 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
 	}
 	return 0;
 }
+
+/* The file that was named, else the default one if it is there, else the embedded default. */
+static int load_config(const struct arguments *arguments, struct fm_config **ret,
+		       const char **ret_path)
+{
+	_fm_cleanup_buf_ struct fm_buf errors = {};
+	const char *path = arguments->config_path ? arguments->config_path : DEFAULT_CONFIG;
+	int r = fm_config_load(path, ret, &errors);
+
+	if (r == -ENOENT && !arguments->config_path) {
+		*ret_path = NULL;
+		return fm_config_new_embedded(ret);
+	}
+	*ret_path = path;
+	if (r < 0 && errors.size)
+		fprintf(stderr, "%s", errors.data);
+	else if (r < 0)
+		fprintf(stderr, "flowmond: %s: %s\n", path, strerror(-r));
+	return r;
+}
+
+static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info,
+			void *userdata)
+{
+	*(bool *)userdata = true;
+	return 0;
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+	fm_manager_reload(userdata);
+	return 0;
+}
+
+/* Before any thread starts, so that signals are the loop's alone. */
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/*
+ * Until a signal says to stop. Stopping runs the loop on, so sd_event_exit() is not for this, and
+ * signals are no longer listened to then.
+ */
+static int run_loop(sd_event *event, struct fm_manager *manager)
+{
+	sd_event_source *sources[3] = {};
+	bool terminate = false;
+	int r;
+
+	r = sd_event_add_signal(event, &sources[0], SIGTERM, on_terminate, &terminate);
+	if (r >= 0)
+		r = sd_event_add_signal(event, &sources[1], SIGINT, on_terminate, &terminate);
+	if (r >= 0)
+		r = sd_event_add_signal(event, &sources[2], SIGHUP, on_reload, manager);
+	if (r >= 0)
+		r = sd_event_set_watchdog(event, true);
+	if (r >= 0) {
+		sd_notify(0, "READY=1");
+		fm_log_info("ready");
+	}
+	while (!terminate && r >= 0)
+		r = sd_event_run(event, UINT64_MAX);
+	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+		sd_event_source_disable_unref(sources[i]);
+	return r;
+}
+
+static int run(const struct arguments *arguments)
+{
+	struct fm_config *config = NULL;
+	sd_event *event = NULL;
+	struct fm_manager *manager = NULL;
+	const char *path;
+	int r = load_config(arguments, &config, &path);
+
+	if (r < 0)
+		return EXIT_FAILURE;
+	fm_log_init((int)config->log_level, !arguments->foreground && fm_log_is_journal());
+	block_signals();
+	r = sd_event_new(&event);
+	if (r >= 0)
+		r = fm_manager_new(&manager, event, config, path);
+	else
+		fm_config_free(config);
+	if (r >= 0)
+		r = run_loop(event, manager);
+	if (manager)
+		fm_manager_stop(manager);
+	fm_manager_free(manager);
+	sd_event_unref(event);
+	if (r < 0)
+		fm_log_error("stopped: %s", strerror(-r));
+	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int check_config(const struct arguments *arguments, bool print)
+{
+	_fm_cleanup_(fm_config_freep) struct fm_config *config = NULL;
+	_fm_cleanup_buf_ struct fm_buf text = {};
+	const char *path;
+
+	if (load_config(arguments, &config, &path) < 0)
+		return EXIT_FAILURE;
+	if (!print)
+		return EXIT_SUCCESS;
+	if (fm_config_print(config, &text) < 0)
+		return EXIT_FAILURE;
+	fputs(text.data, stdout);
+	return EXIT_SUCCESS;
+}
+
+static int print_table(int (*table)(enum fm_table_format format, struct fm_buf *ret),
+		       enum fm_table_format format)
+{
+	_fm_cleanup_buf_ struct fm_buf text = {};
+
+	if (table(format, &text) < 0)
+		return EXIT_FAILURE;
+	fputs(text.data, stdout);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments = {};
+
+	if (parse_arguments(argc, argv, &arguments) < 0) {
+		fprintf(stderr, "Try flowmond --help.\n");
+		return EXIT_FAILURE;
+	}
+	switch (arguments.action) {
+	case ACTION_RUN:
+		return run(&arguments);
+	case ACTION_CHECK_CONFIG:
+		return check_config(&arguments, false);
+	case ACTION_PRINT_CONFIG:
+		return check_config(&arguments, true);
+	case ACTION_LIST_FIELDS:
+		return print_table(fm_tables_fields, arguments.format);
+	case ACTION_LIST_SETTINGS:
+		return print_table(fm_tables_settings, arguments.format);
+	case ACTION_LIST_COUNTERS:
+		return print_table(fm_tables_counters, arguments.format);
+	case ACTION_CHECK:
+		return fm_detect_print(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	case ACTION_VERSION:
+		printf("flowmond " FM_VERSION "\n");
+		return EXIT_SUCCESS;
+	case ACTION_HELP:
+		fputs(help, stdout);
+		return EXIT_SUCCESS;
+	}
+	return EXIT_FAILURE;
+}

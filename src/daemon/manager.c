@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Owner of everything: see manager.h. */
+#include "daemon/manager.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <systemd/sd-daemon.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macro.h"
+#include "daemon/control.h"
+#include "daemon/hooks.h"
+#include "daemon/interfaces.h"
+#include "daemon/sinks.h"
+#include "daemon/status.h"
+#include "daemon/sweeper.h"
+
+/* What stopping may take: exporting what is open, then sending it. */
+#define STOP_EXPORT_NS (60 * FM_NS_PER_S)
+#define STOP_SEND_NS   (5 * FM_NS_PER_S)
+/* The status line is told again after this. */
+#define STATUS_INTERVAL_NS (10 * FM_NS_PER_S)
+
+struct fm_manager {
+	sd_event *event;
+	char *path;
+	struct fm_config_ref *ref;
+	struct fm_kernel *kernel;
+	struct fm_timebase timebase;
+	struct fm_hooks hooks;
+	struct fm_interfaces *interfaces;
+	struct fm_export exporter;
+	struct fm_sweeper *sweeper;
+	struct fm_sinks *sinks;
+	struct fm_control *control;
+	uint64_t start_ns;	     /* since 1970 */
+	uint64_t start_monotonic_ns; /* for uptime */
+	uint64_t status_ns;	     /* when the status was told last */
+	struct fm_count lost;	     /* as it was logged last */
+};
+
+static const struct fm_config *config_of(const struct fm_manager *manager)
+{
+	return fm_config_ref_get(manager->ref);
+}
+
+/* --- what others ask --- */
+
+struct interface_visit {
+	void (*fn)(const struct fm_interface_name *name, void *argument);
+	void *argument;
+};
+
+static void visit_interface(void *argument, const struct fm_device *device,
+			    const struct fm_plan *plan)
+{
+	struct interface_visit *visit = argument;
+	const struct fm_interface_name name = {
+		.ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex,
+		.name = device->name,
+		.description = device->alias,
+	};
+
+	visit->fn(&name, visit->argument);
+}
+
+static void for_each_interface(void *userdata,
+			       void (*fn)(const struct fm_interface_name *name, void *argument),
+			       void *argument)
+{
+	struct fm_manager *manager = userdata;
+	struct interface_visit visit = {fn, argument};
+
+	if (manager->interfaces)
+		fm_interfaces_for_each(manager->interfaces, visit_interface, &visit);
+}
+
+static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
+{
+	struct fm_manager *manager = userdata;
+	struct fm_counters counters;
+	struct fm_count again, ignored, lost;
+	const struct fm_count *seen = &counters.count[FM_COUNTER_seen];
+	const struct fm_sweep_stats *sweep = fm_sweeper_stats(manager->sweeper);
+
+	fm_kernel_counters(manager->kernel, &counters);
+	again = fm_status_class_sum(&counters, "AGAIN");
+	ignored = fm_status_class_sum(&counters, "IGNORED");
+	lost = fm_status_class_sum(&counters, "LOST");
+	*ret = (struct fm_exporter_stats){
+		.observed_packets = seen->packets - again.packets,
+		.observed_octets = seen->octets - again.octets,
+		.observed_flows = sweep->closed + sweep->live_slots +
+				  fm_sweeper_overflow_conversations(manager->sweeper),
+		.ignored_packets = ignored.packets,
+		.ignored_octets = ignored.octets,
+		.lost_packets = lost.packets,
+		.lost_octets = lost.octets,
+		.start_ns = manager->start_ns,
+	};
+}
+
+static void count_hooks(void *argument, const struct fm_device *device, const struct fm_plan *plan)
+{
+	(*(uint64_t *)argument)++;
+}
+
+static void get_status(struct fm_manager *manager, struct fm_status *ret)
+{
+	*ret = (struct fm_status){
+		.uptime_ns = fm_clock_monotonic_ns() - manager->start_monotonic_ns,
+		.attach = fm_hooks_describe(&manager->hooks),
+		.hooks = manager->hooks.n,
+		.max_flows = config_of(manager)->max_flows,
+		.table_octets = fm_generation_memory(manager->hooks.generation),
+		.overflow_conversations = fm_sweeper_overflow_conversations(manager->sweeper),
+		.sweep = fm_sweeper_stats(manager->sweeper),
+		.exporter = &manager->exporter,
+	};
+	fm_kernel_counters(manager->kernel, &ret->counters);
+	fm_interfaces_for_each(manager->interfaces, count_hooks, &ret->interfaces);
+}
+
+static int answer(void *userdata, const char *request, struct fm_buf *reply)
+{
+	struct fm_status status;
+
+	get_status(userdata, &status);
+	if (!strcmp(request, "status"))
+		return fm_status_text(&status, reply);
+	if (!strcmp(request, "status json"))
+		return fm_status_json(&status, reply);
+	fm_buf_printf(reply, "error: expected 'status' or 'status json'\n");
+	return fm_buf_error(reply);
+}
+
+/* --- what the sweep tells --- */
+
+/* Loss is never silent: said when it grows. */
+static void log_loss(struct fm_manager *manager, const struct fm_counters *counters)
+{
+	struct fm_count lost = fm_status_class_sum(counters, "LOST");
+
+	if (lost.packets == manager->lost.packets)
+		return;
+	fm_log_warning(
+		"%llu packets (%llu octets) lost: the flow tables are full and the overflow ring as well; [flows] max is %llu",
+		lost.packets - manager->lost.packets, lost.octets - manager->lost.octets,
+		(unsigned long long)config_of(manager)->max_flows);
+	manager->lost = lost;
+}
+
+static void after_sweep(void *userdata)
+{
+	struct fm_manager *manager = userdata;
+	_fm_cleanup_buf_ struct fm_buf line = {};
+	uint64_t now = fm_clock_monotonic_ns();
+	struct fm_status status;
+
+	if (now - manager->status_ns < STATUS_INTERVAL_NS || !manager->interfaces)
+		return;
+	manager->status_ns = now;
+	get_status(manager, &status);
+	log_loss(manager, &status.counters);
+	if (fm_status_line(&status, &line) == 0)
+		sd_notifyf(0, "STATUS=%s", line.data);
+}
+
+/* --- interfaces --- */
+
+static int on_attach(void *userdata, const struct fm_device *device, enum fm_hook hook, bool layer3)
+{
+	struct fm_manager *manager = userdata;
+
+	return fm_hooks_add(&manager->hooks, device->ns, device->ifindex, hook, layer3);
+}
+
+static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_hook hook)
+{
+	struct fm_manager *manager = userdata;
+
+	fm_hooks_remove(&manager->hooks, ns, ifindex, hook);
+}
+
+static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, bool seen)
+{
+	struct fm_manager *manager = userdata;
+	int r = fm_kernel_set_seen(manager->kernel, FM_INTERFACES_BASE(ns) + ifindex, seen);
+
+	if (r < 0)
+		fm_log_error("cannot note interface %u: %s", ifindex, strerror(-r));
+}
+
+static void on_changed(void *userdata)
+{
+	struct fm_manager *manager = userdata;
+
+	if (manager->sinks)
+		fm_sinks_interfaces_changed(manager->sinks);
+}
+
+static const struct fm_interfaces_ops interfaces_ops = {
+	.attach = on_attach,
+	.detach = on_detach,
+	.set_seen = on_set_seen,
+	.changed = on_changed,
+};
+
+/* --- starting --- */
+
+static void kernel_options(const struct fm_config *config, struct fm_kernel_options *ret)
+{
+	*ret = (struct fm_kernel_options){
+		.max_flows = config->max_flows,
+		.observe_every = config->observe == FM_OBSERVE_EVERY,
+		.key_vlan = config->key_extra & FM_KEY_VLAN,
+		.key_interface = config->key_extra & FM_KEY_INTERFACE,
+		.key_tos = config->key_extra & FM_KEY_TOS,
+	};
+}
+
+static void sweeper_settings(const struct fm_config *config, struct fm_sweeper_settings *ret)
+{
+	*ret = (struct fm_sweeper_settings){
+		.interval_ns = config->sweep_ns,
+		.idle_ns = config->idle_ns,
+		.active_ns = config->active_ns,
+		.linger_ns = config->linger_ns,
+	};
+}
+
+static int log_load_failure(int error, const struct fm_config *config)
+{
+	if (error == -EPERM || error == -EACCES)
+		fm_log_error(
+			"no permission to load programs: root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed; flowmond --check tells more");
+	else if (error == -ENOMEM || error == -E2BIG)
+		fm_log_error("no memory for tables of %llu flows: make [flows] max smaller",
+			     (unsigned long long)config->max_flows);
+	else
+		fm_log_error("cannot load programs: %s; flowmond --check tells more",
+			     strerror(-error));
+	return error;
+}
+
+/* Programs and tables; the sweeper owns the generation from here on. */
+static int start_kernel(struct fm_manager *manager)
+{
+	const struct fm_config *config = config_of(manager);
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	struct fm_kernel_options options;
+	struct fm_sweeper_settings settings;
+	const struct fm_sweeper_env env = {
+		.event = manager->event,
+		.timebase = &manager->timebase,
+		.exporter = &manager->exporter,
+		.after_sweep = after_sweep,
+		.userdata = manager,
+	};
+	struct fm_sweeper_env with_kernel = env;
+	int r;
+
+	r = fm_kernel_new(&manager->kernel);
+	if (r < 0)
+		return r;
+	kernel_options(config, &options);
+	r = fm_generation_new(&generation, manager->kernel, &options);
+	if (r < 0)
+		return log_load_failure(r, config);
+	r = fm_timebase_init(&manager->timebase, manager->kernel);
+	if (r < 0)
+		return r;
+	with_kernel.kernel = manager->kernel;
+	sweeper_settings(config, &settings);
+	r = fm_sweeper_new(&manager->sweeper, &with_kernel, &settings);
+	if (r < 0)
+		return r;
+	manager->hooks.generation = generation;
+	manager->hooks.mode = config->attach;
+	return fm_sweeper_set_generation(manager->sweeper, FM_TAKE_PTR(generation));
+}
+
+static int start_sinks(struct fm_manager *manager)
+{
+	const struct fm_sink_env env = {
+		.event = manager->event,
+		.for_each_interface = for_each_interface,
+		.exporter_stats = exporter_stats,
+		.userdata = manager,
+	};
+	int r = fm_sinks_new(&manager->sinks, &env, &manager->exporter);
+
+	if (r < 0)
+		return r;
+	r = fm_sinks_apply(manager->sinks, manager->ref);
+	if (r < 0)
+		return r;
+	if (manager->exporter.n_sinks == 0)
+		fm_log_notice(
+			"no collector, no json and no text file is configured: flows are counted and dropped");
+	return 0;
+}
+
+static int start_control(struct fm_manager *manager)
+{
+	const char *path = config_of(manager)->control_socket;
+	int r;
+
+	if (!*path)
+		return 0;
+	r = fm_control_new(&manager->control, manager->event, path, answer, manager);
+	/* Without its directory (started by hand) there is no socket; counting goes on. */
+	if (r < 0)
+		fm_log_notice("no control socket at %s: %s", path, strerror(-r));
+	return 0;
+}
+
+static int start(struct fm_manager *manager)
+{
+	const struct fm_config *config = config_of(manager);
+	int r = start_kernel(manager);
+
+	if (r < 0)
+		return r;
+	manager->exporter.timebase = &manager->timebase;
+	manager->exporter.biflow = config->biflow;
+	r = start_sinks(manager);
+	if (r < 0)
+		return r;
+	r = fm_interfaces_new(&manager->interfaces, manager->event, &config->interfaces,
+			      config->observe, &interfaces_ops, manager);
+	if (r < 0) {
+		fm_log_error("cannot watch interfaces: %s", strerror(-r));
+		return r;
+	}
+	on_changed(manager);
+	return start_control(manager);
+}
+
+int fm_manager_new(struct fm_manager **ret, sd_event *event, struct fm_config *config,
+		   const char *path)
+{
+	_fm_cleanup_(fm_manager_freep) struct fm_manager *manager = calloc(1, sizeof(*manager));
+	int r;
+
+	if (!manager) {
+		fm_config_free(config);
+		return -ENOMEM;
+	}
+	manager->ref = fm_config_ref_new(config);
+	if (!manager->ref) {
+		fm_config_free(config);
+		return -ENOMEM;
+	}
+	manager->event = sd_event_ref(event);
+	manager->start_ns = fm_clock_realtime_ns();
+	manager->start_monotonic_ns = fm_clock_monotonic_ns();
+	if (path) {
+		manager->path = strdup(path);
+		if (!manager->path)
+			return -ENOMEM;
+	}
+	r = start(manager);
+	if (r < 0)
+		return r;
+	*ret = FM_TAKE_PTR(manager);
+	return 0;
+}
+
+struct fm_manager *fm_manager_free(struct fm_manager *manager)
+{
+	if (!manager)
+		return NULL;
+	fm_control_free(manager->control);
+	fm_interfaces_free(manager->interfaces);
+	fm_hooks_done(&manager->hooks);
+	fm_sweeper_free(manager->sweeper);
+	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
+	fm_kernel_free(manager->kernel);
+	fm_config_ref_unref(manager->ref);
+	sd_event_unref(manager->event);
+	free(manager->path);
+	free(manager);
+	return NULL;
+}
+
+/* --- reloading --- */
+
+/* New tables and programs where the key, the size or the once-rule changed. */
+static int reload_kernel(struct fm_manager *manager, const struct fm_config *config)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	struct fm_generation *before = manager->hooks.generation;
+	struct fm_kernel_options options;
+	int r;
+
+	kernel_options(config, &options);
+	if (!memcmp(&options, &before->options, sizeof(options)))
+		return 0;
+	r = fm_generation_new(&generation, manager->kernel, &options);
+	if (r < 0)
+		return log_load_failure(r, config);
+	r = fm_hooks_replace(&manager->hooks, generation);
+	if (r < 0) {
+		fm_log_error("cannot replace programs: %s", strerror(-r));
+		return r;
+	}
+	r = fm_sweeper_set_generation(manager->sweeper, generation);
+	if (r < 0) {
+		fm_log_error("cannot replace tables: %s", strerror(-r));
+		fm_hooks_replace(&manager->hooks, before);
+		return r;
+	}
+	FM_TAKE_PTR(generation);
+	return 0;
+}
+
+/* What can fail comes first; what cannot follows when all that is done. */
+static int reload(struct fm_manager *manager, struct fm_config *config)
+{
+	const struct fm_config *before = config_of(manager);
+	struct fm_sweeper_settings settings;
+	struct fm_config_ref *ref;
+	bool control_moved = strcmp(before->control_socket, config->control_socket);
+	int r;
+
+	r = reload_kernel(manager, config);
+	if (r < 0) {
+		fm_config_free(config);
+		return r;
+	}
+	ref = fm_config_ref_new(config);
+	if (!ref) {
+		fm_config_free(config);
+		return -ENOMEM;
+	}
+	manager->exporter.biflow = config->biflow;
+	r = fm_sinks_apply(manager->sinks, ref);
+	if (r < 0) {
+		manager->exporter.biflow = before->biflow;
+		reload_kernel(manager, before);
+		fm_config_ref_unref(ref);
+		return r;
+	}
+	manager->hooks.mode = config->attach;
+	sweeper_settings(config, &settings);
+	fm_sweeper_configure(manager->sweeper, &settings);
+	fm_log_set_level((int)config->log_level);
+	manager->ref = fm_config_ref_unref(manager->ref);
+	manager->ref = ref;
+	r = fm_interfaces_reconfigure(manager->interfaces, &config->interfaces, config->observe);
+	if (r < 0)
+		fm_log_error("interfaces stay as they are: %s", strerror(-r));
+	if (control_moved) {
+		manager->control = fm_control_free(manager->control);
+		start_control(manager);
+	}
+	return 0;
+}
+
+void fm_manager_reload(struct fm_manager *manager)
+{
+	_fm_cleanup_buf_ struct fm_buf errors = {};
+	struct fm_config *config = NULL;
+	int r;
+
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   (unsigned long long)(fm_clock_monotonic_ns() / FM_NS_PER_US));
+	if (manager->path)
+		r = fm_config_load(manager->path, &config, &errors);
+	else
+		r = fm_config_new_embedded(&config);
+	if (r == 0)
+		r = reload(manager, config);
+	else
+		fm_log_error("%s: %s", manager->path ? manager->path : "configuration",
+			     errors.size ? errors.data : strerror(-r));
+	if (r < 0)
+		fm_log_error("configuration not changed");
+	else
+		fm_log_info("configuration read again");
+	sd_notify(0, "READY=1");
+}
+
+/* --- stopping --- */
+
+void fm_manager_stop(struct fm_manager *manager)
+{
+	int64_t r;
+
+	sd_notify(0, "STOPPING=1\nSTATUS=exporting what is open");
+	manager->interfaces = fm_interfaces_free(manager->interfaces);
+	fm_hooks_done(&manager->hooks);
+	r = fm_sweeper_finish(manager->sweeper, fm_clock_monotonic_ns() + STOP_EXPORT_NS);
+	if (r < 0)
+		fm_log_error("not everything that was open could be exported: %s",
+			     strerror((int)-r));
+	manager->sinks = fm_sinks_free(manager->sinks, fm_clock_monotonic_ns() + STOP_SEND_NS);
+}

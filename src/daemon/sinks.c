@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which sinks there are: see sinks.h. */
+#include "daemon/sinks.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+
+/* What a replaced sink gets for sending what it holds. */
+#define REPLACED_NS (100 * FM_NS_PER_MS)
+
+struct fm_config_ref {
+	struct fm_config *config;
+	unsigned int n;
+};
+
+struct fm_config_ref *fm_config_ref_new(struct fm_config *config)
+{
+	struct fm_config_ref *ref = calloc(1, sizeof(*ref));
+
+	if (!ref)
+		return NULL;
+	ref->config = config;
+	ref->n = 1;
+	return ref;
+}
+
+struct fm_config_ref *fm_config_ref_ref(struct fm_config_ref *ref)
+{
+	ref->n++;
+	return ref;
+}
+
+struct fm_config_ref *fm_config_ref_unref(struct fm_config_ref *ref)
+{
+	if (!ref || --ref->n > 0)
+		return NULL;
+	fm_config_free(ref->config);
+	free(ref);
+	return NULL;
+}
+
+const struct fm_config *fm_config_ref_get(const struct fm_config_ref *ref)
+{
+	return ref->config;
+}
+
+/* One kind of sink: how many a configuration asks for, and which of them are the same in two. */
+struct kind {
+	const struct fm_sink_ops *ops;
+	size_t (*count)(const struct fm_config *config);
+	bool (*same)(const struct fm_config *a, size_t a_index, const struct fm_config *b,
+		     size_t b_index);
+};
+
+static size_t count_collectors(const struct fm_config *config)
+{
+	return config->n_collectors;
+}
+
+static bool same_collector(const struct fm_config *a, size_t a_index, const struct fm_config *b,
+			   size_t b_index)
+{
+	return a->biflow == b->biflow &&
+	       fm_config_collector_equal(&a->collectors[a_index], &b->collectors[b_index]);
+}
+
+static size_t count_json(const struct fm_config *config)
+{
+	return config->json_file[0] != '\0';
+}
+
+static size_t count_text(const struct fm_config *config)
+{
+	return config->text_file[0] != '\0';
+}
+
+/* A file is opened again by every reload: it may have been moved away (logrotate). */
+static bool never_same(const struct fm_config *a, size_t a_index, const struct fm_config *b,
+		       size_t b_index)
+{
+	return false;
+}
+
+static const struct kind kinds[] = {
+	{&fm_sink_collector, count_collectors, same_collector},
+	{&fm_sink_json, count_json, never_same},
+	{&fm_sink_text, count_text, never_same},
+};
+
+/* A sink and the configuration it was opened with. */
+struct entry {
+	struct fm_sink *sink;
+	const struct kind *kind;
+	struct fm_config_ref *ref;
+	size_t index;
+	bool kept;
+};
+
+struct fm_sinks {
+	struct fm_sink_env env;
+	struct fm_export *exporter;
+	struct entry *entries;
+	size_t n;
+};
+
+int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm_export *exporter)
+{
+	struct fm_sinks *sinks = calloc(1, sizeof(*sinks));
+
+	if (!sinks)
+		return -ENOMEM;
+	sinks->env = *env;
+	sinks->exporter = exporter;
+	*ret = sinks;
+	return 0;
+}
+
+static void close_entry(struct entry *entry, uint64_t deadline_ns)
+{
+	struct fm_sink_stats stats;
+
+	entry->sink->ops->close(entry->sink, deadline_ns, &stats);
+	entry->ref = fm_config_ref_unref(entry->ref);
+	entry->sink = NULL;
+}
+
+/* The sink that goes on as the index-th of kind, if there is one. */
+static struct entry *find_same(struct fm_sinks *sinks, const struct kind *kind,
+			       const struct fm_config *config, size_t index)
+{
+	for (size_t i = 0; i < sinks->n; i++) {
+		struct entry *entry = &sinks->entries[i];
+
+		if (entry->kind == kind && !entry->kept &&
+		    kind->same(fm_config_ref_get(entry->ref), entry->index, config, index))
+			return entry;
+	}
+	return NULL;
+}
+
+static int open_entry(struct fm_sinks *sinks, const struct kind *kind, struct fm_config_ref *ref,
+		      size_t index, struct entry *ret)
+{
+	struct fm_sink_env env = sinks->env;
+	int r;
+
+	env.config = fm_config_ref_get(ref);
+	r = kind->ops->open(&ret->sink, &env, index);
+	if (r < 0)
+		return r;
+	ret->kind = kind;
+	ret->index = index;
+	ret->ref = fm_config_ref_ref(ref);
+	return 0;
+}
+
+/* Fills wanted, opening what is new; kept ones are only marked. */
+static int open_wanted(struct fm_sinks *sinks, struct fm_config_ref *ref, struct entry *wanted,
+		       bool *opened)
+{
+	const struct fm_config *config = fm_config_ref_get(ref);
+	size_t n = 0;
+
+	for (size_t k = 0; k < FM_ARRAY_SIZE(kinds); k++)
+		for (size_t i = 0; i < kinds[k].count(config); i++, n++) {
+			struct entry *same = find_same(sinks, &kinds[k], config, i);
+			int r;
+
+			if (same) {
+				same->kept = true;
+				wanted[n] = *same;
+				wanted[n].kept = false;
+				continue;
+			}
+			r = open_entry(sinks, &kinds[k], ref, i, &wanted[n]);
+			if (r < 0)
+				return r;
+			opened[n] = true;
+		}
+	return 0;
+}
+
+static size_t count_wanted(const struct fm_config *config)
+{
+	size_t n = 0;
+
+	for (size_t k = 0; k < FM_ARRAY_SIZE(kinds); k++)
+		n += kinds[k].count(config);
+	return n;
+}
+
+/* Gives the exporter its list; room for it was made before anything was changed. */
+static void publish(struct fm_sinks *sinks, struct fm_sink **list)
+{
+	free(sinks->exporter->sinks);
+	for (size_t i = 0; i < sinks->n; i++)
+		list[i] = sinks->entries[i].sink;
+	sinks->exporter->sinks = list;
+	sinks->exporter->n_sinks = sinks->n;
+}
+
+int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
+{
+	size_t n = count_wanted(fm_config_ref_get(ref));
+	_fm_cleanup_free_ struct entry *wanted = calloc(n + 1, sizeof(*wanted));
+	_fm_cleanup_free_ struct fm_sink **list = calloc(n + 1, sizeof(*list));
+	_fm_cleanup_free_ bool *opened = calloc(n + 1, sizeof(*opened));
+	uint64_t deadline = fm_clock_monotonic_ns() + REPLACED_NS;
+	int r;
+
+	if (!wanted || !list || !opened)
+		return -ENOMEM;
+	r = open_wanted(sinks, ref, wanted, opened);
+	if (r < 0) {
+		for (size_t i = 0; i < n; i++)
+			if (opened[i])
+				close_entry(&wanted[i], deadline);
+		for (size_t i = 0; i < sinks->n; i++)
+			sinks->entries[i].kept = false;
+		return r;
+	}
+	for (size_t i = 0; i < sinks->n; i++)
+		if (!sinks->entries[i].kept)
+			close_entry(&sinks->entries[i], deadline);
+	free(sinks->entries);
+	sinks->entries = FM_TAKE_PTR(wanted);
+	sinks->n = n;
+	publish(sinks, FM_TAKE_PTR(list));
+	return 0;
+}
+
+void fm_sinks_interfaces_changed(struct fm_sinks *sinks)
+{
+	for (size_t i = 0; i < sinks->n; i++)
+		sinks->entries[i].sink->ops->interfaces_changed(sinks->entries[i].sink);
+}
+
+struct fm_sinks *fm_sinks_free(struct fm_sinks *sinks, uint64_t deadline_ns)
+{
+	if (!sinks)
+		return NULL;
+	for (size_t i = 0; i < sinks->n; i++)
+		close_entry(&sinks->entries[i], deadline_ns);
+	free(sinks->entries);
+	free(sinks->exporter->sinks);
+	sinks->exporter->sinks = NULL;
+	sinks->exporter->n_sinks = 0;
+	free(sinks);
+	return NULL;
+}

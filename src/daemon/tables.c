@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Printed tables: see tables.h. */
+#include "daemon/tables.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "daemon/config.h"
+#include "ipfix/record.h"
+
+#define COLUMNS_MAX 9
+#define CELL_SIZE   512
+
+/* Begins a table: its title and, in Markdown, what it is made from. */
+static void title(enum fm_table_format format, const char *text, const char *source,
+		  struct fm_buf *ret)
+{
+	if (format == FM_TABLE_MARKDOWN)
+		fm_buf_printf(ret, "# %s\n\nMade from `%s`.\n\n", text, source);
+}
+
+static void cell(const char *text, struct fm_buf *ret)
+{
+	for (const char *p = text; *p; p++)
+		fm_buf_printf(ret, *p == '|' ? "\\|" : "%c", *p);
+}
+
+/* A row of cells; in text, widths apply to all but the last. */
+static void row(enum fm_table_format format, const char *const *cells, const int *widths, size_t n,
+		struct fm_buf *ret)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (format == FM_TABLE_MARKDOWN) {
+			fm_buf_printf(ret, "| ");
+			cell(cells[i], ret);
+			fm_buf_printf(ret, i + 1 < n ? " " : " |");
+		} else if (i + 1 < n) {
+			fm_buf_printf(ret, "%-*s ", widths[i], cells[i]);
+		} else {
+			fm_buf_printf(ret, "%s", cells[i]);
+		}
+	}
+	fm_buf_printf(ret, "\n");
+}
+
+static void header(enum fm_table_format format, const char *const *cells, const int *widths,
+		   size_t n, struct fm_buf *ret)
+{
+	row(format, cells, widths, n, ret);
+	for (size_t i = 0; format == FM_TABLE_MARKDOWN && i < n; i++)
+		fm_buf_printf(ret, "|---%s", i + 1 < n ? "" : "|\n");
+}
+
+static const char *pen_text(uint32_t pen, char ret[16])
+{
+	if (pen == FM_PEN_OWN)
+		return "own";
+	snprintf(ret, 16, "%" PRIu32, pen);
+	return ret;
+}
+
+static const char *families_text(uint32_t families)
+{
+	switch (families & ~0x100u) {
+	case FM_F_ALL:
+		return families & 0x100u ? "biflow" : "all";
+	case FM_F_IP4:
+		return "IPv4";
+	case FM_F_IP6:
+		return "IPv6";
+	case FM_F_ICMP4:
+		return "ICMP";
+	case FM_F_ICMP6:
+		return "ICMPv6";
+	}
+	return "?";
+}
+
+static const char *number_or_none(unsigned int number, char ret[16])
+{
+	if (!number)
+		return "-";
+	snprintf(ret, 16, "%u", number);
+	return ret;
+}
+
+int fm_tables_fields(enum fm_table_format format, struct fm_buf *ret)
+{
+	static const char *const names[] = {"element", "PEN",	  "id",	  "v9",	 "octets",
+					    "records", "profile", "unit", "help"};
+	static const int widths[] = {30, 5, 4, 4, 6, 7, 8, 12, 0};
+
+	title(format, "Fields of flow records", "src/ipfix/fields.def", ret);
+	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+	{                                                                                          \
+		char text[3][16];                                                                  \
+		const char *const cells[] = {ie_name,                                              \
+					     pen_text(pen, text[0]),                               \
+					     #ie,                                                  \
+					     number_or_none(v9, text[1]),                          \
+					     #wire,                                                \
+					     families_text(families),                              \
+					     (profile) == FM_P_FULL ? "full" : "standard",         \
+					     unit,                                                 \
+					     help};                                                \
+		row(format, cells, widths, FM_ARRAY_SIZE(cells), ret);                             \
+	}
+#include "ipfix/fields.def"
+#undef FM_FIELD
+	return fm_buf_error(ret);
+}
+
+/* What a setting takes: its words, or the form of its type. */
+static void setting_values(const struct fm_setting_info *info, struct fm_buf *ret)
+{
+	static const struct {
+		const char *type, *text;
+	} forms[] = {
+		{"NAMES", "list"},	    {"BOOL", "yes or no"}, {"COUNT", "number (K M G)"},
+		{"SIZE", "octets (K M G)"}, {"NUMBER", "number"},  {"DURATION", "duration"},
+		{"ADDRESS", "host:port"},   {"PATH", "path"},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(forms); i++)
+		if (!strcmp(forms[i].type, info->type))
+			fm_buf_printf(ret, "%s", forms[i].text);
+	fm_config_words(info->type, ret);
+}
+
+int fm_tables_settings(enum fm_table_format format, struct fm_buf *ret)
+{
+	static const char *const names[] = {"section", "setting", "value", "default", "help"};
+	static const int widths[] = {10, 18, 36, 22, 0};
+	const struct fm_setting_info *infos;
+	size_t n = fm_config_settings(&infos);
+
+	title(format, "Settings", "src/daemon/config.def", ret);
+	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
+	for (size_t i = 0; i < n; i++) {
+		_fm_cleanup_buf_ struct fm_buf values = {};
+
+		setting_values(&infos[i], &values);
+		if (fm_buf_error(&values))
+			return fm_buf_error(&values);
+		const char *const cells[] = {infos[i].section, infos[i].key, values.data,
+					     *infos[i].default_text ? infos[i].default_text : "-",
+					     infos[i].help};
+
+		row(format, cells, widths, FM_ARRAY_SIZE(cells), ret);
+	}
+	return fm_buf_error(ret);
+}
+
+int fm_tables_counters(enum fm_table_format format, struct fm_buf *ret)
+{
+	static const char *const names[] = {"counter", "class", "help"};
+	static const int widths[] = {18, 10, 0};
+
+	title(format, "Counters", "src/bpf/counters.def", ret);
+	if (format == FM_TABLE_MARKDOWN)
+		fm_buf_printf(
+			ret,
+			"Each counts packets and octets. SEEN = what the flow tables hold or held + AGAIN + AGGREGATED + IGNORED + LOST, always.\n\n");
+	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
+#define FM_COUNTER(name, class, help)                                                              \
+	row(format, (const char *const[]){#name, #class, help}, widths, FM_ARRAY_SIZE(names), ret);
+#include "bpf/counters.def"
+#undef FM_COUNTER
+	return fm_buf_error(ret);
+}
