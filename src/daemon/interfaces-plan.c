@@ -5,7 +5,7 @@
  * round: above a bridge, bond, VLAN or macvlan it names the upper device. So only the lowest
  * devices are hooked, and what is stacked on them counts as seen.
  */
-#include <linux/if_arp.h>
+#include <net/if_arp.h>
 #include <string.h>
 
 #include "base/macro.h"
