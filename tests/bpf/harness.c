@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Programs run on crafted packets: see harness.h. */
+#include "harness.h"
+
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/macro.h"
+#include "wrap.skel.h"
+
+#define TC_NEXT (-1)
+
+/* Class of a counter, for the sum that always holds. */
+enum class {
+	SEEN,
+	AGAIN,
+	AGGREGATED,
+	IGNORED,
+	LOST,
+	NOTE,
+};
+
+static const struct {
+	enum class class;
+	const char *name;
+} counters[_FM_COUNTER_MAX] = {
+#define FM_COUNTER(name, class, help) [FM_COUNTER_##name] = {class, #name},
+#include "bpf/counters.def"
+#undef FM_COUNTER
+};
+
+bool harness_allowed(void)
+{
+	return geteuid() == 0;
+}
+
+static int on_event(void *userdata, void *data, size_t size)
+{
+	struct harness *h = userdata;
+
+	if (size != sizeof(h->event))
+		return -EINVAL;
+	memcpy(&h->event, data, size);
+	h->events.packets += h->event.half.packets;
+	h->events.octets += h->event.half.octets;
+	return 0;
+}
+
+static int pin(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
+}
+
+int harness_init(struct harness *h, const struct fm_kernel_options *options)
+{
+	int r;
+
+	*h = (struct harness){};
+	r = fm_kernel_new(&h->kernel);
+	if (r < 0)
+		return r;
+	r = fm_generation_new(&h->generation, h->kernel, options);
+	if (r < 0)
+		return r;
+	fm_kernel_set_live(h->kernel, 1000, 100);
+	h->wrap = wrap_bpf__open_and_load();
+	if (!h->wrap)
+		return -errno;
+	h->ring = ring_buffer__new(fm_kernel_overflow_fd(h->kernel), on_event, h, NULL);
+	if (!h->ring)
+		return -errno;
+	r = pin(h->cpu);
+	if (r < 0)
+		return r;
+	harness_reset(h);
+	return 0;
+}
+
+void harness_done(struct harness *h)
+{
+	ring_buffer__free(h->ring);
+	wrap_bpf__destroy(h->wrap);
+	fm_generation_free(h->generation);
+	fm_kernel_free(h->kernel);
+	*h = (struct harness){};
+}
+
+void harness_drain(struct harness *h)
+{
+	ring_buffer__consume(h->ring);
+}
+
+void harness_reset(struct harness *h)
+{
+	struct fm_region *region = &h->generation->regions[h->cpu];
+
+	harness_drain(h);
+	h->events = (struct fm_count){};
+	h->event = (struct fm_overflow){};
+	if (region->slots)
+		memset(region->slots, 0, h->generation->n_slots * sizeof(*region->slots));
+	fm_kernel_counters(h->kernel, &h->before);
+}
+
+/* Puts the wrapper before the program where the run wants what the kernel's test run has not. */
+static int wrapped(struct harness *h, int program, const struct harness_run *run)
+{
+	uint32_t zero = 0;
+
+	if (!run->cut && !run->vlan_tag)
+		return program;
+	if (bpf_map_update_elem(bpf_map__fd(h->wrap->maps.fm_wrapped), &zero, &program, BPF_ANY))
+		return -errno;
+	return bpf_program__fd(h->wrap->progs.fm_wrap);
+}
+
+int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run)
+{
+	struct __sk_buff context = {
+		.ingress_ifindex = run->ingress_ifindex,
+		.ifindex = run->ifindex,
+		.cb = {run->cut, run->vlan_tag},
+		.gso_size = run->gso_size,
+		.gso_segs = run->gso_segs,
+	};
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data, .data_size_in = length,
+		    .ctx_in = &context, .ctx_size_in = sizeof(context),
+		    .repeat = FM_MAX(run->repeat, 1u));
+	int program = fm_generation_program(h->generation, 0, run->hook, run->layer3);
+
+	if (program < 0)
+		return program;
+	program = wrapped(h, program, run);
+	if (program < 0)
+		return program;
+	if (bpf_prog_test_run_opts(program, &opts) < 0)
+		return -errno;
+	if ((int)opts.retval != TC_NEXT) {
+		printf("# answer %d\n", (int)opts.retval);
+		return -EPROTO;
+	}
+	return 0;
+}
+
+size_t harness_slots(const struct harness *h, struct fm_slot **ret_first)
+{
+	const struct fm_region *region = &h->generation->regions[h->cpu];
+	size_t n = 0;
+
+	*ret_first = NULL;
+	for (uint32_t i = 0; region->slots && i < h->generation->n_slots; i++) {
+		if (region->slots[i].tag < FM_TAG_CLOSING)
+			continue;
+		if (n++ == 0)
+			*ret_first = &region->slots[i];
+	}
+	return n;
+}
+
+struct fm_count harness_count(const struct harness *h, enum fm_counter which)
+{
+	struct fm_counters now;
+
+	fm_kernel_counters(h->kernel, &now);
+	return (struct fm_count){
+		.packets = now.count[which].packets - h->before.count[which].packets,
+		.octets = now.count[which].octets - h->before.count[which].octets,
+	};
+}
+
+bool harness_identity(const struct harness *h)
+{
+	const struct fm_region *region = &h->generation->regions[h->cpu];
+	struct fm_count seen = {}, named = {}, held = {};
+	struct fm_counters now;
+
+	fm_kernel_counters(h->kernel, &now);
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
+		struct fm_count *sum = counters[i].class == SEEN ? &seen : &named;
+
+		if (counters[i].class == NOTE)
+			continue;
+		sum->packets += now.count[i].packets - h->before.count[i].packets;
+		sum->octets += now.count[i].octets - h->before.count[i].octets;
+	}
+	for (uint32_t i = 0; region->slots && i < h->generation->n_slots; i++) {
+		if (region->slots[i].tag < FM_TAG_CLOSING)
+			continue;
+		for (unsigned int d = 0; d < 2; d++) {
+			held.packets += region->slots[i].half[d].packets;
+			held.octets += region->slots[i].half[d].octets;
+		}
+	}
+	if (seen.packets == held.packets + named.packets &&
+	    seen.octets == held.octets + named.octets)
+		return true;
+	printf("# seen %llu/%llu, held %llu/%llu, named %llu/%llu\n", seen.packets, seen.octets,
+	       held.packets, held.octets, named.packets, named.octets);
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++)
+		printf("# %s %llu/%llu\n", counters[i].name,
+		       now.count[i].packets - h->before.count[i].packets,
+		       now.count[i].octets - h->before.count[i].octets);
+	return false;
+}
