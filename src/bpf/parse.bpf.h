@@ -98,7 +98,7 @@ struct fm_fragment {
 	__u64 seen_ns;
 	__u16 src_port;
 	__u16 dst_port;
-	__u32 pad;
+	__u32 protocol;
 };
 
 struct {
@@ -334,8 +334,10 @@ FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_packet *packet)
 }
 
 /*
- * Ports of a fragment: the first fragment leaves its ports under (addresses, id, protocol) for the
- * later ones, which have no transport header.
+ * Ports of a fragment: the first fragment leaves its ports under (addresses, id) for the later
+ * ones, which have no transport header. IPv4 tells packets apart by protocol as well (RFC 791); in
+ * IPv6 only the first fragment knows the transport, where extension headers follow the fragment
+ * header (RFC 8200 4.5).
  */
 FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
 {
@@ -349,7 +351,8 @@ FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
 	key.dst[0] = packet->at.dst[0];
 	key.dst[1] = packet->at.dst[1];
 	key.id = packet->at.fragment_id;
-	key.protocol = packet->at.protocol;
+	if (packet->key.family == 4)
+		key.protocol = packet->at.protocol;
 	if (packet->at.fragment_offset == 0) {
 		fm_parse_ports(skb, packet);
 		if (!packet->at.more_fragments)
@@ -357,6 +360,7 @@ FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
 		first.seen_ns = bpf_ktime_get_ns();
 		first.src_port = packet->at.src_port;
 		first.dst_port = packet->at.dst_port;
+		first.protocol = packet->at.protocol;
 		bpf_map_update_elem(&fm_fragments, &key, &first, BPF_ANY);
 		return 0;
 	}
@@ -367,6 +371,7 @@ FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
 	}
 	packet->at.src_port = known->src_port;
 	packet->at.dst_port = known->dst_port;
+	packet->at.protocol = known->protocol;
 	return 0;
 }
 
