@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,6 +61,23 @@ static int pin(unsigned int cpu)
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
+}
+
+int harness_devices(unsigned int n)
+{
+	char command[100], name[16];
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return -errno;
+	for (unsigned int i = 2; i < n + 2; i++) {
+		snprintf(name, sizeof(name), "fmt%u", i);
+		snprintf(command, sizeof(command),
+			 "ip link add %s index %u type veth peer name fmp%u index %u", name, i, i,
+			 i + 100);
+		if (system(command) != 0 || if_nametoindex(name) != i)
+			return -ENODEV;
+	}
+	return 0;
 }
 
 int harness_init(struct harness *h, const struct fm_kernel_options *options)

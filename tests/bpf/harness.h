@@ -39,6 +39,12 @@ struct harness_run {
 /* Whether this process may load programs. */
 bool harness_allowed(void);
 
+/*
+ * Moves the process into a network namespace of its own with veth devices of the indices 2 to
+ * n + 1; their peers have 100 more. 0 or -errno.
+ */
+int harness_devices(unsigned int n);
+
 /* 0 or -errno. */
 int harness_init(struct harness *h, const struct fm_kernel_options *options);
 void harness_done(struct harness *h);
