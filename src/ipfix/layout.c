@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Layouts and the writing of records: see layout.h. */
+#include "ipfix/layout.h"
+
+#include <string.h>
+
+#include "base/macro.h"
+
+/* Seconds between 1900 (NTP) and 1970. */
+#define NTP_EPOCH 2208988800ULL
+
+#define INTERFACE_ID	     290
+#define STATISTICS_ID	     291
+#define TYPE_ID		     292
+#define RECORDS_ID	     256
+#define RECORDS_ID_BIFLOW    4
+#define RECORDS_ID_FULL	     8
+#define RECORDS_ID_SYSUPTIME 16
+
+const struct fm_field fm_fields[] = {
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+	{ie_name,                                                                                  \
+	 help,                                                                                     \
+	 pen,                                                                                      \
+	 ie,                                                                                       \
+	 v9,                                                                                       \
+	 wire,                                                                                     \
+	 sizeof(((struct fm_record *)0)->name),                                                    \
+	 FM_KIND_##kind,                                                                           \
+	 offsetof(struct fm_record, name),                                                         \
+	 families,                                                                                 \
+	 profile,                                                                                  \
+	 unit},
+#include "ipfix/fields.def"
+#undef FM_FIELD
+};
+
+const size_t fm_n_fields = FM_ARRAY_SIZE(fm_fields);
+
+_Static_assert(FM_ARRAY_SIZE(fm_fields) <= FM_LAYOUT_FIELDS_MAX, "too many rows for a template");
+
+static void add(struct fm_layout *layout, const struct fm_field *field)
+{
+	layout->fields[layout->n++] = *field;
+	layout->record_size += field->wire;
+}
+
+void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
+		       enum fm_family family)
+{
+	bool v9 = options->protocol == FM_SESSION_V9;
+
+	*ret = (struct fm_layout){.id = RECORDS_ID + family};
+	ret->id += options->biflow ? RECORDS_ID_BIFLOW : 0;
+	ret->id += options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0;
+	ret->sysuptime = v9 && options->v9_sysuptime;
+	ret->id += ret->sysuptime ? RECORDS_ID_SYSUPTIME : 0;
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		struct fm_field field = fm_fields[i];
+
+		if (!(field.families & (1u << family)) || !(field.profile & options->profile) ||
+		    (!options->biflow && (field.families & FM_F_BIFLOW) == FM_F_BIFLOW) ||
+		    (v9 && !field.v9))
+			continue;
+		if (field.pen == FM_PEN_OWN)
+			field.pen = options->enterprise_number;
+		if (ret->sysuptime && field.kind == FM_KIND_MSEC) {
+			field.v9 = field.v9 == 152 ? 22 : 21; /* FIRST_SWITCHED, LAST_SWITCHED */
+			field.wire = 4;
+		}
+		add(ret, &field);
+	}
+}
+
+#define OPTION(struct_type, member, name, number, octets, field_kind)                              \
+	{                                                                                          \
+		.ie_name = name, .ie = number, .v9 = number, .wire = octets,                       \
+		.size = sizeof(((struct struct_type *)0)->member), .kind = field_kind,             \
+		.offset = offsetof(struct struct_type, member)                                     \
+	}
+
+static void options_layout(struct fm_layout *ret, uint16_t id, uint16_t n_scope,
+			   const struct fm_field *fields, size_t n)
+{
+	*ret = (struct fm_layout){.id = id, .is_options = true, .n_scope = n_scope};
+	for (size_t i = 0; i < n; i++)
+		add(ret, &fields[i]);
+}
+
+void fm_layout_interface(struct fm_layout *ret)
+{
+	static const struct fm_field fields[] = {
+		OPTION(fm_interface_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+		OPTION(fm_interface_option, ifindex, "ingressInterface", 10, 4, FM_KIND_U),
+		OPTION(fm_interface_option, name, "interfaceDescription", 83, 32, FM_KIND_TEXT),
+	};
+
+	options_layout(ret, INTERFACE_ID, 1, fields, FM_ARRAY_SIZE(fields));
+}
+
+void fm_layout_statistics(struct fm_layout *ret)
+{
+#define STATISTIC(member, name, number)                                                            \
+	OPTION(fm_statistics_option, statistics.member, name, number, 8, FM_KIND_U)
+	static const struct fm_field fields[] = {
+		OPTION(fm_statistics_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+		STATISTIC(exported_octets, "exportedOctetTotalCount", 40),
+		STATISTIC(exported_messages, "exportedMessageTotalCount", 41),
+		STATISTIC(exported_records, "exportedFlowRecordTotalCount", 42),
+		STATISTIC(observed_flows, "observedFlowTotalCount", 163),
+		STATISTIC(ignored_packets, "ignoredPacketTotalCount", 164),
+		STATISTIC(ignored_octets, "ignoredOctetTotalCount", 165),
+		STATISTIC(not_sent_flows, "notSentFlowTotalCount", 166),
+		STATISTIC(not_sent_packets, "notSentPacketTotalCount", 167),
+		STATISTIC(not_sent_octets, "notSentOctetTotalCount", 168),
+		OPTION(fm_statistics_option, statistics.start_ns, "systemInitTimeMilliseconds", 160,
+		       8, FM_KIND_MSEC),
+	};
+#undef STATISTIC
+
+	options_layout(ret, STATISTICS_ID, 1, fields, FM_ARRAY_SIZE(fields));
+}
+
+void fm_layout_type(struct fm_layout *ret)
+{
+	static const struct fm_field fields[] = {
+		OPTION(fm_type_option, pen, "privateEnterpriseNumber", 346, 4, FM_KIND_U),
+		OPTION(fm_type_option, ie, "informationElementId", 303, 2, FM_KIND_U),
+		OPTION(fm_type_option, data_type, "informationElementDataType", 339, 1, FM_KIND_U),
+		OPTION(fm_type_option, semantics, "informationElementSemantics", 344, 1, FM_KIND_U),
+		OPTION(fm_type_option, units, "informationElementUnits", 345, 2, FM_KIND_U),
+		OPTION(fm_type_option, name, "informationElementName", 341, 40, FM_KIND_TEXT),
+	};
+
+	options_layout(ret, TYPE_ID, 2, fields, FM_ARRAY_SIZE(fields));
+}
+
+static uint64_t read_unsigned(const void *member, uint8_t size)
+{
+	switch (size) {
+	case 1:
+		return *(const uint8_t *)member;
+	case 2: {
+		uint16_t value;
+
+		memcpy(&value, member, sizeof(value));
+		return value;
+	}
+	case 4: {
+		uint32_t value;
+
+		memcpy(&value, member, sizeof(value));
+		return value;
+	}
+	default: {
+		uint64_t value;
+
+		memcpy(&value, member, sizeof(value));
+		return value;
+	}
+	}
+}
+
+static inline void write_number(uint64_t value, uint8_t wire, bool host_order, uint8_t *ret)
+{
+	if (host_order && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {
+		memcpy(ret, &value, wire);
+		return;
+	}
+	for (unsigned int i = 0; i < wire; i++)
+		ret[i] = (uint8_t)(value >> (8 * (wire - 1 - i)));
+}
+
+static uint64_t ntp_time(uint64_t ns)
+{
+	uint64_t seconds = ns / FM_NS_PER_S + NTP_EPOCH, rest = ns % FM_NS_PER_S;
+
+	return seconds << 32 | (rest << 32) / FM_NS_PER_S;
+}
+
+static void write_address4(const void *member, bool host_order, uint8_t *ret)
+{
+	uint8_t octets[4];
+
+	memcpy(octets, member, sizeof(octets));
+	write_number((uint64_t)octets[0] << 24 | octets[1] << 16 | octets[2] << 8 | octets[3], 4,
+		     host_order, ret);
+}
+
+void fm_layout_write(const struct fm_layout *layout, const void *source, bool host_order,
+		     uint64_t boot_ns, uint8_t *ret)
+{
+	for (unsigned int i = 0; i < layout->n; i++) {
+		const struct fm_field *field = &layout->fields[i];
+		const void *member = (const char *)source + field->offset;
+		uint64_t value;
+
+		switch (field->kind) {
+		case FM_KIND_U:
+			write_number(read_unsigned(member, field->size), field->wire, host_order,
+				     ret);
+			break;
+		case FM_KIND_MSEC:
+			value = read_unsigned(member, field->size);
+			value = layout->sysuptime ? value / FM_NS_PER_MS - boot_ns / FM_NS_PER_MS
+						  : value / FM_NS_PER_MS;
+			write_number(value, field->wire, host_order, ret);
+			break;
+		case FM_KIND_NTP:
+			write_number(ntp_time(read_unsigned(member, field->size)), field->wire,
+				     host_order, ret);
+			break;
+		case FM_KIND_IP4:
+			write_address4(member, host_order, ret);
+			break;
+		default: /* octets as they are */
+			memcpy(ret, member, field->wire);
+			break;
+		}
+		ret += field->wire;
+	}
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Layouts: which rows of fields.def a template has, and records written in that order. Shared by
+ * the encoders; both describe and fill a template from the same rows.
+ */
+#ifndef FM_LAYOUT_H
+#define FM_LAYOUT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ipfix/record.h"
+#include "ipfix/session.h"
+
+#define FM_LAYOUT_FIELDS_MAX 64
+
+enum fm_field_kind {
+	FM_KIND_U,    /* unsigned, host order in the record */
+	FM_KIND_IP4,  /* 4 octets, network order */
+	FM_KIND_IP6,  /* 16 octets */
+	FM_KIND_MSEC, /* nanoseconds since 1970 -> milliseconds since 1970 (dateTimeMilliseconds) */
+	FM_KIND_NTP,  /* nanoseconds since 1970 -> NTP 32.32 (dateTimeNanoseconds, RFC 7011 6.1.10)
+		       */
+	FM_KIND_TEXT, /* options only: NUL padded */
+};
+
+/* A row of fields.def, or a field of an options record. */
+struct fm_field {
+	const char *ie_name;
+	const char *help;
+	uint32_t pen;
+	uint16_t ie;
+	uint16_t v9;
+	uint8_t wire;
+	uint8_t size; /* of the member */
+	uint8_t kind; /* enum fm_field_kind */
+	uint16_t offset;
+	uint32_t families;
+	uint32_t profile;
+	const char *unit;
+};
+
+extern const struct fm_field fm_fields[];
+extern const size_t fm_n_fields;
+
+struct fm_layout {
+	uint16_t id;
+	uint16_t n;
+	uint16_t n_scope; /* options: the first fields are the scope */
+	uint16_t record_size;
+	bool is_options;
+	bool sysuptime; /* v9: MSEC fields are 21 and 22, 4 octets relative to boot */
+	struct fm_field fields[FM_LAYOUT_FIELDS_MAX];
+};
+
+/* The layout of a family's flow records. */
+void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
+		       enum fm_family family);
+
+/* The layouts of options records; their values are given as structs of these. */
+struct fm_interface_option {
+	uint32_t domain;
+	uint32_t ifindex;
+	char name[32];
+};
+
+struct fm_statistics_option {
+	uint32_t domain;
+	struct fm_session_statistics statistics;
+};
+
+struct fm_type_option {
+	uint32_t pen;
+	uint16_t ie;
+	uint8_t data_type;
+	uint8_t semantics;
+	uint16_t units;
+	char name[40];
+};
+
+void fm_layout_interface(struct fm_layout *ret);
+void fm_layout_statistics(struct fm_layout *ret);
+void fm_layout_type(struct fm_layout *ret);
+
+/*
+ * Writes source (a struct fm_record or one of the options) as the layout says: record_size octets,
+ * in network order, or in host order for an encoder that turns them itself. boot_ns: for sysuptime.
+ */
+void fm_layout_write(const struct fm_layout *layout, const void *source, bool host_order,
+		     uint64_t boot_ns, uint8_t *ret);
+
+#endif

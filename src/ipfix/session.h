@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An exporting session: flow records in, finished IPFIX or NetFlow v9 messages out. Owns templates,
+ * sequence numbers and what is buffered. Knows no network: messages go to a callback. Used by the
+ * collector sink.
+ *
+ * Templates (both protocols): 256 + family (0 IPv4, 1 IPv6, 2 ICMP, 3 ICMPv6) + 4 for biflows + 8
+ * for profile full + 16 for v9 with times by sysUptime; options 290 (interfaces), 291 (statistics),
+ * 292 (types of own elements). An id stands for one layout, always.
+ */
+#ifndef FM_SESSION_H
+#define FM_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "ipfix/record.h"
+
+enum fm_session_protocol {
+	FM_SESSION_IPFIX,
+	FM_SESSION_V9,
+};
+
+struct fm_session_options {
+	enum fm_session_protocol protocol;
+	unsigned int profile; /* FM_P_STANDARD or FM_P_FULL */
+	bool biflow;
+	uint32_t domain;	    /* observation domain (IPFIX), source id (v9) */
+	uint32_t enterprise_number; /* of FM_PEN_OWN rows */
+	size_t message_size;	    /* octets at most, 512..65535 */
+	bool v9_sysuptime;	    /* times as elements 21 and 22 */
+	uint64_t boot_ns;	    /* v9: when sysUptime was 0, nanoseconds since 1970 */
+};
+
+/* What a message holds. */
+struct fm_message_info {
+	uint32_t records;	  /* flow records */
+	uint64_t packets, octets; /* of both directions */
+	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
+	uint32_t domain;
+	bool is_template;
+};
+
+typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
+				   const struct fm_message_info *info);
+
+/* Figures of the exporter, IANA elements 40..42 and 163..168. */
+struct fm_session_statistics {
+	uint64_t exported_octets, exported_messages, exported_records;
+	uint64_t observed_flows;
+	uint64_t ignored_packets, ignored_octets;
+	uint64_t not_sent_flows, not_sent_packets, not_sent_octets;
+	uint64_t start_ns; /* since 1970; systemInitTimeMilliseconds 160 */
+};
+
+struct fm_session;
+
+/* 0, -ENOMEM, -EINVAL (message_size cannot hold a record). */
+int fm_session_new(struct fm_session **ret, const struct fm_session_options *options,
+		   fm_session_emit_fn emit, void *userdata);
+struct fm_session *fm_session_free(struct fm_session *session);
+FM_DEFINE_CLEANUP(struct fm_session *, fm_session_free)
+
+/*
+ * A new transport session: sequence numbers start at 0 again (RFC 7011 3.1). Templates must be sent
+ * next; what is buffered stays. Returns 0.
+ */
+int fm_session_restart(struct fm_session *session);
+
+/* All below: now_ns is nanoseconds since 1970; 0 or -errno; messages go to emit. */
+
+/* All templates, and in profile full the types of own elements (RFC 5610). */
+int fm_session_templates(struct fm_session *session, uint64_t now_ns);
+
+int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns);
+
+/*
+ * Names an interface: options record with ingressInterface and interfaceDescription, the only
+ * element that collectors take a name from. It reads "name" or "name (description)"; description
+ * may be NULL or empty.
+ */
+int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,
+			 const char *description, uint64_t now_ns);
+
+/*
+ * Exporter statistics. In IPFIX they go under observation domain 0: they concern the whole process
+ * (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in step.
+ */
+int fm_session_statistics(struct fm_session *session,
+			  const struct fm_session_statistics *statistics, uint64_t now_ns);
+
+/* What is buffered becomes messages. */
+int fm_session_flush(struct fm_session *session, uint64_t now_ns);
+
+#endif
