@@ -1,126 +1,128 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * NetFlow v9, RFC 3954 with erratum 2096: one FlowSet a message. Types above 127 are IPFIX's
- * elements, as collectors take them.
+ * NetFlow v9 (RFC 3954 with erratum 2096), written from the rows of the layouts. One FlowSet a
+ * packet, padded to 4 octets.
  */
+#include "ipfix/encode.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/macro.h"
-#include "ipfix/encoder.h"
 
-#define HEADER		     20
-#define SET_HEADER	     4
-#define SET_TEMPLATE	     0
-#define SET_OPTIONS_TEMPLATE 1
-#define SCOPE_SYSTEM	     1
+#define VERSION		   9
+#define HEADER_SIZE	   20
+#define SET_HEADER_SIZE	   4
+#define SET_TEMPLATE	   0
+#define SET_OPTIONS	   1
+#define SCOPE_SYSTEM	   1
+#define FIELD_SIZE	   4
+#define TEMPLATE_SIZE_MAX  (HEADER_SIZE + SET_HEADER_SIZE + 6 + FM_LAYOUT_FIELDS_MAX * FIELD_SIZE)
+#define ALIGN_DOWN4(value) ((value) & ~(size_t)3)
+
+struct v9 {
+	struct fm_encoder encoder;
+	uint64_t boot_ns;
+	uint32_t sequence; /* packets of all kinds; there is one source id */
+	size_t size;	   /* of message */
+	uint8_t message[];
+};
+
+static size_t v9_capacity(const struct fm_session_options *options, const struct fm_layout *layout)
+{
+	size_t set = ALIGN_DOWN4(options->message_size - HEADER_SIZE);
+
+	return (set - SET_HEADER_SIZE) / layout->record_size;
+}
 
 static int v9_new(struct fm_encoder **ret, const struct fm_session_options *options,
-		  const struct fm_layout *layouts, size_t n)
+		  const struct fm_layout *layouts, size_t n_layouts)
 {
-	struct fm_encoder *encoder = calloc(1, sizeof(*encoder));
+	size_t size = FM_MAX(options->message_size, (size_t)TEMPLATE_SIZE_MAX);
+	struct v9 *v9 = malloc(sizeof(*v9) + size);
 
-	if (!encoder)
+	if (!v9)
 		return -ENOMEM;
-	encoder->message = malloc(options->message_size);
-	if (!encoder->message) {
-		free(encoder);
-		return -ENOMEM;
-	}
-	*ret = encoder;
+	*v9 = (struct v9){.encoder.ops = &fm_encoder_v9, .boot_ns = options->boot_ns, .size = size};
+	*ret = &v9->encoder;
 	return 0;
 }
 
 static void v9_free(struct fm_encoder *encoder)
 {
-	free(encoder->message);
 	free(encoder);
 }
 
-static size_t v9_fit(const struct fm_encoder *encoder, const struct fm_layout *layout)
+static int v9_restart(struct fm_encoder *encoder)
 {
-	size_t room = encoder->message_size - HEADER - SET_HEADER;
-
-	return (room & ~(size_t)3) / layout->record_size;
+	((struct v9 *)encoder)->sequence = 0;
+	return 0;
 }
 
-/* The set's length and padding to 4 octets, which the length counts; then the header's count. */
-static void finish(struct fm_encoder *encoder, uint16_t set, uint8_t *end, size_t count)
+/* Pads the set, then writes the headers before it. count: records or templates (RFC 3954 5.1). */
+static void finish(struct v9 *v9, const struct fm_layout *layout, uint16_t set_id, uint8_t *end,
+		   uint16_t count, uint64_t now_ns, struct fm_encoded *ret)
 {
-	while ((end - encoder->message) % 4)
+	uint8_t *at = v9->message;
+	uint32_t seconds = (uint32_t)(now_ns / FM_NS_PER_S);
+
+	while ((end - v9->message) % 4)
 		*end++ = 0;
-	encoder->size = (size_t)(end - encoder->message);
-	memset(encoder->message, 0, HEADER);
-	fm_put16(encoder->message, 9);
-	fm_put16(encoder->message + 2, (uint16_t)count);
-	fm_put16(encoder->message + HEADER, set);
-	fm_put16(encoder->message + HEADER + 2, (uint16_t)(encoder->size - HEADER));
+	at = fm_put_u16(at, VERSION);
+	at = fm_put_u16(at, count);
+	/*
+	 * The header tells the time in whole seconds: sysUptime is of the same moment, so that a
+	 * collector finds the same boot time in every packet.
+	 */
+	at = fm_put_u32(at, (uint32_t)(seconds * 1000ULL - v9->boot_ns / FM_NS_PER_MS));
+	at = fm_put_u32(at, seconds);
+	at = fm_put_u32(at, v9->sequence++);
+	at = fm_put_u32(at, layout->domain);
+	at = fm_put_u16(at, set_id);
+	fm_put_u16(at, (uint16_t)(end - v9->message - HEADER_SIZE));
+	*ret = (struct fm_encoded){
+		.message = v9->message, .size = (size_t)(end - v9->message), .sequenced = 1};
 }
 
-static int v9_describe(struct fm_encoder *encoder, const struct fm_layout *layout)
+static int v9_describe(struct fm_encoder *encoder, const struct fm_layout *layout, uint64_t now_ns,
+		       struct fm_encoded *ret)
 {
-	uint8_t *p = encoder->message + HEADER + SET_HEADER;
-	unsigned int options = layout->n - layout->n_scope;
+	struct v9 *v9 = (struct v9 *)encoder;
+	uint8_t *at = v9->message + HEADER_SIZE + SET_HEADER_SIZE;
 
-	if (HEADER + SET_HEADER + 8 + 4u * layout->n > encoder->message_size)
-		return -EMSGSIZE;
-	fm_put16(p, layout->id);
-	p += 2;
-	if (layout->is_options) {
-		fm_put16(p, (uint16_t)(4 * layout->n_scope)); /* in octets */
-		fm_put16(p + 2, (uint16_t)(4 * options));
-		p += 4;
+	at = fm_put_u16(at, layout->id);
+	if (layout->is_options) { /* lengths in octets (RFC 3954 6.1) */
+		at = fm_put_u16(at, layout->n_scope * FIELD_SIZE);
+		at = fm_put_u16(at, (layout->n - layout->n_scope) * FIELD_SIZE);
 	} else {
-		fm_put16(p, layout->n);
-		p += 2;
+		at = fm_put_u16(at, layout->n);
 	}
-	for (unsigned int i = 0; i < layout->n; i++, p += 4) {
-		const struct fm_field *field = &layout->fields[i];
-
-		fm_put16(p, i < layout->n_scope ? SCOPE_SYSTEM : field->v9);
-		fm_put16(p + 2, field->wire);
+	for (unsigned int i = 0; i < layout->n; i++) {
+		at = fm_put_u16(at, i < layout->n_scope ? SCOPE_SYSTEM : layout->fields[i].v9);
+		at = fm_put_u16(at, layout->fields[i].wire);
 	}
-	finish(encoder, layout->is_options ? SET_OPTIONS_TEMPLATE : SET_TEMPLATE, p, 1);
+	finish(v9, layout, layout->is_options ? SET_OPTIONS : SET_TEMPLATE, at, 1, now_ns, ret);
 	return 0;
 }
 
-static int v9_data(struct fm_encoder *encoder, const struct fm_layout *layout,
-		   const uint8_t *records, size_t n)
+static int v9_encode(struct fm_encoder *encoder, const struct fm_layout *layout,
+		     const uint8_t *records, size_t n, uint64_t now_ns, struct fm_encoded *ret)
 {
-	uint8_t *p = encoder->message + HEADER + SET_HEADER;
+	struct v9 *v9 = (struct v9 *)encoder;
+	uint8_t *at = v9->message + HEADER_SIZE + SET_HEADER_SIZE;
+	size_t size = n * layout->record_size;
 
-	memcpy(p, records, n * layout->record_size);
-	finish(encoder, layout->id, p + n * layout->record_size, n);
+	memcpy(at, records, size);
+	finish(v9, layout, layout->id, at + size, (uint16_t)n, now_ns, ret);
 	return 0;
-}
-
-/*
- * unix_secs has whole seconds: sysUptime is made to fit it, so that the boot time a collector
- * derives is always the same.
- */
-static void v9_stamp(struct fm_encoder *encoder, const struct fm_stamp *stamp)
-{
-	uint64_t seconds = stamp->now_ns / FM_NS_PER_S;
-	uint64_t uptime = seconds * 1000 - stamp->boot_ns / FM_NS_PER_MS;
-
-	fm_put32(encoder->message + 4, (uint32_t)uptime);
-	fm_put32(encoder->message + 8, (uint32_t)seconds);
-	fm_put32(encoder->message + 12, stamp->sequence);
-	fm_put32(encoder->message + 16, stamp->domain);
-}
-
-static uint32_t v9_sequenced(size_t n)
-{
-	return 1; /* counts messages, of every kind */
 }
 
 const struct fm_encoder_ops fm_encoder_v9 = {
 	.new = v9_new,
 	.free = v9_free,
-	.fit = v9_fit,
+	.restart = v9_restart,
+	.capacity = v9_capacity,
 	.describe = v9_describe,
-	.data = v9_data,
-	.stamp = v9_stamp,
-	.sequenced = v9_sequenced,
+	.encode = v9_encode,
 };

@@ -50,7 +50,7 @@ void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *o
 {
 	bool v9 = options->protocol == FM_SESSION_V9;
 
-	*ret = (struct fm_layout){.id = RECORDS_ID + family};
+	*ret = (struct fm_layout){.id = RECORDS_ID + family, .domain = options->domain};
 	ret->id += options->biflow ? RECORDS_ID_BIFLOW : 0;
 	ret->id += options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0;
 	ret->sysuptime = v9 && options->v9_sysuptime;

@@ -49,6 +49,7 @@ struct fm_layout {
 	uint16_t n;
 	uint16_t n_scope; /* options: the first fields are the scope */
 	uint16_t record_size;
+	uint32_t domain; /* its messages are of this observation domain or source id */
 	bool is_options;
 	bool sysuptime; /* v9: MSEC fields are 21 and 22, 4 octets relative to boot */
 	struct fm_field fields[FM_LAYOUT_FIELDS_MAX];
