@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A collector: a session that makes messages and a courier that carries them. Keeps templates and
+ * options records fresh, and the pace that a collector's socket buffer can take.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macro.h"
+#include "daemon/courier.h"
+#include "daemon/resolve.h"
+#include "daemon/sink.h"
+#include "ipfix/session.h"
+
+#define QUEUE_UDP (1 << 20)
+#define QUEUE_TCP (4 << 20)
+#define TICK_US 1000000
+/* A name that cannot be resolved is asked for again after this. */
+#define RESOLVE_AGAIN_NS (10 * FM_NS_PER_S)
+/* After interfaces changed, options wait for more of the same. */
+#define OPTIONS_DELAY_NS (1 * FM_NS_PER_S)
+/*
+ * Records that may go at once: a collector with the default receive buffer (208 KiB) holds about 90
+ * datagrams of 1400 octets; this is half of that.
+ */
+#define BURST_RECORDS 512.0
+#define BURST_MIN 16.0
+
+struct collector {
+	struct fm_sink sink;
+	struct fm_sink_env env;
+	const struct fm_collector_config *config;
+	struct fm_session *session;
+	struct fm_courier courier;
+	struct fm_resolve *resolve;
+	sd_event_source *tick;
+	bool started;	  /* the courier is */
+	uint64_t resolve_ns, templates_ns, options_ns; /* when due, CLOCK_MONOTONIC */
+	uint64_t messages;			       /* since templates */
+	double tokens, burst;
+	uint64_t tokens_ns;
+	char name[320];
+};
+
+static struct collector *of(struct fm_sink *sink)
+{
+	return (struct collector *)sink;
+}
+
+static bool is_datagram(const struct collector *collector)
+{
+	return collector->config->transport == FM_TRANSPORT_UDP;
+}
+
+static void on_message(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info)
+{
+	struct collector *collector = userdata;
+
+	collector->messages++;
+	fm_courier_send(&collector->courier, message, size, info);
+}
+
+static void send_templates(struct collector *collector)
+{
+	int r = fm_session_templates(collector->session, fm_clock_realtime_ns());
+
+	if (r < 0)
+		fm_log_error("%s: cannot make templates: %s", collector->name, strerror(-r));
+	collector->messages = 0;
+	collector->templates_ns = fm_clock_monotonic_ns() + collector->config->template_ns;
+}
+
+static void name_interface(const struct fm_interface_name *name, void *userdata)
+{
+	struct collector *collector = userdata;
+
+	fm_session_interface(collector->session, name->ifindex, name->name, name->description,
+			     fm_clock_realtime_ns());
+}
+
+static void send_statistics(struct collector *collector)
+{
+	struct fm_exporter_stats exporter;
+	struct fm_sink_stats sink;
+	struct fm_session_statistics statistics;
+
+	collector->env.exporter_stats(collector->env.userdata, &exporter);
+	fm_courier_stats(&collector->courier, &sink);
+	statistics = (struct fm_session_statistics){
+		.exported_octets = sink.message_octets,
+		.exported_messages = sink.messages,
+		.exported_records = sink.records,
+		.observed_flows = exporter.observed_flows,
+		.ignored_packets = exporter.ignored_packets + exporter.lost_packets,
+		.ignored_octets = exporter.ignored_octets + exporter.lost_octets,
+		.not_sent_flows = sink.not_sent_records,
+		.not_sent_packets = sink.not_sent_packets,
+		.not_sent_octets = sink.not_sent_octets,
+		.start_ns = exporter.start_ns,
+	};
+	fm_session_statistics(collector->session, &statistics, fm_clock_realtime_ns());
+}
+
+static void send_options(struct collector *collector)
+{
+	collector->options_ns = fm_clock_monotonic_ns() + collector->config->options_ns;
+	collector->env.for_each_interface(collector->env.userdata, name_interface, collector);
+	send_statistics(collector);
+}
+
+/* Templates first, then what there is to say of interfaces. */
+static void on_begun(void *userdata)
+{
+	struct collector *collector = userdata;
+
+	fm_session_restart(collector->session);
+	send_templates(collector);
+	collector->options_ns = fm_clock_monotonic_ns() + OPTIONS_DELAY_NS;
+}
+
+static int start_courier(struct collector *collector, const struct sockaddr_storage *address,
+			 socklen_t size)
+{
+	struct fm_transport_options options = {
+		.address = *address,
+		.address_size = size,
+		.queue_octets = is_datagram(collector) ? QUEUE_UDP : QUEUE_TCP,
+		.reconnect_ns = collector->config->reconnect_ns,
+	};
+	struct fm_sink_stats before = collector->courier.stats;
+	int r = fm_courier_init(&collector->courier, collector->env.event, collector->name,
+				is_datagram(collector) ? &fm_transport_udp : &fm_transport_tcp,
+				&options, on_begun, collector);
+
+	if (r < 0)
+		return r;
+	/* What was lost while there was no address. */
+	collector->courier.stats.not_sent_records += before.not_sent_records;
+	collector->courier.stats.not_sent_packets += before.not_sent_packets;
+	collector->courier.stats.not_sent_octets += before.not_sent_octets;
+	collector->started = true;
+	return 0;
+}
+
+static void on_resolved(void *userdata, int error, const struct sockaddr_storage *address,
+			socklen_t size)
+{
+	struct collector *collector = userdata;
+
+	collector->resolve = fm_resolve_free(collector->resolve);
+	if (error == 0)
+		error = start_courier(collector, address, size);
+	if (error == 0)
+		return;
+	if (collector->resolve_ns == 0)
+		fm_log_warning("%s: cannot resolve the name: %s; asked again", collector->name,
+			       strerror(-error));
+	collector->resolve_ns = fm_clock_monotonic_ns() + RESOLVE_AGAIN_NS;
+}
+
+static int resolve(struct collector *collector)
+{
+	const struct fm_address *address = &collector->config->address;
+	struct sockaddr_storage number;
+	socklen_t size;
+
+	if (fm_resolve_number(address->host, address->port, &number, &size) == 0)
+		return start_courier(collector, &number, size);
+	return fm_resolve_new(&collector->resolve, collector->env.event, address->host,
+			      address->port, on_resolved, collector);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct collector *collector = userdata;
+	uint64_t now = fm_clock_monotonic_ns();
+
+	sd_event_source_set_time_relative(source, TICK_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	if (!collector->started) {
+		if (!collector->resolve && now >= collector->resolve_ns)
+			resolve(collector);
+		return 0;
+	}
+	if (is_datagram(collector) && now >= collector->templates_ns)
+		send_templates(collector);
+	if (now >= collector->options_ns)
+		send_options(collector);
+	fm_courier_flush(&collector->courier);
+	return 0;
+}
+
+static int init(struct collector *collector)
+{
+	const struct fm_collector_config *config = collector->config;
+	const struct fm_session_options options = {
+		.protocol = config->protocol == FM_PROTOCOL_V9 ? FM_SESSION_V9 : FM_SESSION_IPFIX,
+		.profile = config->profile == FM_PROFILE_FULL ? FM_P_FULL : FM_P_STANDARD,
+		.biflow = collector->env.config->biflow,
+		.domain = (uint32_t)config->domain,
+		.enterprise_number = (uint32_t)config->enterprise_number,
+		.message_size = config->message_size,
+		.v9_sysuptime = config->v9_time == FM_V9_TIME_SYSUPTIME,
+		.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns(),
+	};
+	int r = fm_session_new(&collector->session, &options, on_message, collector);
+
+	if (r < 0)
+		return r;
+	r = sd_event_add_time_relative(collector->env.event, &collector->tick, CLOCK_MONOTONIC,
+				       TICK_US, 0, on_tick, collector);
+	if (r < 0)
+		return r;
+	collector->burst = FM_MIN(BURST_RECORDS, FM_MAX(BURST_MIN, (double)config->rate / 100));
+	collector->tokens = collector->burst;
+	collector->tokens_ns = fm_clock_monotonic_ns();
+	return resolve(collector);
+}
+
+static void collector_free(struct collector *collector)
+{
+	fm_resolve_free(collector->resolve);
+	sd_event_source_disable_unref(collector->tick);
+	fm_session_free(collector->session);
+	free(collector);
+}
+
+static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, size_t index)
+{
+	struct collector *collector = calloc(1, sizeof(*collector));
+	int r;
+
+	if (!collector)
+		return -ENOMEM;
+	collector->sink.ops = &fm_sink_collector;
+	collector->env = *env;
+	collector->config = &env->config->collectors[index];
+	snprintf(collector->name, sizeof(collector->name), "collector %s (%s %s %.200s)",
+		 collector->config->name,
+		 collector->config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix",
+		 is_datagram(collector) ? "udp" : "tcp", collector->config->address.text);
+	r = init(collector);
+	if (r < 0) {
+		fm_log_error("%s: %s", collector->name, strerror(-r));
+		collector_free(collector);
+		return r;
+	}
+	*ret = &collector->sink;
+	return 0;
+}
+
+static void refill(struct collector *collector)
+{
+	uint64_t now = fm_clock_monotonic_ns();
+	double more = (double)(now - collector->tokens_ns) / (double)FM_NS_PER_S;
+
+	collector->tokens += more * (double)collector->config->rate;
+	collector->tokens = FM_MIN(collector->tokens, collector->burst);
+	collector->tokens_ns = now;
+}
+
+static size_t collector_room(struct fm_sink *sink)
+{
+	struct collector *collector = of(sink);
+	size_t room;
+
+	if (!collector->started)
+		return SIZE_MAX;
+	room = fm_courier_room(&collector->courier);
+	if (room == 0 || !collector->config->rate)
+		return room;
+	if (collector->tokens < 2)
+		refill(collector);
+	return collector->tokens < 2 ? 0 : (size_t)collector->tokens;
+}
+
+static void collector_record(struct fm_sink *sink, const struct fm_record *record)
+{
+	struct collector *collector = of(sink);
+	uint64_t most = collector->config->template_messages;
+
+	collector->tokens--;
+	if (fm_session_record(collector->session, record, fm_clock_realtime_ns()) < 0)
+		fm_courier_lose_record(&collector->courier, record);
+	if (is_datagram(collector) && most && collector->messages >= most)
+		send_templates(collector);
+}
+
+static void collector_flush(struct fm_sink *sink)
+{
+	struct collector *collector = of(sink);
+
+	fm_session_flush(collector->session, fm_clock_realtime_ns());
+	fm_courier_flush(&collector->courier);
+}
+
+static void collector_interfaces_changed(struct fm_sink *sink)
+{
+	struct collector *collector = of(sink);
+
+	collector->options_ns = FM_MIN(collector->options_ns,
+				       fm_clock_monotonic_ns() + OPTIONS_DELAY_NS);
+}
+
+static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
+			    struct fm_sink_stats *ret_stats)
+{
+	struct collector *collector = of(sink);
+
+	fm_session_flush(collector->session, fm_clock_realtime_ns());
+	if (collector->started)
+		send_statistics(collector);
+	fm_courier_done(&collector->courier, deadline_ns);
+	fm_courier_stats(&collector->courier, ret_stats);
+	if (ret_stats->not_sent_records)
+		fm_log_warning("%s: %llu records (%llu packets, %llu octets) not sent in all",
+			       collector->name, (unsigned long long)ret_stats->not_sent_records,
+			       (unsigned long long)ret_stats->not_sent_packets,
+			       (unsigned long long)ret_stats->not_sent_octets);
+	collector_free(collector);
+}
+
+static void collector_stats(struct fm_sink *sink, struct fm_sink_stats *ret)
+{
+	fm_courier_stats(&of(sink)->courier, ret);
+}
+
+static const char *collector_describe(struct fm_sink *sink)
+{
+	return of(sink)->name;
+}
+
+const struct fm_sink_ops fm_sink_collector = {
+	.kind = "collector",
+	.open = collector_open,
+	.room = collector_room,
+	.record = collector_record,
+	.flush = collector_flush,
+	.interfaces_changed = collector_interfaces_changed,
+	.close = collector_close,
+	.stats = collector_stats,
+	.describe = collector_describe,
+};
