@@ -1,195 +1,255 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IPFIX by libfixbuf, as an encoder into memory: its information model, templates and sets. Header
- * fields that belong to the session (time, sequence, domain) are put in afterwards.
+ * IPFIX (RFC 7011) by libfixbuf as an encoder into memory, in its manual mode: it starts no message
+ * and sends none by itself. Domain and layout of a message are set before its first octet.
  *
- * Records are given in host order and exactly as long as on the wire, so that internal and external
- * templates are the same.
+ * The internal templates are the external ones: records come in the size they have on the wire, in
+ * host order.
  */
+#include "ipfix/encode.h"
+
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include <fixbuf/public.h>
 
-#include "ipfix/encoder.h"
+#include "base/macro.h"
 
-#define HEADER	   16
-#define SET_HEADER 4
+#define HEADER_SIZE	16
+#define SET_HEADER_SIZE 4
 
 struct ipfix {
 	struct fm_encoder encoder;
+	const struct fm_layout *layouts;
+	size_t n_layouts;
+	uint32_t enterprise_number;
+	uint16_t size; /* of message */
 	fbInfoModel_t *model;
-	fbSession_t *session; /* belongs to the buffer once that is made */
-	fbExporter_t *exporter;
+	fbSession_t *session;	/* owned by buffer */
+	fbExporter_t *exporter; /* owned by buffer */
 	fBuf_t *buffer;
+	uint8_t message[];
 };
 
-static struct ipfix *of(struct fm_encoder *encoder)
+static size_t ipfix_capacity(const struct fm_session_options *options,
+			     const struct fm_layout *layout)
 {
-	return (struct ipfix *)encoder;
+	return (options->message_size - HEADER_SIZE - SET_HEADER_SIZE) / layout->record_size;
 }
 
-/* Elements that the library's model does not have: our own. */
-static void add_elements(struct ipfix *ipfix, const struct fm_layout *layout)
+/* What libfixbuf says becomes an errno here, and only here. */
+static int take_error(GError **error)
 {
-	for (unsigned int i = 0; i < layout->n; i++) {
-		const struct fm_field *field = &layout->fields[i];
+	int r = -EIO;
+
+	if (g_error_matches(*error, FB_ERROR_DOMAIN, FB_ERROR_NOELEMENT) ||
+	    g_error_matches(*error, FB_ERROR_DOMAIN, FB_ERROR_TMPL))
+		r = -EINVAL;
+	g_clear_error(error);
+	return r;
+}
+
+/* Elements that IANA does not know. Without them libfixbuf would take numbers for octets. */
+static void add_own_elements(struct ipfix *ipfix)
+{
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		const struct fm_field *field = &fm_fields[i];
 		fbInfoElement_t element = {
-			.ent = field->pen,
+			.ref.name = field->ie_name,
+			.ent = ipfix->enterprise_number,
 			.num = field->ie,
 			.len = field->wire,
 			.flags = FB_IE_F_ENDIAN,
+			.type = field->wire == 8   ? FB_UINT_64
+				: field->wire == 4 ? FB_UINT_32
+				: field->wire == 2 ? FB_UINT_16
+						   : FB_UINT_8,
 		};
 
-		if (field->pen == 0 || fbInfoModelGetElementByName(ipfix->model, field->ie_name))
-			continue;
-		element.ref.name = field->ie_name;
-		fbInfoModelAddElement(ipfix->model, &element);
+		if (field->pen == FM_PEN_OWN)
+			fbInfoModelAddElement(ipfix->model, &element);
 	}
 }
 
-static fbTemplate_t *make_template(struct ipfix *ipfix, const struct fm_layout *layout)
+static int make_template(struct ipfix *ipfix, const struct fm_layout *layout, fbTemplate_t **ret)
 {
 	fbTemplate_t *template = fbTemplateAlloc(ipfix->model);
+	GError *error = NULL;
 
 	for (unsigned int i = 0; i < layout->n; i++) {
-		fbInfoElementSpec_t spec = {
-			.name = (char *)layout->fields[i].ie_name,
-			.len_override = layout->fields[i].wire,
+		fbInfoElement_t element = {
+			.ent = layout->fields[i].pen,
+			.num = layout->fields[i].ie,
+			.len = layout->fields[i].wire,
 		};
 
-		if (!fbTemplateAppendSpec(template, &spec, 0, NULL)) {
+		if (!fbTemplateAppend(template, &element, &error)) {
 			fbTemplateFreeUnused(template);
-			return NULL;
+			return take_error(&error);
 		}
 	}
 	if (layout->is_options)
 		fbTemplateSetOptionsScope(template, layout->n_scope);
-	return template;
+	*ret = template;
+	return 0;
 }
 
-static int add_template(struct ipfix *ipfix, const struct fm_layout *layout, gboolean internal)
+/* Once internal, once external; an external template belongs to the domain set at that moment. */
+static int add_template(struct ipfix *ipfix, const struct fm_layout *layout)
 {
-	fbTemplate_t *template = make_template(ipfix, layout);
+	fbSessionSetDomain(ipfix->session, layout->domain);
+	for (int internal = 0; internal < 2; internal++) {
+		fbTemplate_t *template;
+		GError *error = NULL;
+		int r = make_template(ipfix, layout, &template);
 
-	if (!template)
-		return -EINVAL;
-	if (fbSessionAddTemplate(ipfix->session, internal, layout->id, template, NULL))
-		return 0;
-	fbTemplateFreeUnused(template);
-	return -EINVAL;
+		if (r < 0)
+			return r;
+		if (!fbSessionAddTemplate(ipfix->session, internal, layout->id, template, &error)) {
+			fbTemplateFreeUnused(template);
+			return take_error(&error);
+		}
+	}
+	return 0;
+}
+
+static void close_session(struct ipfix *ipfix)
+{
+	if (ipfix->buffer)
+		fBufFree(ipfix->buffer);
+	else if (ipfix->session)
+		fbSessionFree(ipfix->session);
+	ipfix->buffer = NULL;
+	ipfix->session = NULL;
+}
+
+static int open_session(struct ipfix *ipfix)
+{
+	ipfix->session = fbSessionAlloc(ipfix->model);
+	for (size_t i = 0; i < ipfix->n_layouts; i++) {
+		int r = add_template(ipfix, &ipfix->layouts[i]);
+
+		if (r < 0)
+			return r;
+	}
+	ipfix->exporter = fbExporterAllocBuffer(ipfix->message, ipfix->size);
+	ipfix->buffer = fBufAllocForExport(ipfix->session, ipfix->exporter);
+	fBufSetAutomaticMode(ipfix->buffer, FALSE);
+	return 0;
 }
 
 static void ipfix_free(struct fm_encoder *encoder)
 {
-	struct ipfix *ipfix = of(encoder);
+	struct ipfix *ipfix = (struct ipfix *)encoder;
 
-	if (ipfix->buffer)
-		fBufFree(ipfix->buffer); /* with session and exporter */
-	else if (ipfix->session)
-		fbSessionFree(ipfix->session);
-	if (ipfix->model)
-		fbInfoModelFree(ipfix->model);
-	free(encoder->message);
+	close_session(ipfix);
+	fbInfoModelFree(ipfix->model);
 	free(ipfix);
 }
 
 static int ipfix_new(struct fm_encoder **ret, const struct fm_session_options *options,
-		     const struct fm_layout *layouts, size_t n)
+		     const struct fm_layout *layouts, size_t n_layouts)
 {
-	struct ipfix *ipfix = calloc(1, sizeof(*ipfix));
-	int r = 0;
+	struct ipfix *ipfix = malloc(sizeof(*ipfix) + options->message_size);
+	int r;
 
 	if (!ipfix)
 		return -ENOMEM;
-	ipfix->encoder.message = malloc(options->message_size);
-	if (!ipfix->encoder.message) {
-		free(ipfix);
-		return -ENOMEM;
-	}
-	ipfix->model = fbInfoModelAlloc();
-	ipfix->session = fbSessionAlloc(ipfix->model);
-	/* Before templates are added: they belong to the domain that is set then. */
-	fbSessionSetDomain(ipfix->session, options->domain);
-	for (size_t i = 0; i < n && r == 0; i++) {
-		add_elements(ipfix, &layouts[i]);
-		r = add_template(ipfix, &layouts[i], TRUE);
-		if (r == 0)
-			r = add_template(ipfix, &layouts[i], FALSE);
-	}
+	*ipfix = (struct ipfix){
+		.encoder.ops = &fm_encoder_ipfix,
+		.layouts = layouts,
+		.n_layouts = n_layouts,
+		.enterprise_number = options->enterprise_number,
+		.size = (uint16_t)options->message_size,
+		.model = fbInfoModelAlloc(),
+	};
+	add_own_elements(ipfix);
+	r = open_session(ipfix);
 	if (r < 0) {
 		ipfix_free(&ipfix->encoder);
 		return r;
 	}
-	ipfix->exporter =
-		fbExporterAllocBuffer(ipfix->encoder.message, (uint16_t)options->message_size);
-	ipfix->buffer = fBufAllocForExport(ipfix->session, ipfix->exporter);
-	fBufSetAutomaticMode(ipfix->buffer, FALSE);
 	*ret = &ipfix->encoder;
 	return 0;
 }
 
-static size_t ipfix_fit(const struct fm_encoder *encoder, const struct fm_layout *layout)
+/* A session of libfixbuf is a transport session: a new one counts from 0. */
+static int ipfix_restart(struct fm_encoder *encoder)
 {
-	return (encoder->message_size - HEADER - SET_HEADER) / layout->record_size;
+	struct ipfix *ipfix = (struct ipfix *)encoder;
+
+	close_session(ipfix);
+	return open_session(ipfix);
 }
 
-static int emit(struct ipfix *ipfix)
+static int finish(struct ipfix *ipfix, uint32_t sequenced, struct fm_encoded *ret)
 {
-	if (!fBufEmit(ipfix->buffer, NULL))
-		return -EIO;
-	ipfix->encoder.size = fbExporterGetMsgLen(ipfix->exporter);
+	GError *error = NULL;
+
+	if (!fBufEmit(ipfix->buffer, &error))
+		return take_error(&error);
+	*ret = (struct fm_encoded){
+		.message = ipfix->message,
+		.size = fbExporterGetMsgLen(ipfix->exporter),
+		.sequenced = sequenced,
+	};
 	return 0;
 }
 
-static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *layout)
+static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *layout,
+			  uint64_t now_ns, struct fm_encoded *ret)
 {
-	struct ipfix *ipfix = of(encoder);
+	struct ipfix *ipfix = (struct ipfix *)encoder;
+	GError *error = NULL;
 
-	/* Refused once where data was in the buffer before: the message must be a new one. */
-	if (!fbSessionExportTemplate(ipfix->session, layout->id, NULL)) {
-		if (!fBufEmit(ipfix->buffer, NULL) ||
-		    !fbSessionExportTemplate(ipfix->session, layout->id, NULL))
-			return -EMSGSIZE;
-	}
-	return emit(ipfix);
+	fbSessionSetDomain(ipfix->session, layout->domain);
+	fBufSetExportTime(ipfix->buffer, (uint32_t)(now_ns / FM_NS_PER_S));
+	if (fbSessionExportTemplate(ipfix->session, layout->id, &error))
+		return finish(ipfix, 0, ret);
+	/* It refuses a template until a message with data was ended, be it one of nothing. */
+	if (!g_error_matches(error, FB_ERROR_DOMAIN, FB_ERROR_EOM))
+		return take_error(&error);
+	g_clear_error(&error);
+	if (!fBufEmit(ipfix->buffer, &error) ||
+	    !fbSessionExportTemplate(ipfix->session, layout->id, &error))
+		return take_error(&error);
+	return finish(ipfix, 0, ret);
 }
 
-static int ipfix_data(struct fm_encoder *encoder, const struct fm_layout *layout,
-		      const uint8_t *records, size_t n)
+static int append(struct ipfix *ipfix, const struct fm_layout *layout, const uint8_t *records,
+		  size_t n)
 {
-	struct ipfix *ipfix = of(encoder);
+	GError *error = NULL;
 
-	if (!fBufSetInternalTemplate(ipfix->buffer, layout->id, NULL) ||
-	    !fBufSetExportTemplate(ipfix->buffer, layout->id, NULL))
-		return -EINVAL;
-	for (size_t i = 0; i < n; i++)
-		if (!fBufAppend(ipfix->buffer, (uint8_t *)records + i * layout->record_size,
-				layout->record_size, NULL))
-			return -EMSGSIZE;
-	return emit(ipfix);
+	if (!fBufSetInternalTemplate(ipfix->buffer, layout->id, &error) ||
+	    !fBufSetExportTemplate(ipfix->buffer, layout->id, &error))
+		return take_error(&error);
+	for (size_t i = 0; i < n; i++, records += layout->record_size)
+		if (!fBufAppend(ipfix->buffer, (uint8_t *)records, layout->record_size, &error))
+			return take_error(&error);
+	return 0;
 }
 
-static void ipfix_stamp(struct fm_encoder *encoder, const struct fm_stamp *stamp)
+static int ipfix_encode(struct fm_encoder *encoder, const struct fm_layout *layout,
+			const uint8_t *records, size_t n, uint64_t now_ns, struct fm_encoded *ret)
 {
-	fm_put32(encoder->message + 4, (uint32_t)(stamp->now_ns / 1000000000));
-	fm_put32(encoder->message + 8, stamp->sequence);
-	fm_put32(encoder->message + 12, stamp->domain);
-}
+	struct ipfix *ipfix = (struct ipfix *)encoder;
+	int r;
 
-static uint32_t ipfix_sequenced(size_t n)
-{
-	return (uint32_t)n; /* counts data records */
+	fbSessionSetDomain(ipfix->session, layout->domain);
+	fBufSetExportTime(ipfix->buffer, (uint32_t)(now_ns / FM_NS_PER_S));
+	r = append(ipfix, layout, records, n);
+	if (r < 0)
+		return r;
+	return finish(ipfix, (uint32_t)n, ret);
 }
 
 const struct fm_encoder_ops fm_encoder_ipfix = {
 	.host_order = true,
 	.new = ipfix_new,
 	.free = ipfix_free,
-	.fit = ipfix_fit,
+	.restart = ipfix_restart,
+	.capacity = ipfix_capacity,
 	.describe = ipfix_describe,
-	.data = ipfix_data,
-	.stamp = ipfix_stamp,
-	.sequenced = ipfix_sequenced,
+	.encode = ipfix_encode,
 };
