@@ -36,6 +36,8 @@
 /* No header that is looked at begins behind this. */
 #define FM_MAX_OFFSET 2048
 
+#define FM_OPTION_JUMBO 0xc2 /* RFC 2675 */
+
 #define FM_GLOBAL __attribute__((noinline))
 
 enum fm_verdict {
@@ -502,6 +504,15 @@ FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_packet *packet)
 			return 0;
 		}
 		length = fm_ext_length(packet->at.protocol, ext[1]);
+		/*
+		 * BIG TCP: the stack's own marker for lengths beyond 16 bits, a hop-by-hop header
+		 * with nothing but a jumbo payload option; segments do not carry it.
+		 */
+		if (i == 0 && skb->gso_size && packet->at.protocol == IPPROTO_HOPOPTS &&
+		    ext[0] == IPPROTO_TCP && ext[1] == 0 && ext[2] == FM_OPTION_JUMBO) {
+			packet->octets -= length;
+			packet->at.l3 += length;
+		}
 		if (packet->at.protocol == IPPROTO_FRAGMENT) {
 			field = ext[2] << 8 | ext[3];
 			packet->at.fragmented = 1;
@@ -555,6 +566,12 @@ static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struc
 	return FM_PARSED;
 }
 
+/* A length in 16 bits; jumbograms can be longer. */
+static __always_inline __u16 fm_length16(__u32 octets)
+{
+	return octets < 0xffff ? octets : 0xffff;
+}
+
 #include "segments.bpf.h"
 
 /* Returns enum fm_verdict. layer3: the device has no link-layer header. */
@@ -576,8 +593,8 @@ FM_GLOBAL int fm_parse(struct __sk_buff *skb, struct fm_packet *packet, int laye
 		verdict = fm_parse_ip6(skb, packet);
 	if (verdict != FM_PARSED)
 		return verdict;
-	packet->min_length = packet->octets;
-	packet->max_length = packet->octets;
+	packet->min_length = fm_length16(packet->octets);
+	packet->max_length = packet->min_length;
 	if (skb->gso_size)
 		fm_parse_segments(skb, packet);
 	return verdict;

@@ -13,6 +13,8 @@
 #define FM_PORT_VXLAN_OLD 8472
 #define FM_PORT_GENEVE	  6081
 #define FM_ETH_P_TEB	  0x6558
+/* A gso_size that says: each segment as long as it is (SCTP); the lengths are then an average. */
+#define FM_GSO_BY_FRAGS 0xffff
 
 /* GRE header at offset: its length, RFC 2784 and 2890; the EtherType behind it in *ret_type. */
 static __always_inline __u32 fm_gre_length(struct __sk_buff *skb, __u32 offset, __u16 *ret_type)
@@ -134,11 +136,13 @@ FM_GLOBAL int fm_parse_segments(struct __sk_buff *skb, struct fm_packet *packet)
 		segments = (payload + size - 1) / size;
 	if (segments < 2)
 		return 0;
+	if (size == FM_GSO_BY_FRAGS)
+		size = (payload + segments - 1) / segments;
 	packet->packets = segments;
 	packet->octets = payload + segments * headers;
-	packet->max_length = headers + size;
+	packet->max_length = fm_length16(headers + size);
 	last = (segments - 1) * size;
-	packet->min_length = headers + (payload > last ? payload - last : size);
+	packet->min_length = fm_length16(headers + (payload > last ? payload - last : size));
 	return 0;
 }
 
