@@ -152,7 +152,8 @@ def start():
     shown = Life.container.show('ActiveState', 'SubState', 'MainPID', 'StatusText', 'NRestarts')
     equal('state', (shown['ActiveState'], shown['SubState'], shown['NRestarts']),
           ('active', 'running', '0'))
-    check('status text', 'interface' in shown['StatusText'], shown['StatusText'])
+    wait_until(lambda: 'packets seen' in Life.container.show('StatusText')['StatusText'], 10,
+               'the status text')
     status = Life.container.run('cat', '/proc/%s/status' % shown['MainPID'])
     user = Life.container.run('id', '-u', 'flowmond').strip()
     equal('user', re.search(r'^Uid:\s+(\d+)\s+(\d+)', status, re.M).groups(), (user, user))

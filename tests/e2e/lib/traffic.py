@@ -172,6 +172,12 @@ def crafted_fragments(inject, a4, b4, a6, b6):
     inject.send(ip4(a4, b4, UDP, bytes(100), ident=2, offset=504), (a4, b4, 0, 0, UDP))
     inject.send(ip6(a6, b6, 44, bytes(100), extensions=packets.fragment6(UDP, 504, False, 2)),
                 (a6, b6, 0, 0, UDP))
+    # Headers behind the fragment header: later fragments name the header, not the transport.
+    behind = packets.extension(UDP) + udp(710, 711, bytes(592))
+    for offset in (0, 304):
+        inject.send(ip6(a6, b6, 44, behind[offset:offset + 304],
+                        extensions=packets.fragment6(60, offset, offset == 0, 9)),
+                    (a6, b6, 710, 711, UDP))
     inject.send(ip4(a4, b4, TCP, bytes(64), ident=3, offset=1480), (a4, b4, 0, 0, TCP))
     inject.send(ip4(a4, b4, TCP, tcp(702, 703, ACK, bytes(60)), ident=3, more=True),
                 (a4, b4, 702, 703, TCP))

@@ -96,8 +96,9 @@ class Reader:
         # Wireshark 4 shows the fragment offset in octets.
         offset, more = number(row, 'ip.frag_offset'), boolean(row, 'ip.flags.mf')
         ends = first(row, 'ip.src'), first(row, 'ip.dst')
-        ports = self.ports(row, (*ends, number(row, 'ip.id'), protocol), offset, more, protocol)
-        return (*ends, *ports, protocol), min(length, there)
+        transport = self.transport(row, (*ends, number(row, 'ip.id'), protocol), offset, more,
+                                   protocol)
+        return (*ends, *transport), min(length, there)
 
     def ip6(self, row, there):
         if not row['ipv6.src'] or number(row, 'ipv6.version') != 6 or there < 40:
@@ -118,12 +119,14 @@ class Reader:
         # The field holds units of 8 octets; only whether it is 0 matters here.
         offset = number(row, 'ipv6.fraghdr.offset') if fragment else 0
         more = fragment and boolean(row, 'ipv6.fraghdr.more')
-        key = (*ends, first(row, 'ipv6.fraghdr.ident'), protocol)
-        return (*ends, *self.ports(row, key, offset, more, protocol), protocol), min(length, there)
+        # Only the first fragment tells the transport where headers follow the fragment header.
+        key = (*ends, first(row, 'ipv6.fraghdr.ident'))
+        return (*ends, *self.transport(row, key, offset, more, protocol)), min(length, there)
 
-    def ports(self, row, key, offset, more, protocol):
+    def transport(self, row, key, offset, more, protocol):
+        """(source port, destination port, protocol) of a packet or of its first fragment."""
         if offset:
-            return self.first_fragments.get(key, (0, 0))
+            return self.first_fragments.get(key, (0, 0, protocol))
         found = 0, 0
         if protocol in PORTS:
             name = PORTS[protocol]
@@ -133,8 +136,8 @@ class Reader:
         elif protocol == packets.ICMP6 and ':' in key[0]:
             found = 0, number(row, 'icmpv6.type') * 256 + number(row, 'icmpv6.code')
         if more:
-            self.first_fragments[key] = found
-        return found
+            self.first_fragments[key] = (*found, protocol)
+        return (*found, protocol)
 
 
 def read_capture(path):
