@@ -99,7 +99,7 @@ static int add_template(struct ipfix *ipfix, const struct fm_layout *layout)
 {
 	fbSessionSetDomain(ipfix->session, layout->domain);
 	for (int internal = 0; internal < 2; internal++) {
-		fbTemplate_t *template;
+		fbTemplate_t *template = NULL;
 		GError *error = NULL;
 		int r = make_template(ipfix, layout, &template);
 
@@ -239,8 +239,10 @@ static int ipfix_encode(struct fm_encoder *encoder, const struct fm_layout *layo
 	fbSessionSetDomain(ipfix->session, layout->domain);
 	fBufSetExportTime(ipfix->buffer, (uint32_t)(now_ns / FM_NS_PER_S));
 	r = append(ipfix, layout, records, n);
-	if (r < 0)
+	if (r < 0) { /* nothing of it may stay in the next message */
+		fBufEmit(ipfix->buffer, NULL);
 		return r;
+	}
 	return finish(ipfix, (uint32_t)n, ret);
 }
 

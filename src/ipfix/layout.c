@@ -27,6 +27,7 @@ const struct fm_field fm_fields[] = {
 	 wire,                                                                                     \
 	 sizeof(((struct fm_record *)0)->name),                                                    \
 	 FM_KIND_##kind,                                                                           \
+	 false,                                                                                    \
 	 offsetof(struct fm_record, name),                                                         \
 	 families,                                                                                 \
 	 profile,                                                                                  \
@@ -62,8 +63,10 @@ void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *o
 		    (!options->biflow && (field.families & FM_F_BIFLOW) == FM_F_BIFLOW) ||
 		    (v9 && !field.v9))
 			continue;
-		if (field.pen == FM_PEN_OWN)
+		if (field.pen == FM_PEN_OWN) {
 			field.pen = options->enterprise_number;
+			field.own = true;
+		}
 		if (ret->sysuptime && field.kind == FM_KIND_MSEC) {
 			field.v9 = field.v9 == 152 ? 22 : 21; /* FIRST_SWITCHED, LAST_SWITCHED */
 			field.wire = 4;
@@ -129,10 +132,40 @@ void fm_layout_type(struct fm_layout *ret)
 		OPTION(fm_type_option, data_type, "informationElementDataType", 339, 1, FM_KIND_U),
 		OPTION(fm_type_option, semantics, "informationElementSemantics", 344, 1, FM_KIND_U),
 		OPTION(fm_type_option, units, "informationElementUnits", 345, 2, FM_KIND_U),
-		OPTION(fm_type_option, name, "informationElementName", 341, 40, FM_KIND_TEXT),
+		OPTION(fm_type_option, name, "informationElementName", 341, 48, FM_KIND_TEXT),
 	};
 
 	options_layout(ret, TYPE_ID, 2, fields, FM_ARRAY_SIZE(fields));
+}
+
+/* Numbers of the IANA registry of units. */
+static uint16_t unit_number(const char *unit)
+{
+	static const struct {
+		const char *name;
+		uint16_t number;
+	} units[] = {
+		{"octets", 2},	     {"packets", 3},	 {"flows", 4}, {"seconds", 5},
+		{"milliseconds", 6}, {"nanoseconds", 8}, {"hops", 11},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(units); i++)
+		if (!strcmp(units[i].name, unit))
+			return units[i].number;
+	return 0;
+}
+
+void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,
+		       uint32_t enterprise_number)
+{
+	*ret = (struct fm_type_option){
+		.pen = enterprise_number,
+		.ie = field->ie,
+		/* unsigned8, 16, 32, 64 are 1 to 4 */
+		.data_type = (uint8_t)(1 + __builtin_ctz(field->wire)),
+		.units = unit_number(field->unit),
+	};
+	memcpy(ret->name, field->ie_name, strnlen(field->ie_name, sizeof(ret->name) - 1));
 }
 
 static uint64_t read_unsigned(const void *member, uint8_t size)

@@ -35,10 +35,11 @@ struct fm_field {
 	uint8_t wire;
 	uint8_t size; /* of the member */
 	uint8_t kind; /* enum fm_field_kind */
+	bool own;     /* in a layout: an element of the configured enterprise */
 	uint16_t offset;
 	uint32_t families;
 	uint32_t profile;
-	const char *unit;
+	const char *unit; /* IANA's name of the unit, empty: none */
 };
 
 extern const struct fm_field fm_fields[];
@@ -77,12 +78,16 @@ struct fm_type_option {
 	uint8_t data_type;
 	uint8_t semantics;
 	uint16_t units;
-	char name[40];
+	char name[48];
 };
 
 void fm_layout_interface(struct fm_layout *ret);
 void fm_layout_statistics(struct fm_layout *ret);
 void fm_layout_type(struct fm_layout *ret);
+
+/* The type record of an own element (RFC 5610 3.9). */
+void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,
+		       uint32_t enterprise_number);
 
 /*
  * Writes source (a struct fm_record or one of the options) as the layout says: record_size octets,
