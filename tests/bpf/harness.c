@@ -14,6 +14,7 @@
 #include <bpf/libbpf.h>
 
 #include "base/macro.h"
+#include "flowmond.skel.h"
 #include "wrap.skel.h"
 
 #define TC_NEXT (-1)
@@ -129,6 +130,15 @@ void harness_reset(struct harness *h)
 	if (region->slots)
 		memset(region->slots, 0, h->generation->n_slots * sizeof(*region->slots));
 	fm_kernel_counters(h->kernel, &h->before);
+}
+
+void harness_forget_fragments(struct harness *h)
+{
+	int fd = bpf_map__fd(h->generation->programs[0]->maps.fm_fragments);
+	uint8_t key[64];
+
+	while (bpf_map_get_next_key(fd, NULL, key) == 0)
+		bpf_map_delete_elem(fd, key);
 }
 
 /* Puts the wrapper before the program where the run wants what the kernel's test run has not. */

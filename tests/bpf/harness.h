@@ -52,6 +52,9 @@ void harness_done(struct harness *h);
 /* Empties the CPU's region and the ring, and starts counting anew. */
 void harness_reset(struct harness *h);
 
+/* Forgets the fragments that were seen. */
+void harness_forget_fragments(struct harness *h);
+
 /* Runs the program of a hook. 0 or -errno; -EPROTO where it did not answer "next". */
 int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run);
 #define harness_packet(h, p, ...)                                                                  \

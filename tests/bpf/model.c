@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An independent reading of packets: see model.h. */
+#include "model.h"
+
+#include <string.h>
+
+struct reader {
+	const uint8_t *at;
+	size_t left; /* octets of the packet that are there */
+};
+
+/* Fragments seen so far: RFC 791 3.2 and RFC 8200 4.5 name what tells packets apart. */
+#define KNOWN_MAX 8192
+static struct known {
+	uint8_t family, src[16], dst[16], match_protocol;
+	uint32_t id;
+	uint8_t protocol;
+	uint16_t ports[2];
+} known[KNOWN_MAX];
+static size_t n_known;
+
+static uint16_t get16(const uint8_t *at)
+{
+	return at[0] << 8 | at[1];
+}
+
+static void skip(struct reader *r, size_t n)
+{
+	n = n < r->left ? n : r->left;
+	r->at += n;
+	r->left -= n;
+}
+
+struct packet_view {
+	uint8_t family;
+	uint8_t src[16], dst[16];
+	uint8_t protocol;
+	uint16_t ports[2]; /* as they stand in the packet */
+	bool fragmented, more;
+	uint16_t offset;
+	uint32_t id;
+	struct reader rest;
+};
+
+/* What answers an ICMP type: RFC 792, 950, 4443, 8335. */
+static int icmp_answer(uint8_t family, uint8_t type)
+{
+	static const struct {
+		uint8_t family, a, b;
+	} pairs[] = {{4, 0, 8},	  {4, 13, 14},	 {4, 15, 16},  {4, 17, 18},
+		     {4, 42, 43}, {6, 128, 129}, {6, 160, 161}};
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		if (pairs[i].family != family)
+			continue;
+		if (pairs[i].a == type)
+			return pairs[i].b;
+		if (pairs[i].b == type)
+			return pairs[i].a;
+	}
+	return -1;
+}
+
+static void sctp_ends(struct model *m, struct reader r)
+{
+	skip(&r, 12);
+	for (int i = 0; i < 4 && r.left >= 4; i++) {
+		if (r.at[0] == 6)
+			m->ends |= 0x02;
+		if (r.at[0] == 14)
+			m->ends |= 0x01;
+		skip(&r, (get16(r.at + 2) + 3) / 4 * 4);
+	}
+}
+
+static void transport(struct model *m, struct packet_view *v)
+{
+	const struct reader *r = &v->rest;
+	uint8_t wire[2];
+	int answer;
+
+	switch (v->protocol) {
+	case 6: /* TCP, RFC 9293 */
+	case 17:
+	case 33: /* DCCP, RFC 4340 */
+	case 132:
+	case 136: /* UDP-Lite, RFC 3828 */
+		if (r->left < 4) {
+			m->cut_transport = true;
+			return;
+		}
+		memcpy(v->ports, r->at, 4);
+		if (v->protocol == 6 && r->left < 20)
+			m->cut_transport = true;
+		else if (v->protocol == 6)
+			m->tcp_flags = r->at[13];
+		if (v->protocol == 132)
+			sctp_ends(m, *r);
+		return;
+	case 1:
+	case 58:
+		if ((v->protocol == 1) != (v->family == 4))
+			return;
+		if (r->left < 2) {
+			m->cut_transport = true;
+			return;
+		}
+		memcpy(&v->ports[0], r->at, 2);
+		answer = icmp_answer(v->family, r->at[0]);
+		wire[0] = answer < 0 ? 0xff : answer;
+		wire[1] = answer < 0 ? 0xff : 0;
+		memcpy(&v->ports[1], wire, 2);
+		return;
+	}
+}
+
+static void fragment(struct model *m, struct packet_view *v)
+{
+	uint8_t match = v->family == 4 ? v->protocol : 0;
+	struct known *k = NULL;
+
+	for (size_t i = 0; i < n_known; i++)
+		if (known[i].family == v->family && known[i].id == v->id &&
+		    known[i].match_protocol == match && !memcmp(known[i].src, v->src, 16) &&
+		    !memcmp(known[i].dst, v->dst, 16))
+			k = &known[i];
+	if (v->offset) {
+		if (!k) {
+			m->orphan = true;
+			return;
+		}
+		v->protocol = k->protocol;
+		memcpy(v->ports, k->ports, sizeof(v->ports));
+		return;
+	}
+	if (!m->cut_transport)
+		transport(m, v);
+	if (!v->more)
+		return;
+	if (!k)
+		k = &known[n_known < KNOWN_MAX ? n_known++ : 0];
+	*k = (struct known){
+		.family = v->family, .match_protocol = match, .id = v->id, .protocol = v->protocol};
+	memcpy(k->src, v->src, 16);
+	memcpy(k->dst, v->dst, 16);
+	memcpy(k->ports, v->ports, sizeof(k->ports));
+}
+
+/* Length of an extension header by its own words; 0: not one. */
+static size_t ext_length(uint8_t type, uint8_t field)
+{
+	switch (type) {
+	case 0:
+	case 43:
+	case 60:
+	case 135:
+	case 139:
+	case 140:
+		return 8 + 8 * field;
+	case 44:
+		return 8;
+	case 51:
+		return 8 + 4 * field;
+	}
+	return 0;
+}
+
+static void extensions(struct model *m, struct packet_view *v)
+{
+	for (int i = 0; i < 8; i++) {
+		const uint8_t *at = v->rest.at;
+		uint8_t type = v->protocol;
+
+		if (!ext_length(type, 0))
+			return;
+		if (v->rest.left < 8) {
+			m->cut_transport = true;
+			return;
+		}
+		v->protocol = at[0];
+		if (type == 44) {
+			v->fragmented = true;
+			v->more = at[3] & 1;
+			v->offset = get16(at + 2) >> 3;
+			memcpy(&v->id, at + 4, 4);
+			if (v->more)
+				m->fragment_flags |= 0x20;
+		}
+		skip(&v->rest, ext_length(type, at[1]));
+		if (v->offset)
+			return;
+	}
+	m->deep_headers = ext_length(v->protocol, 0) != 0;
+}
+
+/* Octets that the packet states, no more than are there. */
+static void state_octets(struct model *m, struct packet_view *v, size_t stated)
+{
+	m->cut_payload = stated > v->rest.left;
+	m->octets = m->cut_payload ? v->rest.left : stated;
+	v->rest.left = m->octets;
+}
+
+static bool ip4(struct model *m, struct packet_view *v)
+{
+	const uint8_t *h = v->rest.at;
+	size_t header;
+	uint16_t field;
+
+	if (v->rest.left < 20 || h[0] >> 4 != 4)
+		return false;
+	header = (h[0] & 15) * 4;
+	if (header < 20 || header > v->rest.left || get16(h + 2) < header)
+		return false;
+	state_octets(m, v, get16(h + 2));
+	m->tos = h[1];
+	m->ttl = h[8];
+	v->protocol = h[9];
+	v->src[10] = v->src[11] = v->dst[10] = v->dst[11] = 0xff;
+	memcpy(v->src + 12, h + 12, 4);
+	memcpy(v->dst + 12, h + 16, 4);
+	field = get16(h + 6);
+	m->fragment_flags = (field >> 8) & 0x60;
+	v->more = field & 0x2000;
+	v->offset = field & 0x1fff;
+	v->fragmented = v->more || v->offset;
+	v->id = get16(h + 4);
+	skip(&v->rest, header);
+	return true;
+}
+
+static bool ip6(struct model *m, struct packet_view *v)
+{
+	const uint8_t *h = v->rest.at;
+
+	if (v->rest.left < 40 || h[0] >> 4 != 6)
+		return false;
+	/* RFC 2675: length 0 and a hop-by-hop header: a jumbogram. */
+	if (get16(h + 4) == 0 && h[6] == 0)
+		state_octets(m, v, v->rest.left);
+	else
+		state_octets(m, v, 40 + get16(h + 4));
+	m->tos = h[0] << 4 | h[1] >> 4;
+	m->ttl = h[7];
+	v->protocol = h[6];
+	memcpy(v->src, h + 8, 16);
+	memcpy(v->dst, h + 24, 16);
+	skip(&v->rest, 40);
+	extensions(m, v);
+	v->fragmented = v->more || v->offset;
+	return true;
+}
+
+static uint64_t native64(const uint8_t *at)
+{
+	uint64_t value;
+
+	memcpy(&value, at, 8);
+	return value;
+}
+
+/* abi.h: the smaller endpoint first, addresses and ports as numbers in memory order. */
+static void order(struct model *m, const struct packet_view *v)
+{
+	bool second = v->ports[0] > v->ports[1];
+
+	if (native64(v->src + 8) != native64(v->dst + 8))
+		second = native64(v->src + 8) > native64(v->dst + 8);
+	if (v->family == 6 && native64(v->src) != native64(v->dst))
+		second = native64(v->src) > native64(v->dst);
+	m->direction = second;
+	memcpy(m->key.addr[second], v->src, 16);
+	memcpy(m->key.addr[!second], v->dst, 16);
+	m->key.port[second] = v->ports[0];
+	m->key.port[!second] = v->ports[1];
+	m->key.protocol = v->protocol;
+	m->key.family = v->family;
+}
+
+void model_forget(void)
+{
+	n_known = 0;
+}
+
+size_t model_fragments(void)
+{
+	return n_known;
+}
+
+void model_frame(struct model *ret, const uint8_t *frame, size_t length)
+{
+	struct packet_view v = {.rest = {.at = frame, .left = length}};
+	uint16_t type = get16(frame + 12);
+	struct model m = {};
+	bool ip;
+
+	skip(&v.rest, 14);
+	for (int i = 0; i < 3 && (type == 0x8100 || type == 0x88a8); i++) {
+		if (v.rest.left < 4) {
+			type = 0;
+			break;
+		}
+		if (i == 0)
+			m.vlan = get16(v.rest.at) & 0xfff;
+		if (i == 1)
+			m.cvlan = get16(v.rest.at) & 0xfff;
+		type = get16(v.rest.at + 2);
+		skip(&v.rest, 4);
+	}
+	m.octets = v.rest.left;
+	m.verdict = MODEL_NOT_IP;
+	if (type == 0x0800 || type == 0x86dd) {
+		v.family = type == 0x0800 ? 4 : 6;
+		ip = v.family == 4 ? ip4(&m, &v) : ip6(&m, &v);
+		m.verdict = ip ? MODEL_FLOW : MODEL_MALFORMED;
+	}
+	if (m.verdict == MODEL_FLOW) {
+		if (v.fragmented)
+			fragment(&m, &v);
+		else if (!m.cut_transport)
+			transport(&m, &v);
+		order(&m, &v);
+	}
+	*ret = m;
+}

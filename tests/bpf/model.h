@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernel half must make of a packet, written from the RFCs in plain C without a line of
+ * its code. Called by the tests that compare the two on mutated packets.
+ */
+#ifndef FM_TESTS_MODEL_H
+#define FM_TESTS_MODEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "bpf/abi.h"
+
+enum model_verdict {
+	MODEL_FLOW,
+	MODEL_NOT_IP,
+	MODEL_MALFORMED,
+};
+
+struct model {
+	enum model_verdict verdict;
+	uint64_t octets; /* also where no flow: of the buffer behind the link layer */
+	struct fm_key key;
+	unsigned int direction;
+	uint8_t ttl, tos, tcp_flags, fragment_flags, ends;
+	uint16_t vlan, cvlan;
+	bool cut_transport, cut_payload, deep_headers, orphan;
+};
+
+/* A frame with an Ethernet header of 14 octets at least. */
+void model_frame(struct model *ret, const uint8_t *frame, size_t length);
+
+/*
+ * Forgets the fragments that were seen; how many there are. The kernel half remembers some thousand
+ * only, so that a long comparison has to make both forget.
+ */
+void model_forget(void);
+size_t model_fragments(void);
+
+#endif
