@@ -155,7 +155,9 @@ static void test_no_region(void)
 	FM_TEST(r == 0 && h.events.packets > 0 && lost.packets > 0 &&
 			h.events.packets + lost.packets == 20000 && harness_identity(&h),
 		"a CPU without a table: by the ring, then counted as lost");
+	fm_kernel_set_seen(h.kernel, 1, true);
 	harness_packet(&h, &p, .hook = FM_HOOK_EGRESS, .ingress_ifindex = 1);
+	fm_kernel_set_seen(h.kernel, 1, false);
 	FM_TEST(harness_count(&h, FM_COUNTER_again).packets == 1 && harness_identity(&h),
 		"a CPU without a table: counted before");
 	r = bpf_map_update_elem(h.generation->table_fd, &cpu, &region->fd, BPF_ANY);
