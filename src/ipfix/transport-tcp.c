@@ -1,9 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TCP: a stream of whole messages (RFC 7011 10.4). A connection is a transport session; what
- * arrives while there is none is given up at once, what was queued or half written when it breaks
- * as well: a collector that never got the end of a message does not have it.
+ * TCP: a stream of whole messages (RFC 7011 10.4). A connection is a transport session. What waits
+ * when it breaks, the half-written message included, is sent in the next one: a collector that
+ * never got the end of a message does not have it. Only messages with flow records are kept, since
+ * all others are made anew for each session.
+ *
+ * Sequence numbers count from 0 in each session, so they are put in here, in the order of sending.
  */
+#include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -20,10 +25,19 @@
 #define KEEPALIVE_IDLE_S     30
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_PROBES     3
+/* Data that nobody acknowledges ends the connection after this, not after the system's 15 min. */
+#define USER_TIMEOUT_MS 120000
+#define DOMAINS_MAX	4
+#define SEQUENCE_OFFSET 8
 
 struct tcp {
 	struct fm_transport transport;
 	bool connecting;
+	struct {
+		uint32_t domain;
+		uint32_t next; /* data records since the session began */
+	} sequences[DOMAINS_MAX];
+	unsigned int n_sequences;
 };
 
 static struct fm_transport *tcp_new(const struct fm_transport_options *options)
@@ -45,12 +59,37 @@ static uint64_t with_jitter(uint64_t ns)
 
 	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
 		return ns;
-	return ns + ns / 4 * random / UINT32_MAX;
+	return ns + (ns / 4 >> 16) * (random >> 16);
+}
+
+static bool is_up(const struct tcp *tcp)
+{
+	return tcp->transport.fd >= 0 && !tcp->connecting;
+}
+
+/* Numbers a message as the next of its domain. */
+static void put_sequence(struct tcp *tcp, struct fm_message *message)
+{
+	unsigned int i = 0;
+	uint32_t sequence;
+
+	while (i < tcp->n_sequences && tcp->sequences[i].domain != message->info.domain)
+		i++;
+	if (i == tcp->n_sequences) {
+		assert(i < DOMAINS_MAX); /* a session has its own and 0 */
+		tcp->sequences[i].domain = message->info.domain;
+		tcp->sequences[i].next = 0;
+		tcp->n_sequences++;
+	}
+	sequence = htonl(tcp->sequences[i].next);
+	memcpy(message->data + SEQUENCE_OFFSET, &sequence, sizeof(sequence));
+	tcp->sequences[i].next += message->info.sequenced;
 }
 
 static void down(struct tcp *tcp, uint64_t now_ns, int error)
 {
 	struct fm_transport *transport = &tcp->transport;
+	size_t n = transport->waiting;
 
 	if (transport->fd >= 0)
 		close(transport->fd);
@@ -59,26 +98,43 @@ static void down(struct tcp *tcp, uint64_t now_ns, int error)
 	transport->stalled_since_ns = 0;
 	tcp->connecting = false;
 	transport->deadline_ns = now_ns + with_jitter(transport->options.reconnect_ns);
-	fm_transport_lose_all(transport);
+	while (n-- > 0) {
+		transport->first->done = 0;
+		if (transport->first->info.records)
+			fm_transport_append(transport, fm_transport_take(transport));
+		else
+			fm_transport_pop_lost(transport);
+	}
 	transport->options.state(transport->options.userdata, error);
 }
 
 static void up(struct tcp *tcp, uint64_t now_ns)
 {
 	struct fm_transport *transport = &tcp->transport;
+	struct fm_message *waiting;
 
 	tcp->connecting = false;
 	transport->events = EPOLLIN;
 	transport->deadline_ns = UINT64_MAX;
+	tcp->n_sequences = 0;
 	transport->options.state(transport->options.userdata, 0);
+	/* What begun sends goes before what waits. */
+	waiting = fm_transport_take_all(transport);
 	transport->options.begun(transport->options.userdata);
+	while (waiting) {
+		struct fm_message *message = waiting;
+
+		waiting = message->next;
+		put_sequence(tcp, message);
+		fm_transport_append(transport, message);
+	}
 	transport->ops->flush(transport, now_ns);
 }
 
 static int open_socket(const struct fm_transport_options *options)
 {
 	const int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S,
-		  probes = KEEPALIVE_PROBES;
+		  probes = KEEPALIVE_PROBES, user_timeout = USER_TIMEOUT_MS;
 	int fd = socket(options->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
@@ -88,6 +144,7 @@ static int open_socket(const struct fm_transport_options *options)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout, sizeof(user_timeout));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return fd;
 }
@@ -146,7 +203,7 @@ static void tcp_flush(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct tcp *tcp = FM_CONTAINER_OF(transport, struct tcp, transport);
 
-	if (transport->fd < 0 || tcp->connecting)
+	if (!is_up(tcp))
 		return;
 	while (transport->first) {
 		ssize_t n = write_batch(transport);
@@ -172,11 +229,13 @@ static void tcp_send(struct fm_transport *transport, const uint8_t *message, siz
 {
 	struct tcp *tcp = FM_CONTAINER_OF(transport, struct tcp, transport);
 
-	if (transport->fd < 0 || tcp->connecting) {
+	if (!is_up(tcp) && !info->records) {
 		transport->options.lost(transport->options.userdata, info, size);
 		return;
 	}
-	fm_transport_push(transport, message, size, info);
+	if (!fm_transport_push(transport, message, size, info) || !is_up(tcp))
+		return;
+	put_sequence(tcp, transport->last);
 	if (transport->waiting >= BATCH && !transport->stalled_since_ns)
 		tcp_flush(transport, now_ns);
 }

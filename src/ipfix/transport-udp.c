@@ -18,6 +18,7 @@
 /* A socket that cannot be opened is tried again after this. */
 #define OPEN_RETRY_NS	   (5 * FM_NS_PER_S)
 #define SEND_BUFFER_OCTETS (1 << 20)
+#define DEVICE_RETRY_NS	   (5 * FM_NS_PER_MS)
 
 struct udp {
 	struct fm_transport transport;
@@ -112,7 +113,7 @@ static int pending_error(int fd)
 	return error;
 }
 
-static int send_batch(struct fm_transport *transport)
+static int send_batch(struct fm_transport *transport, unsigned int *ret_asked)
 {
 	struct mmsghdr headers[BATCH] = {};
 	struct iovec parts[BATCH];
@@ -124,6 +125,7 @@ static int send_batch(struct fm_transport *transport)
 		headers[n].msg_hdr.msg_iov = &parts[n];
 		headers[n].msg_hdr.msg_iovlen = 1;
 	}
+	*ret_asked = n;
 	return sendmmsg(transport->fd, headers, n, MSG_NOSIGNAL);
 }
 
@@ -133,50 +135,69 @@ static void took(struct udp *udp, int n)
 	struct fm_transport *transport = &udp->transport;
 
 	for (int i = 0; i < n; i++) {
-		struct fm_message *message = transport->first;
+		_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
 		settle(udp);
 		udp->before = message->info;
 		udp->before_size = message->size;
-		transport->first = message->next;
-		if (!transport->first)
-			transport->last = NULL;
-		transport->waiting--;
-		transport->waiting_octets -= message->size;
-		free(message);
 	}
+}
+
+/* Nothing goes for now; a full device queue tells nobody when it has room, so that is tried. */
+static void stalled(struct fm_transport *transport, uint64_t now_ns, int error)
+{
+	if (error == EAGAIN)
+		transport->events = EPOLLOUT;
+	else
+		transport->deadline_ns = now_ns + DEVICE_RETRY_NS;
+	if (!transport->stalled_since_ns)
+		transport->stalled_since_ns = now_ns;
+}
+
+/* EMSGSIZE, ENETUNREACH, EPERM...: this datagram does not go, and no later attempt will help. */
+static void give_up(struct udp *udp, int error)
+{
+	const struct fm_transport_options *options = &udp->transport.options;
+
+	if (!udp->refused)
+		options->state(options->userdata, -error);
+	udp->refused = true;
+	fm_transport_pop_lost(&udp->transport);
 }
 
 static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+	bool cut = false;
 
+	if (transport->fd < 0)
+		return;
 	transport->events = 0;
-	while (transport->first && transport->fd >= 0) {
-		int n = send_batch(transport);
+	transport->deadline_ns = UINT64_MAX;
+	while (transport->first) {
+		unsigned int asked;
+		int n = send_batch(transport, &asked);
 
 		if (n > 0) {
+			/*
+			 * sendmmsg keeps to itself what stopped it in the middle. If it did not
+			 * stop the same datagram again, it was an answer to the one before.
+			 */
+			if (cut)
+				refused(udp);
 			transport->stalled_since_ns = 0;
 			took(udp, n);
+			cut = (unsigned int)n < asked;
 			continue;
 		}
-		switch (errno) {
-		case EINTR:
-			continue;
-		case ECONNREFUSED:
+		cut = false;
+		if (errno == ECONNREFUSED) {
 			refused(udp); /* not this datagram: it is sent again */
-			continue;
-		case EAGAIN:
-		case ENOBUFS:
-			transport->events = EPOLLOUT;
-			if (!transport->stalled_since_ns)
-				transport->stalled_since_ns = now_ns;
+		} else if (errno == EAGAIN || errno == ENOBUFS) {
+			stalled(transport, now_ns, errno);
 			return;
-		default: /* EMSGSIZE, ENETUNREACH, EPERM...: this one does not go */
-			if (!udp->refused)
-				transport->options.state(transport->options.userdata, -errno);
-			udp->refused = true;
-			fm_transport_pop_lost(transport);
+		} else if (errno != EINTR) {
+			give_up(udp, errno);
 		}
 	}
 }

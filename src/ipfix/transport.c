@@ -32,7 +32,19 @@ struct fm_transport *fm_transport_free(struct fm_transport *transport)
 	return NULL;
 }
 
-void fm_transport_push(struct fm_transport *transport, const uint8_t *data, size_t size,
+void fm_transport_append(struct fm_transport *transport, struct fm_message *message)
+{
+	message->next = NULL;
+	if (transport->last)
+		transport->last->next = message;
+	else
+		transport->first = message;
+	transport->last = message;
+	transport->waiting++;
+	transport->waiting_octets += message->size;
+}
+
+bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size_t size,
 		       const struct fm_message_info *info)
 {
 	struct fm_message *message = NULL;
@@ -41,23 +53,17 @@ void fm_transport_push(struct fm_transport *transport, const uint8_t *data, size
 		message = malloc(sizeof(*message) + size);
 	if (!message) {
 		transport->options.lost(transport->options.userdata, info, size);
-		return;
+		return false;
 	}
-	message->next = NULL;
 	message->info = *info;
 	message->size = size;
 	message->done = 0;
 	memcpy(message->data, data, size);
-	if (transport->last)
-		transport->last->next = message;
-	else
-		transport->first = message;
-	transport->last = message;
-	transport->waiting++;
-	transport->waiting_octets += size;
+	fm_transport_append(transport, message);
+	return true;
 }
 
-static struct fm_message *pop(struct fm_transport *transport)
+struct fm_message *fm_transport_take(struct fm_transport *transport)
 {
 	struct fm_message *message = transport->first;
 
@@ -69,16 +75,25 @@ static struct fm_message *pop(struct fm_transport *transport)
 	return message;
 }
 
+struct fm_message *fm_transport_take_all(struct fm_transport *transport)
+{
+	struct fm_message *first = transport->first;
+
+	transport->first = transport->last = NULL;
+	transport->waiting = transport->waiting_octets = 0;
+	return first;
+}
+
 void fm_transport_pop_sent(struct fm_transport *transport)
 {
-	_fm_cleanup_free_ struct fm_message *message = pop(transport);
+	_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
 	transport->options.sent(transport->options.userdata, &message->info, message->size);
 }
 
 void fm_transport_pop_lost(struct fm_transport *transport)
 {
-	_fm_cleanup_free_ struct fm_message *message = pop(transport);
+	_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
 	transport->options.lost(transport->options.userdata, &message->info, message->size);
 }

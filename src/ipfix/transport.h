@@ -24,7 +24,7 @@ struct fm_transport_options {
 	socklen_t address_size;
 	const char *path;      /* files: where to, - is standard output */
 	size_t queue_octets;   /* octets that may wait */
-	uint64_t reconnect_ns; /* between attempts to connect, at least (RFC 7011 10.4.4) */
+	uint64_t reconnect_ns; /* between attempts to connect, at least */
 	/*
 	 * A transport session begins: sequence numbers start again, templates come first (RFC 7011
 	 * 8.1). Called from start and dispatch; may call send.
@@ -85,9 +85,14 @@ int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *o
 struct fm_transport *fm_transport_free(struct fm_transport *transport);
 FM_DEFINE_CLEANUP(struct fm_transport *, fm_transport_free)
 
-/* For the kinds: the queue. Push gives the message up where the queue is full. */
-void fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
+/* For the kinds: the queue. Push gives the message up where the queue is full: false. */
+bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info);
+/* Takes a message over, whatever the queue's limit. */
+void fm_transport_append(struct fm_transport *transport, struct fm_message *message);
+/* The first message, or the list of all, becomes the caller's. */
+struct fm_message *fm_transport_take(struct fm_transport *transport);
+struct fm_message *fm_transport_take_all(struct fm_transport *transport);
 void fm_transport_pop_sent(struct fm_transport *transport);
 void fm_transport_pop_lost(struct fm_transport *transport);
 void fm_transport_lose_all(struct fm_transport *transport);

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An exporter for tests: random flow records through a session and a transport to a collector. What
+ * was given, sent and lost is printed as JSON at the end. Started by the tests of collectors.
+ *
+ *   record-sender [options] HOST PORT
+ *     -9           NetFlow v9 instead of IPFIX     -u         v9 times by sysUptime
+ *     -t           TCP instead of UDP              -b         biflows
+ *     -f           profile full                    -m OCTETS  message size, 1400
+ *     -n RECORDS   how many, 1000                  -s SEED    which, 1
+ *     -r RATE      records a second, 20000         -d DOMAIN  1
+ *     -o           interface and statistics options records after the templates
+ *     -i MS        templates again after this time, and options with them, never
+ *     -v           prints the records as JSON lines
+ *     -w SECONDS   waits so long for the collector to take everything, 5
+ */
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "ipfix/transport.h"
+#include "records.h"
+
+#define BURST	256
+#define TICK_MS 1
+
+struct sums {
+	uint64_t records, packets, octets, messages;
+};
+
+struct sender {
+	struct fm_session_options options;
+	struct fm_session *session;
+	struct fm_transport *transport;
+	struct fm_layout layouts[_FM_FAMILY_MAX];
+	bool tcp, with_options, verbose;
+	uint64_t n, seed, rate, wait_s, interval_ms, now_ns, templates_ns;
+	struct sums given, sent, lost;
+	unsigned int sessions, errors;
+};
+
+static void add(struct sums *sums, const struct fm_message_info *info)
+{
+	sums->records += info->records;
+	sums->packets += info->packets;
+	sums->octets += info->octets;
+	sums->messages++;
+}
+
+static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
+{
+	add(&((struct sender *)userdata)->sent, info);
+}
+
+static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
+{
+	add(&((struct sender *)userdata)->lost, info);
+}
+
+static void on_state(void *userdata, int error)
+{
+	if (error < 0)
+		((struct sender *)userdata)->errors++;
+}
+
+static void on_message(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info)
+{
+	struct sender *sender = userdata;
+
+	if (size > sender->options.message_size) {
+		fprintf(stderr, "message of %zu octets\n", size);
+		abort();
+	}
+	sender->transport->ops->send(sender->transport, message, size, info,
+				     fm_clock_monotonic_ns());
+}
+
+static void check(int r, const char *what)
+{
+	if (r >= 0)
+		return;
+	fprintf(stderr, "%s: %s\n", what, strerror(-r));
+	exit(EXIT_FAILURE);
+}
+
+static void send_templates(struct sender *sender)
+{
+	const struct fm_session_statistics statistics = {
+		.exported_octets = 1,
+		.exported_messages = 2,
+		.exported_records = 3,
+		.observed_flows = 4,
+		.ignored_packets = 5,
+		.ignored_octets = 6,
+		.not_sent_flows = 7,
+		.not_sent_packets = 8,
+		.not_sent_octets = 9,
+		.start_ns = sender->now_ns,
+	};
+
+	sender->templates_ns = fm_clock_monotonic_ns();
+	check(fm_session_templates(sender->session, sender->now_ns), "templates");
+	if (!sender->with_options)
+		return;
+	check(fm_session_interface(sender->session, 1, "lo", NULL, sender->now_ns), "interface");
+	check(fm_session_interface(sender->session, 2, "eth0", "a uplink", sender->now_ns),
+	      "interface");
+	check(fm_session_flush(sender->session, sender->now_ns), "flush");
+	check(fm_session_statistics(sender->session, &statistics, sender->now_ns), "statistics");
+}
+
+static void on_begun(void *userdata)
+{
+	struct sender *sender = userdata;
+
+	sender->sessions++;
+	check(fm_session_restart(sender->session), "restart");
+	send_templates(sender);
+}
+
+static void give(struct sender *sender)
+{
+	struct fm_record record;
+
+	records_make(&record, sender->seed, sender->given.records, sender->options.biflow,
+		     sender->now_ns);
+	sender->given.records++;
+	sender->given.packets += record.packets + record.rev_packets;
+	sender->given.octets += record.octets + record.rev_octets;
+	if (sender->verbose)
+		records_print(stdout, &record, &sender->layouts[record.family]);
+	check(fm_session_record(sender->session, &record, sender->now_ns), "record");
+}
+
+/* Waits a tick for the transport. */
+static void step(struct sender *sender, int timeout_ms)
+{
+	struct fm_transport *transport = sender->transport;
+	struct pollfd poll_fd = {.fd = transport->fd, .events = (short)transport->events};
+	uint64_t now;
+
+	poll(&poll_fd, 1, timeout_ms);
+	now = fm_clock_monotonic_ns();
+	if ((poll_fd.fd >= 0 && poll_fd.revents) || now >= transport->deadline_ns)
+		transport->ops->dispatch(transport, now);
+}
+
+static void run(struct sender *sender)
+{
+	uint64_t begin = fm_clock_monotonic_ns(), end;
+
+	sender->transport->ops->start(sender->transport, begin);
+	while (sender->given.records < sender->n) {
+		uint64_t now = fm_clock_monotonic_ns();
+		uint64_t due = (now - begin) * sender->rate / FM_NS_PER_S + 1;
+
+		sender->now_ns = fm_clock_realtime_ns();
+		if (sender->interval_ms &&
+		    now - sender->templates_ns > sender->interval_ms * FM_NS_PER_MS)
+			send_templates(sender);
+		for (unsigned int i = 0;
+		     i < BURST && sender->given.records < FM_MIN(due, sender->n); i++)
+			give(sender);
+		sender->transport->ops->flush(sender->transport, now);
+		step(sender, TICK_MS);
+	}
+	check(fm_session_flush(sender->session, sender->now_ns), "flush");
+	sender->transport->ops->flush(sender->transport, fm_clock_monotonic_ns());
+	end = fm_clock_monotonic_ns() + sender->wait_s * FM_NS_PER_S;
+	while (sender->transport->first && fm_clock_monotonic_ns() < end)
+		step(sender, 10);
+	if (!sender->tcp) /* an answer to the last datagram */
+		usleep(20000);
+	sender->transport = fm_transport_free(sender->transport);
+}
+
+static void print_sums(const char *name, const struct sums *sums)
+{
+	printf("\"%s\":{\"records\":%" PRIu64 ",\"packets\":%" PRIu64 ",\"octets\":%" PRIu64
+	       ",\"messages\":%" PRIu64 "}",
+	       name, sums->records, sums->packets, sums->octets, sums->messages);
+}
+
+static void resolve(const char *host, const char *port, struct fm_transport_options *ret)
+{
+	const struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
+	struct addrinfo *address;
+
+	if (getaddrinfo(host, port, &hints, &address) != 0)
+		check(-1, "address");
+	memcpy(&ret->address, address->ai_addr, address->ai_addrlen);
+	ret->address_size = address->ai_addrlen;
+	freeaddrinfo(address);
+}
+
+static void parse(struct sender *sender, int argc, char **argv)
+{
+	int option;
+
+	while ((option = getopt(argc, argv, "9utbfom:n:s:r:d:i:vw:")) != -1)
+		switch (option) {
+		case '9':
+			sender->options.protocol = FM_SESSION_V9;
+			break;
+		case 'u':
+			sender->options.v9_sysuptime = true;
+			break;
+		case 't':
+			sender->tcp = true;
+			break;
+		case 'b':
+			sender->options.biflow = true;
+			break;
+		case 'f':
+			sender->options.profile = FM_P_FULL;
+			break;
+		case 'o':
+			sender->with_options = true;
+			break;
+		case 'm':
+			sender->options.message_size = strtoul(optarg, NULL, 10);
+			break;
+		case 'n':
+			sender->n = strtoull(optarg, NULL, 10);
+			break;
+		case 's':
+			sender->seed = strtoull(optarg, NULL, 10);
+			break;
+		case 'r':
+			sender->rate = strtoull(optarg, NULL, 10);
+			break;
+		case 'd':
+			sender->options.domain = (uint32_t)strtoul(optarg, NULL, 10);
+			break;
+		case 'i':
+			sender->interval_ms = strtoull(optarg, NULL, 10);
+			break;
+		case 'v':
+			sender->verbose = true;
+			break;
+		case 'w':
+			sender->wait_s = strtoull(optarg, NULL, 10);
+			break;
+		default:
+			exit(EXIT_FAILURE);
+		}
+	if (argc - optind != 2)
+		check(-1, "HOST PORT");
+}
+
+int main(int argc, char **argv)
+{
+	struct sender sender = {
+		.options = {.profile = FM_P_STANDARD,
+			    .domain = 1,
+			    .enterprise_number = 32473,
+			    .message_size = 1400},
+		.n = 1000,
+		.seed = 1,
+		.rate = 20000,
+		.wait_s = 5,
+	};
+	struct fm_transport_options options = {
+		.queue_octets = 4 << 20,
+		.reconnect_ns = 200 * FM_NS_PER_MS,
+		.begun = on_begun,
+		.sent = on_sent,
+		.lost = on_lost,
+		.state = on_state,
+		.userdata = &sender,
+	};
+
+	parse(&sender, argc, argv);
+	sender.now_ns = fm_clock_realtime_ns();
+	sender.options.boot_ns = sender.now_ns - fm_clock_monotonic_ns();
+	resolve(argv[optind], argv[optind + 1], &options);
+	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
+		fm_layout_records(&sender.layouts[family], &sender.options, family);
+	check(fm_session_new(&sender.session, &sender.options, on_message, &sender), "session");
+	check(fm_transport_new(&sender.transport,
+			       sender.tcp ? &fm_transport_tcp : &fm_transport_udp, &options),
+	      "transport");
+	run(&sender);
+	fm_session_free(sender.session);
+	printf("{\"sessions\":%u,\"errors\":%u,", sender.sessions, sender.errors);
+	print_sums("given", &sender.given);
+	printf(",");
+	print_sums("sent", &sender.sent);
+	printf(",");
+	print_sums("lost", &sender.lost);
+	printf("}\n");
+	return EXIT_SUCCESS;
+}
