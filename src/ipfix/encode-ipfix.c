@@ -9,6 +9,7 @@
 #include "ipfix/encode.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include <fixbuf/public.h>
@@ -196,6 +197,18 @@ static int finish(struct ipfix *ipfix, uint32_t sequenced, struct fm_encoded *re
 	return 0;
 }
 
+/*
+ * Templates and data share no message: where the one follows the other, libfixbuf says once that
+ * the message ends, even one of nothing. True if that was it, and the call is to be repeated.
+ */
+static bool turned(struct ipfix *ipfix, GError **error)
+{
+	if (!g_error_matches(*error, FB_ERROR_DOMAIN, FB_ERROR_EOM))
+		return false;
+	g_clear_error(error);
+	return fBufEmit(ipfix->buffer, error);
+}
+
 static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *layout,
 			  uint64_t now_ns, struct fm_encoded *ret)
 {
@@ -204,14 +217,9 @@ static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *la
 
 	fbSessionSetDomain(ipfix->session, layout->domain);
 	fBufSetExportTime(ipfix->buffer, (uint32_t)(now_ns / FM_NS_PER_S));
-	if (fbSessionExportTemplate(ipfix->session, layout->id, &error))
-		return finish(ipfix, 0, ret);
-	/* It refuses a template until a message with data was ended, be it one of nothing. */
-	if (!g_error_matches(error, FB_ERROR_DOMAIN, FB_ERROR_EOM))
-		return take_error(&error);
-	g_clear_error(&error);
-	if (!fBufEmit(ipfix->buffer, &error) ||
-	    !fbSessionExportTemplate(ipfix->session, layout->id, &error))
+	if (!fbSessionExportTemplate(ipfix->session, layout->id, &error) &&
+	    (!turned(ipfix, &error) ||
+	     !fbSessionExportTemplate(ipfix->session, layout->id, &error)))
 		return take_error(&error);
 	return finish(ipfix, 0, ret);
 }
@@ -219,13 +227,18 @@ static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *la
 static int append(struct ipfix *ipfix, const struct fm_layout *layout, const uint8_t *records,
 		  size_t n)
 {
+	uint8_t *record = (uint8_t *)records; /* is only read */
+	size_t size = layout->record_size;
 	GError *error = NULL;
 
 	if (!fBufSetInternalTemplate(ipfix->buffer, layout->id, &error) ||
 	    !fBufSetExportTemplate(ipfix->buffer, layout->id, &error))
 		return take_error(&error);
-	for (size_t i = 0; i < n; i++, records += layout->record_size)
-		if (!fBufAppend(ipfix->buffer, (uint8_t *)records, layout->record_size, &error))
+	if (!fBufAppend(ipfix->buffer, record, size, &error) &&
+	    (!turned(ipfix, &error) || !fBufAppend(ipfix->buffer, record, size, &error)))
+		return take_error(&error);
+	for (size_t i = 1; i < n; i++)
+		if (!fBufAppend(ipfix->buffer, record + i * size, size, &error))
 			return take_error(&error);
 	return 0;
 }

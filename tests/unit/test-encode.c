@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Encoders: random records of all families through libfixbuf and through an encoder of our own must
+ * give the same octets; NetFlow v9 must carry the same records; and one record by hand.
+ */
+#include <string.h>
+
+#include "base/macro.h"
+#include "oracle.h"
+#include "test.h"
+
+#define RECORDS 3000
+#define NOW_NS	1700000000123456789ULL
+#define BOOT_NS 1699990000777000000ULL
+
+static const struct fm_session_options base_options = {
+	.profile = FM_P_STANDARD,
+	.domain = 77,
+	.enterprise_number = 32473,
+	.message_size = 1400,
+	.boot_ns = BOOT_NS,
+};
+
+/* A session's whole life; the clock goes on by 10 ms a record. */
+static int play(struct fm_session *session, bool biflow, uint64_t seed)
+{
+	const struct fm_session_statistics statistics = {
+		.exported_octets = 1, .observed_flows = UINT64_MAX, .start_ns = BOOT_NS};
+	uint64_t state = seed, now = NOW_NS;
+	int r = fm_session_templates(session, now);
+
+	r = r ?: fm_session_interface(session, 3, "eth0", NULL, now);
+	r = r ?: fm_session_interface(session, 4, "a-name", "and a description that is long", now);
+	for (unsigned int i = 0; i < RECORDS && !r; i++, now += 10 * FM_NS_PER_MS) {
+		struct fm_record record;
+
+		random_record(&record, &state, biflow);
+		r = fm_session_record(session, &record, now);
+		if (i % 1000 == 999)
+			r = r ?: fm_session_statistics(session, &statistics, now);
+		if (i % 1000 == 500)
+			r = r ?: fm_session_flush(session, now);
+		if (i % 1000 == 600)
+			r = r ?: fm_session_templates(session, now);
+		if (i == 2000)
+			r = r ?: fm_session_restart(session) ?: fm_session_templates(session, now);
+	}
+	return r ?: fm_session_flush(session, now);
+}
+
+static bool same(const struct keeper *a, const struct keeper *b)
+{
+	if (a->n != b->n) {
+		FM_TEST_NOTE("%zu messages, %zu expected", a->n, b->n);
+		return false;
+	}
+	for (size_t i = 0; i < a->n; i++) {
+		const struct kept *x = &a->kept[i], *y = &b->kept[i];
+		size_t at = 0;
+
+		if (x->size != y->size)
+			FM_TEST_NOTE("message %zu: %zu octets, %zu expected", i, x->size, y->size);
+		while (at < FM_MIN(x->size, y->size) && x->message[at] == y->message[at])
+			at++;
+		if (at < x->size || x->size != y->size) {
+			FM_TEST_NOTE("message %zu (set %u) differs at octet %zu", i,
+				     get_u16(y->message + 16), at);
+			return false;
+		}
+		if (x->info.records != y->info.records || x->info.packets != y->info.packets ||
+		    x->info.octets != y->info.octets || x->info.sequenced != y->info.sequenced ||
+		    x->info.domain != y->info.domain || x->info.is_template != y->info.is_template)
+			return false;
+	}
+	return true;
+}
+
+static void test_oracle(const struct fm_session_options *options)
+{
+	_fm_cleanup_(fm_session_freep) struct fm_session *real = NULL, *expected = NULL;
+	struct keeper kept = {}, kept_expected = {};
+	int r;
+
+	r = fm_session_new(&real, options, keep, &kept);
+	r = r
+		    ?: fm_session_new_encoder(&expected, options, &fm_encoder_oracle, keep,
+					      &kept_expected);
+	r = r ?: play(real, options->biflow, options->message_size);
+	r = r ?: play(expected, options->biflow, options->message_size);
+	FM_TEST(r == 0 && kept.n > 20 && same(&kept, &kept_expected),
+		"same octets as RFC 7011 read anew: profile %u, biflow %d, %zu octets a message",
+		options->profile, options->biflow, options->message_size);
+	keeper_done(&kept);
+	keeper_done(&kept_expected);
+}
+
+/* A negative control: the comparison sees one bit. */
+static void test_comparison(void)
+{
+	uint8_t octets[24] = {};
+	struct kept a = {.message = octets, .size = 24};
+	uint8_t changed[24] = {[23] = 1};
+	struct kept b = {.message = changed, .size = 24};
+	const struct keeper x = {.kept = &a, .n = 1}, y = {.kept = &b, .n = 1};
+
+	FM_TEST(same(&x, &x), "comparison: equal");
+	printf("# the next line tells of a difference: it must\n");
+	FM_TEST(!same(&x, &y), "comparison: one bit");
+}
+
+/* A record whose every octet on the wire was worked out by hand. */
+static const struct fm_record golden = {
+	.rev_octets = 0x1122334455,
+	.rev_packets = 0x66,
+	.start_ns = 1700000000123456789ULL,
+	.end_ns = 1700000001999999999ULL,
+	.octets = 0x0102030405060708,
+	.packets = 9,
+	.src_ip4 = {192, 0, 2, 1},
+	.dst_ip4 = {198, 51, 100, 2},
+	.src_port = 0x1234,
+	.dst_port = 53,
+	.ingress_if = 2,
+	.egress_if = 0x01000003,
+	.protocol = 17,
+	.tcp_flags = 0x1b,
+	.tos = 0xb8,
+	.direction = 1,
+	.biflow_direction = 1,
+	.end_reason = 2,
+	.min_ttl = 63,
+	.max_ttl = 64,
+	.fragment_flags = 0x40,
+	.min_length = 60,
+	.max_length = 1500,
+	.vlan = 100,
+	.cvlan = 200,
+	.start_precise_ns = 1700000000500000000ULL,
+	.rev_tcp_flags = 0x12,
+	.rev_min_ttl = 1,
+	.rev_max_ttl = 2,
+	.family = FM_FAMILY_IP4,
+	.biflow = 1,
+};
+
+/* 1700000000123 = 0x18bcfe5687b, 1700000001999 = 0x18bcfe56fcf */
+#define GOLDEN_REVERSE                                                                             \
+	"\0\0\0\x11\x22\x33\x44\x55"                                                               \
+	"\0\0\0\0\0\0\0\x66"
+#define GOLDEN_TIMES                                                                               \
+	"\0\0\x01\x8b\xcf\xe5\x68\x7b"                                                             \
+	"\0\0\x01\x8b\xcf\xe5\x6f\xcf"
+#define GOLDEN_COUNTS                                                                              \
+	"\x01\x02\x03\x04\x05\x06\x07\x08"                                                         \
+	"\0\0\0\0\0\0\0\x09"
+#define GOLDEN_KEY                                                                                 \
+	"\xc0\0\x02\x01"                                                                           \
+	"\xc6\x33\x64\x02"                                                                         \
+	"\x12\x34"                                                                                 \
+	"\0\x35"                                                                                   \
+	"\0\0\0\x02"                                                                               \
+	"\x01\0\0\x03"                                                                             \
+	"\x11"                                                                                     \
+	"\x1b"                                                                                     \
+	"\xb8"                                                                                     \
+	"\x01"
+
+static void test_golden(const struct fm_session_options *options, const void *wire, size_t size,
+			size_t header, const char *name)
+{
+	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
+	struct keeper kept = {};
+	int r;
+
+	r = fm_session_new(&session, options, keep, &kept);
+	r = r ?: fm_session_record(session, &golden, NOW_NS);
+	r = r ?: fm_session_flush(session, NOW_NS);
+	if (FM_TEST(r == 0 && kept.n == 1, "%s: one message", name)) {
+		const uint8_t *data = kept.kept[0].message + header;
+
+		if (!FM_TEST(kept.kept[0].size >= header + size && !memcmp(data, wire, size),
+			     "%s: as worked out by hand", name))
+			for (size_t i = 0; i < size; i++)
+				if (data[i] != ((const uint8_t *)wire)[i])
+					FM_TEST_NOTE("octet %zu: %02x", i, data[i]);
+		FM_TEST(kept.kept[0].size - header - size < 4, "%s: nothing behind", name);
+	}
+	keeper_done(&kept);
+}
+
+static void test_by_hand(void)
+{
+	/* 1700000000 + 2208988800 = 0xe8fe6f80; half a second is 0x80000000 */
+	static const char full[] =
+		GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x01"
+								     "\x02"
+								     "\x3f\x40"
+								     "\x40"
+								     "\0\x3c"
+								     "\x05\xdc"
+								     "\0\x64"
+								     "\0\xc8"
+								     "\xe8\xfe\x6f\x80\x80\0\0\0"
+								     "\x12\x01\x02";
+	static const char v9[] = GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x02"
+										      "\x3f\x40"
+										      "\0\x3c"
+										      "\x05\xdc"
+										      "\0\x64";
+	/* 123 ms and 1999 ms past 1700000000, which is 9999223 ms after boot */
+	static const char uptime[] = GOLDEN_REVERSE "\0\x98\x93\xf2"
+						    "\0\x98\x9b\x46" GOLDEN_COUNTS GOLDEN_KEY "\x02"
+						    "\x3f\x40"
+						    "\0\x3c"
+						    "\x05\xdc"
+						    "\0\x64";
+	struct fm_session_options options = base_options;
+
+	options.biflow = true;
+	options.profile = FM_P_FULL;
+	test_golden(&options, full, sizeof(full) - 1, 20, "IPFIX, full");
+	options.protocol = FM_SESSION_V9;
+	test_golden(&options, v9, sizeof(v9) - 1, 24, "v9");
+	options.v9_sysuptime = true;
+	test_golden(&options, uptime, sizeof(uptime) - 1, 24, "v9 by sysUptime");
+}
+
+int main(void)
+{
+	static const size_t sizes[] = {512, 1400, 8192, 65535};
+
+	test_comparison();
+	test_by_hand();
+	for (unsigned int i = 0; i < FM_ARRAY_SIZE(sizes); i++) {
+		for (unsigned int k = 0; k < 4; k++) {
+			struct fm_session_options options = base_options;
+
+			options.message_size = sizes[i];
+			options.profile = k & 1 ? FM_P_FULL : FM_P_STANDARD;
+			options.biflow = k & 2;
+			test_oracle(&options);
+		}
+	}
+	return fm_test_done();
+}
