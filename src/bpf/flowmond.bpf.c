@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The programs at the TC hooks and the clock program. Loaded by the daemon's loader; the tests run
- * them with BPF_PROG_TEST_RUN. Whatever happens, the packet goes on to the next program untouched.
+ * The programs at the TC hooks and the clock program. Loaded by the daemon's
+ * loader; the tests run them with BPF_PROG_TEST_RUN. Whatever happens, the
+ * packet goes on to the next program untouched.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "fast.bpf.h"
 #include "hash.h"
 #include "parse.bpf.h"
 #include "table.bpf.h"
@@ -15,8 +17,8 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FM_OVERFLOW_OCTETS (1 << 20)
-#define FM_TCP_FIN 0x01
-#define FM_TCP_RST 0x04
+#define FM_TCP_FIN	   0x01
+#define FM_TCP_RST	   0x04
 
 const volatile struct fm_rodata fm_ro = {.homes = 1};
 struct fm_live fm_live = {};
@@ -38,6 +40,14 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } fm_ifaces SEC(".maps");
+
+/* The packet that this CPU parses: too much for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct fm_parser);
+} fm_scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -119,7 +129,21 @@ static __always_inline void fm_half_start(struct fm_half *half, const struct fm_
 	}
 }
 
-static __always_inline void fm_half_go_on(struct fm_half *half, const struct fm_packet *packet)
+/* What every packet adds. */
+static __always_inline void fm_half_add(struct fm_half *half, const struct fm_packet *packet,
+					__u32 now_tick)
+{
+	half->last_tick = now_tick;
+	half->tcp_flags |= packet->tcp_flags;
+	half->fragment_flags |= packet->fragment_flags;
+	half->ends |= packet->ends;
+	half->octets += packet->octets;
+	half->packets += packet->packets;
+}
+
+/* A further packet of a direction. */
+static __always_inline void fm_half_go_on(struct fm_half *half, const struct fm_packet *packet,
+					  __u32 now_tick)
 {
 	if (packet->min_length < half->min_length)
 		half->min_length = packet->min_length;
@@ -129,26 +153,34 @@ static __always_inline void fm_half_go_on(struct fm_half *half, const struct fm_
 		half->min_ttl = packet->ttl;
 	if (packet->ttl > half->max_ttl)
 		half->max_ttl = packet->ttl;
+	fm_half_add(half, packet, now_tick);
 }
 
 static __always_inline void fm_half_count(struct fm_half *half, const struct fm_packet *packet,
 					  struct __sk_buff *skb, enum fm_hook hook, __u32 now_tick)
 {
-	if (!half->packets)
-		fm_half_start(half, packet, skb, hook);
+	if (half->packets) {
+		fm_half_go_on(half, packet, now_tick);
+		return;
+	}
+	fm_half_start(half, packet, skb, hook);
+	fm_half_add(half, packet, now_tick);
+}
+
+/* When the daemon should look at the slot. */
+static __always_inline void fm_slot_due(struct fm_slot *slot, const struct fm_half *half,
+					__u32 now_tick)
+{
+	if ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends)
+		slot->due_tick = now_tick + fm_live.linger_ticks;
 	else
-		fm_half_go_on(half, packet);
-	half->last_tick = now_tick;
-	half->tcp_flags |= packet->tcp_flags;
-	half->fragment_flags |= packet->fragment_flags;
-	half->ends |= packet->ends;
-	half->octets += packet->octets;
-	half->packets += packet->packets;
+		slot->due_tick = now_tick + fm_live.idle_ticks;
 }
 
 /*
- * The daemon reads the ring once a sweep; it is woken before that only when the ring is half full,
- * by the one event that crosses the line: a wake-up costs more than a thousand events.
+ * The daemon reads the ring once a sweep; it is woken before that only when the
+ * ring is half full, by the one event that crosses the line: a wake-up costs
+ * more than a thousand events.
  */
 static __always_inline __u64 fm_overflow_wakeup(void)
 {
@@ -222,51 +254,114 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	}
 	half = &slot->half[packet->direction & 1];
 	fm_half_count(half, packet, skb, hook, now_tick);
-	if ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends)
-		slot->due_tick = now_tick + fm_live.linger_ticks;
-	else
-		slot->due_tick = now_tick + fm_live.idle_ticks;
+	fm_slot_due(slot, half, now_tick);
+}
+
+/* Counts a packet that was parsed: any flow, any slot. Verified by itself. */
+FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_packet *packet, int hook)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
+	struct fm_counters *counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	void *region;
+	__u64 hash;
+	int again;
+
+	if (!counters || !packet)
+		return 0;
+	fm_count(counters, FM_COUNTER_seen, packet);
+	if (hook == FM_HOOK_EGRESS)
+		ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
+	again = hook == FM_HOOK_EGRESS && fm_counted_before(ingress_ifindex);
+	if (packet->verdict != FM_PARSED) {
+		enum fm_counter which = FM_COUNTER_malformed;
+
+		if (again)
+			which = FM_COUNTER_again;
+		else if (packet->verdict == FM_NOT_IP)
+			which = FM_COUNTER_not_ip;
+		fm_count(counters, which, packet);
+		return 0;
+	}
+	interface = fm_ifindex(again ? ingress_ifindex : skb->ifindex);
+	fm_key_extend(packet, interface, hook);
+	hash = fm_hash(&packet->key, fm_ro.seed);
+	region = bpf_map_lookup_elem(&fm_table, &cpu);
+	if (again) {
+		fm_learn_egress(counters, region, packet, hash, fm_ifindex(skb->ifindex));
+		return 0;
+	}
+	if (packet->notes)
+		fm_count_notes(counters, packet);
+	fm_account(counters, region, packet, hash, skb, hook);
+	return 0;
+}
+
+/* The long way. */
+FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
+{
+	__u32 zero = 0;
+	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
+
+	if (!parser)
+		return 0;
+	__builtin_memset(parser, 0, sizeof(*parser));
+	parser->packet.verdict = fm_parse(skb, parser, layer3);
+	return fm_conclude(skb, &parser->packet, hook);
+}
+
+/*
+ * A further packet of a flow in its home slot: most packets. 0: not one, and
+ * nothing was counted.
+ */
+static __always_inline int fm_count_home(struct __sk_buff *skb, struct fm_packet *packet,
+					 enum fm_hook hook)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), now_tick, position;
+	struct fm_counters *counters;
+	struct fm_slot *slot;
+	struct fm_half *half;
+	void *region;
+	__u64 hash;
+
+	if (hook == FM_HOOK_EGRESS && fm_counted_before(FM_SKB_LOAD(skb, ingress_ifindex, __u32)))
+		return 0;
+	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
+	hash = fm_hash(&packet->key, fm_ro.seed);
+	position = fm_hash_home(hash, fm_ro.homes);
+	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	region = bpf_map_lookup_elem(&fm_table, &cpu);
+	if (!counters || !region)
+		return 0;
+	slot = bpf_map_lookup_elem(region, &position);
+	if (!slot || FM_READ_ONCE(slot->tag) != fm_hash_tag(hash) ||
+	    !fm_key_equal(&slot->key, &packet->key))
+		return 0;
+	half = &slot->half[packet->direction & 1];
+	if (!half->packets)
+		return 0;
+	now_tick = bpf_jiffies64();
+	fm_count(counters, FM_COUNTER_seen, packet);
+	fm_half_go_on(half, packet, now_tick);
+	fm_slot_due(slot, half, now_tick);
+	return 1;
 }
 
 static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook hook, int layer3)
 {
 	struct fm_packet packet = {};
-	struct fm_counters *counters;
-	enum fm_verdict verdict;
-	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
-	void *region;
-	__u64 hash;
-	int again;
 
-	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
-	if (!counters)
-		return TC_ACT_UNSPEC;
-	verdict = fm_parse(skb, &packet, layer3);
-	fm_count(counters, FM_COUNTER_seen, &packet);
-	if (hook == FM_HOOK_EGRESS)
-		ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
-	again = hook == FM_HOOK_EGRESS && fm_counted_before(ingress_ifindex);
-	if (verdict != FM_PARSED) {
-		enum fm_counter which = FM_COUNTER_malformed;
+	if (!fm_fast_parse(skb, &packet, layer3)) {
+		fm_hook_any(skb, hook, layer3);
+	} else if (!fm_count_home(skb, &packet, hook)) {
+		/* Only now the packet's members need memory. */
+		__u32 zero = 0;
+		struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
 
-		if (again)
-			which = FM_COUNTER_again;
-		else if (verdict == FM_NOT_IP)
-			which = FM_COUNTER_not_ip;
-		fm_count(counters, which, &packet);
-		return TC_ACT_UNSPEC;
+		if (!parser)
+			return TC_ACT_UNSPEC;
+		parser->packet = packet;
+		fm_conclude(skb, &parser->packet, hook);
 	}
-	interface = fm_ifindex(again ? ingress_ifindex : skb->ifindex);
-	fm_key_extend(&packet, interface, hook);
-	hash = fm_hash(&packet.key, fm_ro.seed);
-	region = bpf_map_lookup_elem(&fm_table, &cpu);
-	if (again) {
-		fm_learn_egress(counters, region, &packet, hash, fm_ifindex(skb->ifindex));
-		return TC_ACT_UNSPEC;
-	}
-	if (packet.notes)
-		fm_count_notes(counters, &packet);
-	fm_account(counters, region, &packet, hash, skb, hook);
 	return TC_ACT_UNSPEC;
 }
 

@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * From a packet to its flow key and measures: link layer and VLAN tags, IPv4 with options, IPv6
- * with extension headers, ports and flags of the transports, fragments. Called by flowmond.bpf.c.
+ * From a packet to its flow key and measures: link layer and VLAN tags, IPv4
+ * with options, IPv6 with extension headers, ports and flags of the transports,
+ * fragments. Called by flowmond.bpf.c.
  *
- * Every header goes through fm_header(), which checks bounds; nothing is read behind the end that
- * the IP header states, so that padding is never taken for a header.
+ * Every header goes through fm_header(), which checks bounds; nothing is read
+ * behind the end that the IP header states, so that padding is never taken for
+ * a header.
  *
- * The functions marked FM_GLOBAL are verified once each, by themselves, instead of once for every
- * way to reach them: inlined, the ways multiply beyond what the verifier follows.
+ * The functions marked FM_GLOBAL are verified once each, by themselves, instead
+ * of once for every way to reach them: inlined, the ways multiply beyond what
+ * the verifier follows.
  */
 #ifndef FM_PARSE_BPF_H
 #define FM_PARSE_BPF_H
@@ -30,7 +33,8 @@
 #define FM_IP_OFFSET   0x1fff
 #define FM_FRAGMENT_DF 0x40
 #define FM_FRAGMENT_MF 0x20
-/* A fragment that comes this long after the first belongs to another packet (RFC 8200 4.5: 60 s).
+/* A fragment that comes this long after the first belongs to another packet
+ * (RFC 8200 4.5: 60 s).
  */
 #define FM_FRAGMENT_LIFETIME_NS 60000000000ULL
 /* No header that is looked at begins behind this. */
@@ -62,7 +66,8 @@ struct fm_cursor {
 	__u64 dst[2];
 };
 
-/* What is told of one packet (or of the wire packets one super-packet stands for). */
+/* What is told of one packet (or of the wire packets one super-packet stands
+ * for). */
 struct fm_packet {
 	struct fm_key key; /* ports and addresses already in canonical order */
 	__u32 direction;   /* endpoint that sent it */
@@ -78,8 +83,15 @@ struct fm_packet {
 	__u8 tcp_flags;
 	__u8 fragment_flags;
 	__u8 ends;
-	__u8 transport; /* 0: no transport header in this packet (later fragment, cut short) */
-	__u16 notes;	/* bit FM_NOTE_*: counters of class NOTE to raise */
+	__u8 transport; /* 0: no transport header in this packet (later fragment, cut
+			   short) */
+	__u8 verdict;	/* enum fm_verdict */
+	__u8 notes;	/* bit FM_NOTE_*: counters of class NOTE to raise */
+};
+
+/* A packet on its way through the parser. */
+struct fm_parser {
+	struct fm_packet packet;
 	struct fm_cursor at;
 };
 
@@ -110,7 +122,8 @@ struct {
 	__type(value, struct fm_fragment);
 } fm_fragments SEC(".maps");
 
-/* A load the compiler cannot split into context + offset, which the verifier refuses. */
+/* A load the compiler cannot split into context + offset, which the verifier
+ * refuses. */
 #define FM_SKB_LOAD(skb, member, type)                                                             \
 	({                                                                                         \
 		type value_;                                                                       \
@@ -121,8 +134,8 @@ struct {
 	})
 
 /*
- * The length octets at offset: in the packet itself where they are linear, else copied to scratch.
- * NULL where the packet ends before.
+ * The length octets at offset: in the packet itself where they are linear, else
+ * copied to scratch. NULL where the packet ends before.
  */
 static __always_inline void *fm_header(struct __sk_buff *skb, __u32 offset, void *scratch,
 				       __u32 length)
@@ -144,17 +157,17 @@ static __always_inline int fm_is_vlan(__be16 ethertype)
 	return ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD);
 }
 
-static __always_inline void fm_vlan_add(struct fm_packet *packet, int *depth, __u16 tci)
+static __always_inline void fm_vlan_add(struct fm_parser *parser, int *depth, __u16 tci)
 {
 	if (*depth == 0)
-		packet->vlan = tci & 0xfff;
+		parser->packet.vlan = tci & 0xfff;
 	else if (*depth == 1)
-		packet->cvlan = tci & 0xfff;
+		parser->packet.cvlan = tci & 0xfff;
 	(*depth)++;
 }
 
-/* Link layer: the EtherType of what comes at packet->at.offset. */
-static __always_inline __be16 fm_parse_link(struct __sk_buff *skb, struct fm_packet *packet,
+/* Link layer: the EtherType of what comes at parser->at.offset. */
+static __always_inline __be16 fm_parse_link(struct __sk_buff *skb, struct fm_parser *parser,
 					    int layer3)
 {
 	struct ethhdr eth_scratch, *eth;
@@ -162,33 +175,34 @@ static __always_inline __be16 fm_parse_link(struct __sk_buff *skb, struct fm_pac
 	int depth = 0;
 
 	if (skb->vlan_present)
-		fm_vlan_add(packet, &depth, skb->vlan_tci);
+		fm_vlan_add(parser, &depth, skb->vlan_tci);
 	if (layer3) {
-		packet->at.offset = 0;
+		parser->at.offset = 0;
 		return ethertype;
 	}
 	eth = fm_header(skb, 0, &eth_scratch, sizeof(*eth));
 	if (!eth)
 		return 0;
 	ethertype = eth->h_proto;
-	packet->at.offset = sizeof(*eth);
+	parser->at.offset = sizeof(*eth);
 #pragma unroll
 	for (int i = 0; i < FM_MAX_VLAN_TAGS; i++) {
 		__be16 scratch[2], *tag;
 
 		if (!fm_is_vlan(ethertype))
 			break;
-		tag = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
+		tag = fm_header(skb, parser->at.offset, scratch, sizeof(scratch));
 		if (!tag)
 			return 0;
-		fm_vlan_add(packet, &depth, bpf_ntohs(tag[0]));
+		fm_vlan_add(parser, &depth, bpf_ntohs(tag[0]));
 		ethertype = tag[1];
-		packet->at.offset += sizeof(scratch);
+		parser->at.offset += sizeof(scratch);
 	}
 	return ethertype;
 }
 
-/* ICMP type that answers (or asked for) a type; FM_ICMP_NO_ANSWER where there is none. */
+/* ICMP type that answers (or asked for) a type; FM_ICMP_NO_ANSWER where there
+ * is none. */
 static __always_inline __u16 fm_icmp_answer(__u8 family, __u8 type)
 {
 	if (family == 4) {
@@ -229,178 +243,180 @@ static __always_inline __u16 fm_icmp_answer(__u8 family, __u8 type)
 	return FM_ICMP_NO_ANSWER;
 }
 
-static __always_inline void fm_parse_icmp(struct __sk_buff *skb, struct fm_packet *packet,
+static __always_inline void fm_parse_icmp(struct __sk_buff *skb, struct fm_parser *parser,
 					  __u8 family)
 {
 	__u8 scratch[2], *icmp;
 	__u16 answer;
 
-	if (packet->at.offset + sizeof(scratch) > packet->at.end) {
-		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+	if (parser->at.offset + sizeof(scratch) > parser->at.end) {
+		parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	icmp = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
+	icmp = fm_header(skb, parser->at.offset, scratch, sizeof(scratch));
 	if (!icmp) {
-		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
 	answer = fm_icmp_answer(family, icmp[0]);
-	packet->at.src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
-	/* Extended echo replies carry a code; the pair is keyed by type alone, code 0. */
-	packet->at.dst_port =
+	parser->at.src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
+	/* Extended echo replies carry a code; the pair is keyed by type alone, code
+	 * 0. */
+	parser->at.dst_port =
 		answer == FM_ICMP_NO_ANSWER ? FM_ICMP_NO_ANSWER : bpf_htons(answer << 8);
-	packet->transport = 8;
+	parser->packet.transport = 8;
 }
 
 /* The first chunks of an SCTP packet, RFC 9260 3.2. */
-static __always_inline void fm_parse_sctp(struct __sk_buff *skb, struct fm_packet *packet)
+static __always_inline void fm_parse_sctp(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	__u32 offset = packet->at.offset + 12;
+	__u32 offset = parser->at.offset + 12;
 
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		__u8 scratch[4], *chunk;
 
-		if (offset + sizeof(scratch) > packet->at.end)
+		if (offset + sizeof(scratch) > parser->at.end)
 			return;
 		chunk = fm_header(skb, offset, scratch, sizeof(scratch));
 		if (!chunk)
 			return;
 		if (chunk[0] == 6)
-			packet->ends |= FM_END_SCTP_ABORT;
+			parser->packet.ends |= FM_END_SCTP_ABORT;
 		if (chunk[0] == 14)
-			packet->ends |= FM_END_SCTP_SHUTDOWN;
+			parser->packet.ends |= FM_END_SCTP_SHUTDOWN;
 		offset += ((chunk[2] << 8 | chunk[3]) + 3) & ~3u;
 	}
 }
 
-static __always_inline void fm_parse_transport(struct __sk_buff *skb, struct fm_packet *packet)
+static __always_inline void fm_parse_transport(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	__be16 port_scratch[2], *ports;
 
-	if (packet->at.protocol == IPPROTO_TCP &&
-	    packet->at.offset + sizeof(struct tcphdr) <= packet->at.end) {
+	if (parser->at.protocol == IPPROTO_TCP &&
+	    parser->at.offset + sizeof(struct tcphdr) <= parser->at.end) {
 		struct tcphdr scratch, *tcp;
 
-		tcp = fm_header(skb, packet->at.offset, &scratch, sizeof(scratch));
+		tcp = fm_header(skb, parser->at.offset, &scratch, sizeof(scratch));
 		if (tcp) {
-			packet->at.src_port = tcp->source;
-			packet->at.dst_port = tcp->dest;
-			packet->tcp_flags = ((__u8 *)tcp)[13];
-			packet->transport = tcp->doff * 4;
+			parser->at.src_port = tcp->source;
+			parser->at.dst_port = tcp->dest;
+			parser->packet.tcp_flags = ((__u8 *)tcp)[13];
+			parser->packet.transport = tcp->doff * 4;
 			return;
 		}
 	}
-	if (packet->at.offset + sizeof(port_scratch) > packet->at.end) {
-		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+	if (parser->at.offset + sizeof(port_scratch) > parser->at.end) {
+		parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	ports = fm_header(skb, packet->at.offset, port_scratch, sizeof(port_scratch));
+	ports = fm_header(skb, parser->at.offset, port_scratch, sizeof(port_scratch));
 	if (!ports) {
-		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	packet->at.src_port = ports[0];
-	packet->at.dst_port = ports[1];
-	if (packet->at.protocol == IPPROTO_TCP) {
-		packet->notes |= FM_NOTE_CUT_TRANSPORT;
+	parser->at.src_port = ports[0];
+	parser->at.dst_port = ports[1];
+	if (parser->at.protocol == IPPROTO_TCP) {
+		parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 		return;
 	}
-	packet->transport = packet->at.protocol == IPPROTO_SCTP ? 12 : 8;
-	if (packet->at.protocol == IPPROTO_SCTP)
-		fm_parse_sctp(skb, packet);
+	parser->packet.transport = parser->at.protocol == IPPROTO_SCTP ? 12 : 8;
+	if (parser->at.protocol == IPPROTO_SCTP)
+		fm_parse_sctp(skb, parser);
 }
 
-FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_packet *packet)
+FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	if (!packet)
+	if (!parser)
 		return 0;
-	switch (packet->at.protocol) {
+	switch (parser->at.protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_UDPLITE:
 	case IPPROTO_SCTP:
 	case IPPROTO_DCCP:
-		fm_parse_transport(skb, packet);
+		fm_parse_transport(skb, parser);
 		break;
 	case IPPROTO_ICMP:
-		if (packet->key.family == 4)
-			fm_parse_icmp(skb, packet, 4);
+		if (parser->packet.key.family == 4)
+			fm_parse_icmp(skb, parser, 4);
 		break;
 	case IPPROTO_ICMPV6:
-		if (packet->key.family == 6)
-			fm_parse_icmp(skb, packet, 6);
+		if (parser->packet.key.family == 6)
+			fm_parse_icmp(skb, parser, 6);
 		break;
 	}
 	return 0;
 }
 
 /*
- * Ports of a fragment: the first fragment leaves its ports under (addresses, id) for the later
- * ones, which have no transport header. IPv4 tells packets apart by protocol as well (RFC 791); in
- * IPv6 only the first fragment knows the transport, where extension headers follow the fragment
- * header (RFC 8200 4.5).
+ * Ports of a fragment: the first fragment leaves its ports under (addresses,
+ * id) for the later ones, which have no transport header. IPv4 tells packets
+ * apart by protocol as well (RFC 791); in IPv6 only the first fragment knows
+ * the transport, where extension headers follow the fragment header (RFC
+ * 8200 4.5).
  */
-FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_packet *packet)
+FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	struct fm_fragment_key key = {};
 	struct fm_fragment *known, first = {};
 
-	if (!packet)
+	if (!parser)
 		return 0;
-	key.src[0] = packet->at.src[0];
-	key.src[1] = packet->at.src[1];
-	key.dst[0] = packet->at.dst[0];
-	key.dst[1] = packet->at.dst[1];
-	key.id = packet->at.fragment_id;
-	if (packet->key.family == 4)
-		key.protocol = packet->at.protocol;
-	if (packet->at.fragment_offset == 0) {
-		fm_parse_ports(skb, packet);
-		if (!packet->at.more_fragments)
+	key.src[0] = parser->at.src[0];
+	key.src[1] = parser->at.src[1];
+	key.dst[0] = parser->at.dst[0];
+	key.dst[1] = parser->at.dst[1];
+	key.id = parser->at.fragment_id;
+	if (parser->packet.key.family == 4)
+		key.protocol = parser->at.protocol;
+	if (parser->at.fragment_offset == 0) {
+		fm_parse_ports(skb, parser);
+		if (!parser->at.more_fragments)
 			return 0;
 		first.seen_ns = bpf_ktime_get_ns();
-		first.src_port = packet->at.src_port;
-		first.dst_port = packet->at.dst_port;
-		first.protocol = packet->at.protocol;
+		first.src_port = parser->at.src_port;
+		first.dst_port = parser->at.dst_port;
+		first.protocol = parser->at.protocol;
 		bpf_map_update_elem(&fm_fragments, &key, &first, BPF_ANY);
 		return 0;
 	}
 	known = bpf_map_lookup_elem(&fm_fragments, &key);
 	if (!known || bpf_ktime_get_ns() - known->seen_ns > FM_FRAGMENT_LIFETIME_NS) {
-		packet->notes |= FM_NOTE_ORPHAN;
+		parser->packet.notes |= FM_NOTE_ORPHAN;
 		return 0;
 	}
-	packet->at.src_port = known->src_port;
-	packet->at.dst_port = known->dst_port;
-	packet->at.protocol = known->protocol;
+	parser->at.src_port = known->src_port;
+	parser->at.dst_port = known->dst_port;
+	parser->at.protocol = known->protocol;
 	return 0;
 }
 
 /* Puts the endpoints in order: smaller (address, port) first. */
-static __always_inline void fm_key_set4(struct fm_packet *packet)
+static __always_inline void fm_key_set4(struct fm_parser *parser)
 {
-	struct fm_key *key = &packet->key;
-	__u16 src_port = packet->at.src_port, dst_port = packet->at.dst_port;
-	__u32 src = packet->at.src[0], dst = packet->at.dst[0];
+	struct fm_key *key = &parser->packet.key;
+	__u16 src_port = parser->at.src_port, dst_port = parser->at.dst_port;
+	__u32 src = parser->at.src[0], dst = parser->at.dst[0];
 	__u32 d = src > dst || (src == dst && src_port > dst_port);
 
-	packet->direction = d;
-	*(__u32 *)&key->addr[0][8] = 0xffff0000;
-	*(__u32 *)&key->addr[1][8] = 0xffff0000;
+	parser->packet.direction = d;
+	*(__u32 *)&key->addr[0][8] = bpf_htonl(0xffff);
+	*(__u32 *)&key->addr[1][8] = bpf_htonl(0xffff);
 	*(__u32 *)&key->addr[0][12] = d ? dst : src;
 	*(__u32 *)&key->addr[1][12] = d ? src : dst;
 	key->port[0] = d ? dst_port : src_port;
 	key->port[1] = d ? src_port : dst_port;
-	key->protocol = packet->at.protocol;
+	key->protocol = parser->at.protocol;
 }
 
-static __always_inline void fm_key_set6(struct fm_packet *packet)
+static __always_inline void fm_key_set6(struct fm_parser *parser)
 {
-	struct fm_key *key = &packet->key;
+	struct fm_key *key = &parser->packet.key;
 	__u64 *lo = (__u64 *)key->addr[0], *hi = (__u64 *)key->addr[1];
-	const __u64 *src = packet->at.src, *dst = packet->at.dst;
-	__u16 src_port = packet->at.src_port, dst_port = packet->at.dst_port;
+	const __u64 *src = parser->at.src, *dst = parser->at.dst;
+	__u16 src_port = parser->at.src_port, dst_port = parser->at.dst_port;
 	__u32 d;
 
 	if (src[0] != dst[0])
@@ -409,19 +425,19 @@ static __always_inline void fm_key_set6(struct fm_packet *packet)
 		d = src[1] > dst[1];
 	else
 		d = src_port > dst_port;
-	packet->direction = d;
+	parser->packet.direction = d;
 	lo[0] = d ? dst[0] : src[0];
 	lo[1] = d ? dst[1] : src[1];
 	hi[0] = d ? src[0] : dst[0];
 	hi[1] = d ? src[1] : dst[1];
 	key->port[0] = d ? dst_port : src_port;
 	key->port[1] = d ? src_port : dst_port;
-	key->protocol = packet->at.protocol;
+	key->protocol = parser->at.protocol;
 }
 
-static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struct fm_packet *packet)
+static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	struct iphdr scratch, *ip = fm_header(skb, packet->at.l3, &scratch, sizeof(scratch));
+	struct iphdr scratch, *ip = fm_header(skb, parser->at.l3, &scratch, sizeof(scratch));
 	__u32 header, total;
 	__u16 flags;
 
@@ -430,36 +446,37 @@ static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struc
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
 	if (skb->gso_size)
-		total = packet->l3_octets; /* no padding; tot_len is 0 beyond 65535 (BIG TCP) */
-	if (total < header || packet->l3_octets < header)
+		total = parser->packet
+				.l3_octets; /* no padding; tot_len is 0 beyond 65535 (BIG TCP) */
+	if (total < header || parser->packet.l3_octets < header)
 		return FM_MALFORMED;
-	if (total > packet->l3_octets) {
-		packet->notes |= FM_NOTE_CUT_PAYLOAD;
-		total = packet->l3_octets;
+	if (total > parser->packet.l3_octets) {
+		parser->packet.notes |= FM_NOTE_CUT_PAYLOAD;
+		total = parser->packet.l3_octets;
 	}
-	packet->octets = total;
-	packet->ttl = ip->ttl;
-	packet->tos = ip->tos;
-	packet->key.family = 4;
-	packet->at.src[0] = ip->saddr;
-	packet->at.dst[0] = ip->daddr;
-	packet->at.protocol = ip->protocol;
-	packet->at.offset = packet->at.l3 + header;
-	packet->at.end = packet->at.l3 + total;
+	parser->packet.octets = total;
+	parser->packet.ttl = ip->ttl;
+	parser->packet.tos = ip->tos;
+	parser->packet.key.family = 4;
+	parser->at.src[0] = ip->saddr;
+	parser->at.dst[0] = ip->daddr;
+	parser->at.protocol = ip->protocol;
+	parser->at.offset = parser->at.l3 + header;
+	parser->at.end = parser->at.l3 + total;
 	flags = bpf_ntohs(ip->frag_off);
 	if (flags & FM_IP_DF)
-		packet->fragment_flags |= FM_FRAGMENT_DF;
+		parser->packet.fragment_flags |= FM_FRAGMENT_DF;
 	if (flags & (FM_IP_MF | FM_IP_OFFSET)) {
-		packet->at.more_fragments = !!(flags & FM_IP_MF);
-		if (packet->at.more_fragments)
-			packet->fragment_flags |= FM_FRAGMENT_MF;
-		packet->at.fragment_offset = flags & FM_IP_OFFSET;
-		packet->at.fragment_id = ip->id;
-		fm_parse_fragment(skb, packet);
+		parser->at.more_fragments = !!(flags & FM_IP_MF);
+		if (parser->at.more_fragments)
+			parser->packet.fragment_flags |= FM_FRAGMENT_MF;
+		parser->at.fragment_offset = flags & FM_IP_OFFSET;
+		parser->at.fragment_id = ip->id;
+		fm_parse_fragment(skb, parser);
 	} else {
-		fm_parse_ports(skb, packet);
+		fm_parse_ports(skb, parser);
 	}
-	fm_key_set4(packet);
+	fm_key_set4(parser);
 	return FM_PARSED;
 }
 
@@ -482,87 +499,89 @@ static __always_inline __u32 fm_ext_length(__u8 protocol, __u8 length)
 	return 0;
 }
 
-/* Follows extension headers up to the transport or a later fragment's payload. */
-FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_packet *packet)
+/* Follows extension headers up to the transport or a later fragment's payload.
+ */
+FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	if (!packet)
+	if (!parser)
 		return 0;
 	for (int i = 0; i < FM_MAX_EXT_HEADERS; i++) {
 		__u8 scratch[8], *ext;
 		__u32 length;
 		__u16 field;
 
-		if (!fm_ext_length(packet->at.protocol, 0))
+		if (!fm_ext_length(parser->at.protocol, 0))
 			return 0;
-		if (packet->at.offset + sizeof(scratch) > packet->at.end) {
-			packet->notes |= FM_NOTE_CUT_TRANSPORT;
+		if (parser->at.offset + sizeof(scratch) > parser->at.end) {
+			parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 			return 0;
 		}
-		ext = fm_header(skb, packet->at.offset, scratch, sizeof(scratch));
+		ext = fm_header(skb, parser->at.offset, scratch, sizeof(scratch));
 		if (!ext) {
-			packet->notes |= FM_NOTE_CUT_TRANSPORT;
+			parser->packet.notes |= FM_NOTE_CUT_TRANSPORT;
 			return 0;
 		}
-		length = fm_ext_length(packet->at.protocol, ext[1]);
+		length = fm_ext_length(parser->at.protocol, ext[1]);
 		/*
-		 * BIG TCP: the stack's own marker for lengths beyond 16 bits, a hop-by-hop header
-		 * with nothing but a jumbo payload option; segments do not carry it.
+		 * BIG TCP: the stack's own marker for lengths beyond 16 bits, a hop-by-hop
+		 * header with nothing but a jumbo payload option; segments do not carry it.
 		 */
-		if (i == 0 && skb->gso_size && packet->at.protocol == IPPROTO_HOPOPTS &&
+		if (i == 0 && skb->gso_size && parser->at.protocol == IPPROTO_HOPOPTS &&
 		    ext[0] == IPPROTO_TCP && ext[1] == 0 && ext[2] == FM_OPTION_JUMBO) {
-			packet->octets -= length;
-			packet->at.l3 += length;
+			parser->packet.octets -= length;
+			parser->at.l3 += length;
 		}
-		if (packet->at.protocol == IPPROTO_FRAGMENT) {
+		if (parser->at.protocol == IPPROTO_FRAGMENT) {
 			field = ext[2] << 8 | ext[3];
-			packet->at.fragmented = 1;
-			packet->at.more_fragments = field & 1;
-			packet->at.fragment_offset = field >> 3;
-			packet->at.fragment_id = *(__u32 *)(ext + 4);
-			if (packet->at.more_fragments)
-				packet->fragment_flags |= FM_FRAGMENT_MF;
+			parser->at.fragmented = 1;
+			parser->at.more_fragments = field & 1;
+			parser->at.fragment_offset = field >> 3;
+			parser->at.fragment_id = *(__u32 *)(ext + 4);
+			if (parser->at.more_fragments)
+				parser->packet.fragment_flags |= FM_FRAGMENT_MF;
 		}
-		packet->at.protocol = ext[0];
-		packet->at.offset += length;
-		if (packet->at.fragment_offset)
+		parser->at.protocol = ext[0];
+		parser->at.offset += length;
+		if (parser->at.fragment_offset)
 			return 0;
 	}
-	if (fm_ext_length(packet->at.protocol, 0))
-		packet->notes |= FM_NOTE_DEEP_HEADERS;
+	if (fm_ext_length(parser->at.protocol, 0))
+		parser->packet.notes |= FM_NOTE_DEEP_HEADERS;
 	return 0;
 }
 
-static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struct fm_packet *packet)
+static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	struct ipv6hdr scratch, *ip = fm_header(skb, packet->at.l3, &scratch, sizeof(scratch));
+	struct ipv6hdr scratch, *ip = fm_header(skb, parser->at.l3, &scratch, sizeof(scratch));
 	__u32 total;
 
-	if (!ip || ip->version != 6 || packet->l3_octets < sizeof(*ip))
+	if (!ip || ip->version != 6 || parser->packet.l3_octets < sizeof(*ip))
 		return FM_MALFORMED;
 	total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
-	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP. */
+	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP.
+	 */
 	if (skb->gso_size || (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS))
-		total = packet->l3_octets;
-	if (total > packet->l3_octets) {
-		packet->notes |= FM_NOTE_CUT_PAYLOAD;
-		total = packet->l3_octets;
+		total = parser->packet.l3_octets;
+	if (total > parser->packet.l3_octets) {
+		parser->packet.notes |= FM_NOTE_CUT_PAYLOAD;
+		total = parser->packet.l3_octets;
 	}
-	packet->octets = total;
-	packet->ttl = ip->hop_limit;
-	packet->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
-	packet->key.family = 6;
-	__builtin_memcpy(packet->at.src, &ip->saddr, 16);
-	__builtin_memcpy(packet->at.dst, &ip->daddr, 16);
-	packet->at.protocol = ip->nexthdr;
-	packet->at.offset = packet->at.l3 + sizeof(*ip);
-	packet->at.end = packet->at.l3 + total;
-	if (fm_ext_length(packet->at.protocol, 0))
-		fm_parse_ext(skb, packet);
-	if (packet->at.fragmented && (packet->at.fragment_offset || packet->at.more_fragments))
-		fm_parse_fragment(skb, packet);
-	else if (!(packet->notes & FM_NOTE_CUT_TRANSPORT))
-		fm_parse_ports(skb, packet);
-	fm_key_set6(packet);
+	parser->packet.octets = total;
+	parser->packet.ttl = ip->hop_limit;
+	parser->packet.tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	parser->packet.key.family = 6;
+	__builtin_memcpy(parser->at.src, &ip->saddr, 16);
+	__builtin_memcpy(parser->at.dst, &ip->daddr, 16);
+	parser->at.protocol = ip->nexthdr;
+	parser->at.offset = parser->at.l3 + sizeof(*ip);
+	parser->at.end = parser->at.l3 + total;
+	if (fm_ext_length(parser->at.protocol, 0))
+		fm_parse_ext(skb, parser);
+	if (parser->at.fragmented && (parser->at.fragment_offset || parser->at.more_fragments))
+		fm_parse_fragment(skb, parser);
+	else if (!(parser->packet.notes & FM_NOTE_CUT_TRANSPORT))
+		fm_parse_ports(skb, parser);
+	fm_key_set6(parser);
 	return FM_PARSED;
 }
 
@@ -574,29 +593,28 @@ static __always_inline __u16 fm_length16(__u32 octets)
 
 #include "segments.bpf.h"
 
-/* Returns enum fm_verdict. layer3: the device has no link-layer header. */
-FM_GLOBAL int fm_parse(struct __sk_buff *skb, struct fm_packet *packet, int layer3)
+/* layer3: the device has no link-layer header. */
+static __always_inline enum fm_verdict fm_parse(struct __sk_buff *skb, struct fm_parser *parser,
+						int layer3)
 {
 	int verdict = FM_NOT_IP;
 	__be16 ethertype;
 
-	if (!packet)
-		return FM_NOT_IP;
-	ethertype = fm_parse_link(skb, packet, layer3);
-	packet->at.l3 = packet->at.offset;
-	packet->packets = 1;
-	packet->l3_octets = skb->len > packet->at.l3 ? skb->len - packet->at.l3 : 0;
-	packet->octets = packet->l3_octets;
+	ethertype = fm_parse_link(skb, parser, layer3);
+	parser->at.l3 = parser->at.offset;
+	parser->packet.packets = 1;
+	parser->packet.l3_octets = skb->len > parser->at.l3 ? skb->len - parser->at.l3 : 0;
+	parser->packet.octets = parser->packet.l3_octets;
 	if (ethertype == bpf_htons(ETH_P_IP))
-		verdict = fm_parse_ip4(skb, packet);
+		verdict = fm_parse_ip4(skb, parser);
 	else if (ethertype == bpf_htons(ETH_P_IPV6))
-		verdict = fm_parse_ip6(skb, packet);
+		verdict = fm_parse_ip6(skb, parser);
 	if (verdict != FM_PARSED)
 		return verdict;
-	packet->min_length = fm_length16(packet->octets);
-	packet->max_length = packet->min_length;
+	parser->packet.min_length = fm_length16(parser->packet.octets);
+	parser->packet.max_length = parser->packet.min_length;
 	if (skb->gso_size)
-		fm_parse_segments(skb, packet);
+		fm_parse_segments(skb, parser);
 	return verdict;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Undoes segmentation offload: the wire packets and octets that a super-packet stands for. Every
- * segment repeats all headers before the payload that was cut up; in a tunnel that is the inner
- * transport's payload. Part of parse.bpf.h.
+ * Undoes segmentation offload: the wire packets and octets that a super-packet
+ * stands for. Every segment repeats all headers before the payload that was cut
+ * up; in a tunnel that is the inner transport's payload. Part of parse.bpf.h.
  */
 #ifndef FM_SEGMENTS_BPF_H
 #define FM_SEGMENTS_BPF_H
@@ -13,10 +13,12 @@
 #define FM_PORT_VXLAN_OLD 8472
 #define FM_PORT_GENEVE	  6081
 #define FM_ETH_P_TEB	  0x6558
-/* A gso_size that says: each segment as long as it is (SCTP); the lengths are then an average. */
+/* A gso_size that says: each segment as long as it is (SCTP); the lengths are
+ * then an average. */
 #define FM_GSO_BY_FRAGS 0xffff
 
-/* GRE header at offset: its length, RFC 2784 and 2890; the EtherType behind it in *ret_type. */
+/* GRE header at offset: its length, RFC 2784 and 2890; the EtherType behind it
+ * in *ret_type. */
 static __always_inline __u32 fm_gre_length(struct __sk_buff *skb, __u32 offset, __u16 *ret_type)
 {
 	__u8 scratch[4], *gre = fm_header(skb, offset, scratch, sizeof(scratch));
@@ -32,13 +34,13 @@ static __always_inline __u32 fm_gre_length(struct __sk_buff *skb, __u32 offset, 
 }
 
 /* The tunnel header behind the outer IP header; 0: none that is known. */
-static __always_inline __u32 fm_tunnel_length(struct __sk_buff *skb, struct fm_packet *packet,
+static __always_inline __u32 fm_tunnel_length(struct __sk_buff *skb, struct fm_parser *parser,
 					      __u16 *ret_type)
 {
 	__u8 scratch[4], *geneve;
-	__u16 port = bpf_ntohs(packet->at.dst_port);
+	__u16 port = bpf_ntohs(parser->at.dst_port);
 
-	switch (packet->at.protocol) {
+	switch (parser->at.protocol) {
 	case IPPROTO_IPIP:
 		*ret_type = ETH_P_IP;
 		return 0;
@@ -46,7 +48,7 @@ static __always_inline __u32 fm_tunnel_length(struct __sk_buff *skb, struct fm_p
 		*ret_type = ETH_P_IPV6;
 		return 0;
 	case IPPROTO_GRE:
-		return fm_gre_length(skb, packet->at.offset, ret_type);
+		return fm_gre_length(skb, parser->at.offset, ret_type);
 	case IPPROTO_UDP:
 		break;
 	default:
@@ -58,7 +60,7 @@ static __always_inline __u32 fm_tunnel_length(struct __sk_buff *skb, struct fm_p
 	}
 	if (port != FM_PORT_GENEVE)
 		return 0;
-	geneve = fm_header(skb, packet->at.offset + 8, scratch, sizeof(scratch));
+	geneve = fm_header(skb, parser->at.offset + 8, scratch, sizeof(scratch));
 	if (!geneve)
 		return 0;
 	*ret_type = geneve[2] << 8 | geneve[3];
@@ -101,48 +103,48 @@ static __always_inline __u32 fm_inner_length(struct __sk_buff *skb, __u32 offset
 }
 
 /* Octets of the headers that every segment repeats, from the IP header on. */
-static __always_inline __u32 fm_segment_headers(struct __sk_buff *skb, struct fm_packet *packet)
+static __always_inline __u32 fm_segment_headers(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	__u32 headers = packet->at.offset - packet->at.l3, tunnel, inner;
+	__u32 headers = parser->at.offset - parser->at.l3, tunnel, inner;
 	__u16 type = 0;
 
-	if (packet->at.protocol == IPPROTO_TCP)
-		return headers + packet->transport;
-	tunnel = fm_tunnel_length(skb, packet, &type);
+	if (parser->at.protocol == IPPROTO_TCP)
+		return headers + parser->packet.transport;
+	tunnel = fm_tunnel_length(skb, parser, &type);
 	if (!type) {
-		if (!packet->transport)
-			packet->notes |= FM_NOTE_UNSURE;
-		return headers + packet->transport;
+		if (!parser->packet.transport)
+			parser->packet.notes |= FM_NOTE_UNSURE;
+		return headers + parser->packet.transport;
 	}
-	inner = fm_inner_length(skb, packet->at.offset + tunnel, type);
+	inner = fm_inner_length(skb, parser->at.offset + tunnel, type);
 	if (!inner)
-		packet->notes |= FM_NOTE_UNSURE;
+		parser->packet.notes |= FM_NOTE_UNSURE;
 	return headers + tunnel + inner;
 }
 
-FM_GLOBAL int fm_parse_segments(struct __sk_buff *skb, struct fm_packet *packet)
+FM_GLOBAL int fm_parse_segments(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	__u32 headers, payload, last, size, segments;
 
-	if (!packet)
+	if (!parser)
 		return 0;
 	size = skb->gso_size;
 	segments = skb->gso_segs;
-	headers = fm_segment_headers(skb, packet);
-	if (!size || headers >= packet->octets)
+	headers = fm_segment_headers(skb, parser);
+	if (!size || headers >= parser->packet.octets)
 		return 0;
-	payload = packet->octets - headers;
+	payload = parser->packet.octets - headers;
 	if (!segments)
 		segments = (payload + size - 1) / size;
 	if (segments < 2)
 		return 0;
 	if (size == FM_GSO_BY_FRAGS)
 		size = (payload + segments - 1) / segments;
-	packet->packets = segments;
-	packet->octets = payload + segments * headers;
-	packet->max_length = fm_length16(headers + size);
+	parser->packet.packets = segments;
+	parser->packet.octets = payload + segments * headers;
+	parser->packet.max_length = fm_length16(headers + size);
 	last = (segments - 1) * size;
-	packet->min_length = fm_length16(headers + (payload > last ? payload - last : size));
+	parser->packet.min_length = fm_length16(headers + (payload > last ? payload - last : size));
 	return 0;
 }
 

@@ -19,10 +19,10 @@ static const struct {
 	bool layer3;
 	unsigned int limit;
 } programs[] = {
-	{"fm_in_l2", FM_HOOK_INGRESS, false, 60000},
-	{"fm_out_l2", FM_HOOK_EGRESS, false, 60000},
-	{"fm_in_l3", FM_HOOK_INGRESS, true, 60000},
-	{"fm_out_l3", FM_HOOK_EGRESS, true, 60000},
+	{"fm_in_l2", FM_HOOK_INGRESS, false, 41500},
+	{"fm_out_l2", FM_HOOK_EGRESS, false, 41500},
+	{"fm_in_l3", FM_HOOK_INGRESS, true, 41500},
+	{"fm_out_l3", FM_HOOK_EGRESS, true, 41500},
 };
 
 static struct packet p;
