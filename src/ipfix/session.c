@@ -65,8 +65,9 @@ static bool has_own_elements(const struct fm_session *session)
 }
 
 /*
- * What concerns the whole process goes under domain 0 in IPFIX (RFC 7011 3.1). NetFlow v9 has no
- * such rule, and counts packets of all kinds in one sequence.
+ * Options records concern the whole process and go under domain 0 in IPFIX (RFC 7011 3.1): so
+ * collectors that count only flow records in a sequence see no gap. NetFlow v9 has no such rule,
+ * and counts packets of all kinds in one sequence.
  */
 static void make_layouts(struct fm_session *session)
 {
@@ -78,9 +79,8 @@ static void make_layouts(struct fm_session *session)
 	fm_layout_interface(&layouts[LAYOUT_INTERFACE]);
 	fm_layout_statistics(&layouts[LAYOUT_STATISTICS]);
 	fm_layout_type(&layouts[LAYOUT_TYPE]);
-	layouts[LAYOUT_INTERFACE].domain = session->options.domain;
-	layouts[LAYOUT_STATISTICS].domain = ipfix ? 0 : session->options.domain;
-	layouts[LAYOUT_TYPE].domain = 0;
+	for (unsigned int i = LAYOUT_INTERFACE; i < _LAYOUT_MAX; i++)
+		layouts[i].domain = ipfix ? 0 : session->options.domain;
 	session->n_layouts = ipfix && has_own_elements(session) ? _LAYOUT_MAX : LAYOUT_TYPE;
 }
 

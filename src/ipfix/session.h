@@ -6,7 +6,9 @@
  *
  * Templates (both protocols): 256 + family (0 IPv4, 1 IPv6, 2 ICMP, 3 ICMPv6) + 4 for biflows + 8
  * for profile full + 16 for v9 with times by sysUptime; options 290 (interfaces), 291 (statistics),
- * 292 (types of own elements). An id stands for one layout, always.
+ * 292 (types of own elements). An id stands for one layout, always. In IPFIX options records go
+ * under observation domain 0: they concern the whole process (RFC 7011 3.1), and collectors that
+ * count only flow records in a sequence stay in step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -79,15 +81,12 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 /*
  * Names an interface: options record with ingressInterface and interfaceDescription, the only
  * element that collectors take a name from. It reads "name" or "name (description)"; description
- * may be NULL or empty.
+ * may be NULL or empty. Waits for a flush.
  */
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,
 			 const char *description, uint64_t now_ns);
 
-/*
- * Exporter statistics. In IPFIX they go under observation domain 0: they concern the whole process
- * (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in step.
- */
+/* Exporter statistics. */
 int fm_session_statistics(struct fm_session *session,
 			  const struct fm_session_statistics *statistics, uint64_t now_ns);
 
