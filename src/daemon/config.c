@@ -9,6 +9,7 @@
 
 #include "base/parse.h"
 #include "daemon/config-rows.h"
+#include "daemon/pattern.h"
 
 static const struct fm_setting_word words[] = {
 #define FM_WORD(type, value, word) {"ENUM_" #type, value, word},
@@ -61,6 +62,11 @@ static int parse_names(const struct fm_setting *row, const char *text, void *mem
 	struct fm_names names;
 	int r = fm_parse_list(text, &names.v, &names.n);
 
+	for (size_t i = 0; r == 0 && i < names.n; i++) {
+		r = fm_pattern_check(names.v[i]);
+		if (r < 0)
+			fm_parse_list_free(names.v, names.n);
+	}
 	if (r < 0)
 		return r;
 	done_names(member);

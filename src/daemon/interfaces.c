@@ -1,505 +1,686 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Following network devices by rtnetlink: see interfaces.h. */
+/*
+ * Following network devices: see interfaces.h; what to do with each is decided in
+ * interfaces-plan.c, this file does it and keeps account of what is done.
+ *
+ * The order of deeds, since packets pass between any two of them:
+ *
+ *  1. ingress hooks, each followed at once by its "seen": until a device is seen, what came in by
+ *     it is counted where it leaves. The other way round a packet between both would be counted
+ *     nowhere, and until a failed attach is taken back, many.
+ *  2. "seen" of covered devices, then egress hooks: at the start everything is seen before the
+ *     first egress hook counts, so that nothing is counted twice.
+ *  3. what is no more: "seen" goes before its ingress hook, for the same reason.
+ *
+ * New hooks come before old ones go, so that nothing is missed when a device takes over from
+ * another (a bridge gets its first port): for some microseconds both count. At the end it is the
+ * other way round, for nothing is missed by stopping: egress, ingress, seen.
+ */
 #include "daemon/interfaces.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <libmnl/libmnl.h>
-#include <linux/rtnetlink.h>
-#include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/links.h"
+#include "daemon/netlink.h"
+#include "daemon/netns.h"
 #include "daemon/pattern.h"
 
-#define NETNS_DIRECTORY "/run/netns/"
-#define SPACES_MAX	64
-/* A namespace that is not there yet is looked for again after this. */
-#define LOOK_AGAIN_US	      2000000
-#define BUFFER_OCTETS	      32768
-#define RECEIVE_BUFFER_OCTETS (1 << 20)
+/* A namespace that is not there is looked for this often; soon after something has happened. */
+#define LOOK_AGAIN_US	   (1 * 1000 * 1000)
+#define LOOK_AGAIN_SOON_US (20 * 1000)
+/* Devices that change while they are listed: so often, then the list is taken as it is. */
+#define LIST_TRIES 16
 
-/* A device as it is known, what was planned for it and what of that is done. */
+/* A device as it is known, and what of its plan is done. */
 struct known {
-	struct fm_device device;
+	struct fm_link link;
 	struct fm_plan plan;
 	struct fm_plan done;
-	bool complained;
-	bool present; /* in the dump that is being read */
+	bool failed;  /* a hook that is planned could not be attached */
+	bool told;    /* and that is in the log */
+	bool noted;   /* so is that it is mixed or foreign */
+	bool present; /* in the list that is being read */
 };
 
 /* A network namespace: the daemon's own is the first. */
 struct space {
 	struct fm_interfaces *interfaces;
 	unsigned int index;
-	char *name; /* NULL: the daemon's own */
-	int fd;	    /* namespace, -1: not open */
-	struct mnl_socket *socket;
+	char *name;	/* NULL: the daemon's own */
+	bool wanted;	/* patterns speak of it */
+	bool told;	/* that it cannot be entered */
+	int fd;		/* namespace; -1: not open (the own one: as long as no other is named) */
+	int notices_fd; /* -1: not open */
+	int questions_fd;
 	sd_event_source *source;
-	struct known *known;
+	struct known *known; /* sorted by index */
 	size_t n_known;
-	bool complained;
 };
 
 struct fm_interfaces {
 	sd_event *event;
 	sd_event_source *timer;
-	struct fm_names patterns; /* borrowed */
+	sd_event_source *watch; /* on the directory of namespaces; NULL: there is none */
+	uint64_t look_again_us;
+	const struct fm_names *patterns; /* borrowed */
 	enum fm_observe observe;
 	struct fm_interfaces_ops ops;
 	void *userdata;
-	int own_fd; /* the daemon's own namespace */
-	struct space *spaces[SPACES_MAX];
+	struct space *spaces[FM_INTERFACES_NAMESPACES];
 	size_t n_spaces;
-	bool changed;
+	struct space *inside; /* where the thread is; NULL: at home */
+	bool changed;	      /* the owner must be told */
+	bool dirty;	      /* a new plan is needed */
 };
 
-/* --- namespaces --- */
-
-static int enter(const struct space *space)
+static bool is_open(const struct space *space)
 {
-	if (!space->name)
+	return space->notices_fd >= 0;
+}
+
+/* --- where the thread is --- */
+
+static void go_home(struct fm_interfaces *interfaces)
+{
+	int r;
+
+	if (!interfaces->inside)
+		return;
+	interfaces->inside = NULL;
+	r = fm_netns_enter(interfaces->spaces[0]->fd);
+	if (r == 0)
+		return;
+	/* Nothing after this would be about the right devices or collectors. */
+	fm_log_error("cannot return to the own network namespace: %s", strerror(-r));
+	abort();
+}
+
+static int go_to(struct space *space)
+{
+	struct fm_interfaces *interfaces = space->interfaces;
+	int r;
+
+	if (!space->name) {
+		go_home(interfaces);
 		return 0;
-	return setns(space->fd, CLONE_NEWNET) < 0 ? -errno : 0;
-}
-
-static void leave(const struct space *space)
-{
-	if (space->name && setns(space->interfaces->own_fd, CLONE_NEWNET) < 0) {
-		/* Nothing after this would be about the right devices. */
-		fm_log_error("cannot return to the own network namespace: %s", strerror(errno));
-		abort();
 	}
+	if (interfaces->inside == space)
+		return 0;
+	r = fm_netns_enter(space->fd);
+	if (r == 0)
+		interfaces->inside = space;
+	return r;
 }
 
-/* --- doing what is planned --- */
+/* --- one deed --- */
+
+static bool *done_of(struct known *known, enum fm_hook hook)
+{
+	return hook == FM_HOOK_INGRESS ? &known->done.ingress : &known->done.egress;
+}
+
+static bool planned(const struct known *known, enum fm_hook hook)
+{
+	return hook == FM_HOOK_INGRESS ? known->plan.ingress : known->plan.egress;
+}
 
 static void set_seen(struct space *space, struct known *known, bool seen)
 {
 	if (known->done.seen == seen)
 		return;
 	space->interfaces->ops.set_seen(space->interfaces->userdata, space->index,
-					known->device.ifindex, seen);
+					known->link.device.ifindex, seen);
 	known->done.seen = seen;
 }
 
 static void detach(struct space *space, struct known *known, enum fm_hook hook)
 {
-	bool *done = hook == FM_HOOK_INGRESS ? &known->done.ingress : &known->done.egress;
-
-	if (!*done)
+	if (!*done_of(known, hook))
 		return;
 	space->interfaces->ops.detach(space->interfaces->userdata, space->index,
-				      known->device.ifindex, hook);
-	*done = false;
+				      known->link.device.ifindex, hook);
+	*done_of(known, hook) = false;
 	space->interfaces->changed = true;
 }
 
 static void attach(struct space *space, struct known *known, enum fm_hook hook)
 {
-	bool *done = hook == FM_HOOK_INGRESS ? &known->done.ingress : &known->done.egress;
 	int r;
 
-	if (*done)
+	/* A device may change its type: other programs then. */
+	if (*done_of(known, hook) && known->done.layer3 != known->plan.layer3)
+		detach(space, known, hook);
+	if (*done_of(known, hook))
 		return;
-	r = space->interfaces->ops.attach(space->interfaces->userdata, &known->device, hook,
-					  known->plan.layer3);
+	r = go_to(space);
+	if (r == 0)
+		r = space->interfaces->ops.attach(space->interfaces->userdata, &known->link.device,
+						  hook, known->plan.layer3);
 	if (r == 0) {
-		*done = true;
-		known->complained = false;
+		*done_of(known, hook) = true;
 		space->interfaces->changed = true;
 		return;
 	}
-	/* A device that is already gone again is no news; another failure is said once. */
-	if (r != -ENODEV && !known->complained)
-		fm_log_warning("%s: cannot attach: %s; tried again when it changes",
-			       known->device.name, strerror(-r));
-	known->complained = true;
-}
-
-/*
- * First what is no longer wanted goes. Then ingress before "seen" before egress: a packet in
- * between is counted where it came in, and not again where it leaves once that is known; the other
- * way round it would be counted nowhere.
- */
-static void apply(struct space *space)
-{
-	if (enter(space) < 0)
+	known->failed = true;
+	/* A device that is gone already is no news; another failure is, once. */
+	if (r == -ENODEV || known->told)
 		return;
-	for (size_t i = 0; i < space->n_known; i++) {
-		struct known *known = &space->known[i];
-
-		if (!known->plan.egress)
-			detach(space, known, FM_HOOK_EGRESS);
-		if (!known->plan.seen)
-			set_seen(space, known, false);
-		if (!known->plan.ingress)
-			detach(space, known, FM_HOOK_INGRESS);
-	}
-	for (size_t i = 0; i < space->n_known; i++) {
-		struct known *known = &space->known[i];
-
-		if (known->plan.ingress)
-			attach(space, known, FM_HOOK_INGRESS);
-		if (known->plan.seen)
-			set_seen(space, known, true);
-	}
-	for (size_t i = 0; i < space->n_known; i++)
-		if (space->known[i].plan.egress)
-			attach(space, &space->known[i], FM_HOOK_EGRESS);
-	leave(space);
+	fm_log_warning("%s: cannot attach: %s; tried again when it changes",
+		       known->link.device.name, strerror(-r));
+	known->told = true;
 }
 
-static void plan(struct space *space)
+/* Counted is what comes in only if the hook is really there. */
+static bool may_be_seen(const struct known *known)
+{
+	return known->plan.seen && (!known->plan.ingress || known->done.ingress);
+}
+
+/* --- all deeds, in order --- */
+
+typedef void deed_fn(struct space *space, struct known *known);
+
+static void do_ingress(struct space *space, struct known *known)
+{
+	known->failed = false;
+	if (!known->plan.ingress)
+		return;
+	attach(space, known, FM_HOOK_INGRESS);
+	if (may_be_seen(known))
+		set_seen(space, known, true);
+}
+
+static void do_seen(struct space *space, struct known *known)
+{
+	if (may_be_seen(known))
+		set_seen(space, known, true);
+}
+
+static void do_egress(struct space *space, struct known *known)
+{
+	if (known->plan.egress)
+		attach(space, known, FM_HOOK_EGRESS);
+}
+
+static void do_away(struct space *space, struct known *known)
+{
+	if (!may_be_seen(known))
+		set_seen(space, known, false);
+	for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
+		if (!planned(known, (enum fm_hook)hook))
+			detach(space, known, (enum fm_hook)hook);
+	known->done.layer3 = known->plan.layer3;
+	known->done.covered = known->plan.covered;
+	known->done.mixed = known->plan.mixed;
+	known->done.foreign = known->plan.foreign;
+	if (!known->failed)
+		known->told = false;
+}
+
+static void do_notes(struct space *space, struct known *known)
+{
+	const struct fm_device *device = &known->link.device;
+	bool noted = known->plan.mixed || known->plan.foreign;
+
+	if (known->plan.mixed && !known->noted)
+		fm_log_notice(
+			"%s: not all of its ports are monitored; packets that come in by another one and are routed out of a monitored interface are not counted",
+			device->name);
+	if (known->plan.foreign && !known->noted)
+		fm_log_notice("%s: not counted, its packets have an unknown header (type %u)",
+			      device->name, device->arphrd);
+	known->noted = noted;
+}
+
+static void do_end_egress(struct space *space, struct known *known)
+{
+	detach(space, known, FM_HOOK_EGRESS);
+}
+
+static void do_end(struct space *space, struct known *known)
+{
+	detach(space, known, FM_HOOK_INGRESS);
+	set_seen(space, known, false);
+}
+
+static void do_everywhere(struct fm_interfaces *interfaces, deed_fn *deed)
+{
+	for (size_t s = 0; s < interfaces->n_spaces; s++)
+		for (size_t i = 0; i < interfaces->spaces[s]->n_known; i++)
+			deed(interfaces->spaces[s], &interfaces->spaces[s]->known[i]);
+	go_home(interfaces);
+}
+
+static void apply(struct fm_interfaces *interfaces)
+{
+	static deed_fn *const deeds[] = {do_ingress, do_seen, do_egress, do_away, do_notes};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(deeds); i++)
+		do_everywhere(interfaces, deeds[i]);
+}
+
+/* --- the plan --- */
+
+/* By which numbers a space calls the others. */
+static void learn_ids(const struct space *space, int32_t *ret_ids)
+{
+	for (size_t i = 0; i < space->interfaces->n_spaces; i++) {
+		const struct space *other = space->interfaces->spaces[i];
+
+		ret_ids[i] = -1;
+		if (other != space && other->fd >= 0 && is_open(other))
+			fm_netns_id(space->questions_fd, other->fd, &ret_ids[i]);
+	}
+}
+
+/* Into which of the namespaces that are followed a link leads. */
+static int link_space(const struct space *space, const struct fm_link *link, const int32_t *ids)
+{
+	if (link->link_netnsid < 0)
+		return FM_LINK_SAME;
+	for (size_t i = 0; i < space->interfaces->n_spaces; i++)
+		if (ids[i] == link->link_netnsid)
+			return FM_LINK_IN((int)i);
+	return FM_LINK_AWAY;
+}
+
+static void gather(const struct space *space, struct fm_device *ret)
+{
+	int32_t ids[FM_INTERFACES_NAMESPACES];
+
+	learn_ids(space, ids);
+	for (size_t i = 0; i < space->n_known; i++) {
+		const struct fm_link *link = &space->known[i].link;
+
+		ret[i] = link->device;
+		ret[i].link_ns = link_space(space, link, ids);
+	}
+}
+
+static int make_plan(struct fm_interfaces *interfaces)
 {
 	_fm_cleanup_free_ struct fm_device *devices = NULL;
 	_fm_cleanup_free_ struct fm_plan *plans = NULL;
+	const char *names[FM_INTERFACES_NAMESPACES];
+	size_t n = 0, at = 0;
+	int r;
 
-	devices = calloc(space->n_known + 1, sizeof(*devices));
-	plans = calloc(space->n_known + 1, sizeof(*plans));
+	for (size_t s = 0; s < interfaces->n_spaces; s++) {
+		n += interfaces->spaces[s]->n_known;
+		names[s] = interfaces->spaces[s]->name;
+	}
+	devices = calloc(n + 1, sizeof(*devices));
+	plans = calloc(n + 1, sizeof(*plans));
 	if (!devices || !plans)
-		return; /* what is done stays; the next change tries again */
-	for (size_t i = 0; i < space->n_known; i++)
-		devices[i] = space->known[i].device;
-	fm_interfaces_plan(devices, space->n_known, &space->interfaces->patterns, space->name,
-			   space->interfaces->observe, plans);
-	for (size_t i = 0; i < space->n_known; i++)
-		space->known[i].plan = plans[i];
-	apply(space);
-	if (space->interfaces->changed)
-		space->interfaces->ops.changed(space->interfaces->userdata);
-	space->interfaces->changed = false;
+		return -ENOMEM;
+	for (size_t s = 0; s < interfaces->n_spaces; s++) {
+		gather(interfaces->spaces[s], &devices[at]);
+		at += interfaces->spaces[s]->n_known;
+	}
+	r = fm_interfaces_plan(devices, n, interfaces->patterns, names, interfaces->observe, plans);
+	if (r < 0)
+		return r;
+	at = 0;
+	for (size_t s = 0; s < interfaces->n_spaces; s++)
+		for (size_t i = 0; i < interfaces->spaces[s]->n_known; i++)
+			interfaces->spaces[s]->known[i].plan = plans[at++];
+	return 0;
 }
 
-/* --- reading rtnetlink --- */
+/* Brings everything to where it should be and tells the owner. 0 or -errno. */
+static int update(struct fm_interfaces *interfaces)
+{
+	int r = 0;
+
+	if (interfaces->dirty) {
+		r = make_plan(interfaces);
+		/* Without memory what is done stays; the next change tries again. */
+		if (r == 0) {
+			interfaces->dirty = false;
+			apply(interfaces);
+		}
+	}
+	if (interfaces->changed)
+		interfaces->ops.changed(interfaces->userdata);
+	interfaces->changed = false;
+	return r;
+}
+
+/* --- devices --- */
+
+/* Position of a device, or where it would be. */
+static size_t position_of(const struct space *space, uint32_t ifindex)
+{
+	size_t low = 0, high = space->n_known;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (space->known[middle].link.device.ifindex < ifindex)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
 
 static struct known *find(struct space *space, uint32_t ifindex)
 {
-	for (size_t i = 0; i < space->n_known; i++)
-		if (space->known[i].device.ifindex == ifindex)
-			return &space->known[i];
-	return NULL;
+	size_t position = position_of(space, ifindex);
+
+	if (position == space->n_known || space->known[position].link.device.ifindex != ifindex)
+		return NULL;
+	return &space->known[position];
 }
 
-/* The kernel took everything off a device that is gone; only our own account is cleared. */
-static void forget(struct space *space, struct known *known)
+static int add(struct space *space, const struct fm_link *link)
 {
-	detach(space, known, FM_HOOK_EGRESS);
-	set_seen(space, known, false);
-	detach(space, known, FM_HOOK_INGRESS);
-	*known = space->known[--space->n_known];
-}
-
-static int on_info(const struct nlattr *attribute, void *userdata)
-{
-	struct fm_device *device = userdata;
-
-	if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND &&
-	    mnl_attr_validate(attribute, MNL_TYPE_STRING) >= 0)
-		snprintf(device->kind, sizeof(device->kind), "%s", mnl_attr_get_str(attribute));
-	return MNL_CB_OK;
-}
-
-static int on_attribute(const struct nlattr *attribute, void *userdata)
-{
-	struct fm_device *device = userdata;
-	bool is_string = mnl_attr_validate(attribute, MNL_TYPE_STRING) >= 0;
-	bool is_u32 = mnl_attr_get_payload_len(attribute) == sizeof(uint32_t);
-
-	switch (mnl_attr_get_type(attribute)) {
-	case IFLA_IFNAME:
-		if (is_string)
-			snprintf(device->name, sizeof(device->name), "%s",
-				 mnl_attr_get_str(attribute));
-		break;
-	case IFLA_IFALIAS:
-		if (is_string)
-			snprintf(device->alias, sizeof(device->alias), "%.63s",
-				 mnl_attr_get_str(attribute));
-		break;
-	case IFLA_MASTER:
-		if (is_u32)
-			device->master = mnl_attr_get_u32(attribute);
-		break;
-	case IFLA_LINK:
-		if (is_u32)
-			device->link = mnl_attr_get_u32(attribute);
-		break;
-	case IFLA_LINKINFO:
-		mnl_attr_parse_nested(attribute, on_info, device);
-		break;
-	}
-	return MNL_CB_OK;
-}
-
-static int find_link_netns(const struct nlattr *attribute, void *userdata)
-{
-	if (mnl_attr_get_type(attribute) == IFLA_LINK_NETNSID)
-		*(bool *)userdata = true;
-	return MNL_CB_OK;
-}
-
-static struct known *add(struct space *space, const struct fm_device *device)
-{
+	size_t position = position_of(space, link->device.ifindex);
 	struct known *grown = reallocarray(space->known, space->n_known + 1, sizeof(*grown));
 
 	if (!grown)
-		return NULL;
+		return -ENOMEM;
 	space->known = grown;
-	grown[space->n_known] = (struct known){.device = *device};
-	return &grown[space->n_known++];
+	memmove(&grown[position + 1], &grown[position],
+		(space->n_known - position) * sizeof(*grown));
+	grown[position] = (struct known){.link = *link, .present = true};
+	space->n_known++;
+	return 0;
 }
 
-static int on_link(const struct nlmsghdr *header, void *userdata)
+/* A device that is gone: the kernel took off what was on it, here the account is cleared. */
+static void forget(struct space *space, struct known *known)
 {
-	const struct ifinfomsg *message = mnl_nlmsg_get_payload(header);
-	struct space *space = userdata;
-	struct fm_device device = {.ns = space->index};
-	struct known *known;
-	bool elsewhere = false;
+	size_t position = (size_t)(known - space->known);
 
-	if (mnl_nlmsg_get_payload_len(header) < sizeof(*message) || message->ifi_index <= 0)
-		return MNL_CB_OK;
-	if (message->ifi_family != AF_UNSPEC) /* a bridge's own word on its port */
-		return MNL_CB_OK;
-	known = find(space, (uint32_t)message->ifi_index);
-	if (header->nlmsg_type == RTM_DELLINK) {
+	set_seen(space, known, false);
+	detach(space, known, FM_HOOK_INGRESS);
+	detach(space, known, FM_HOOK_EGRESS);
+	memmove(known, known + 1, (space->n_known - position - 1) * sizeof(*known));
+	space->n_known--;
+	space->interfaces->changed = true;
+	space->interfaces->dirty = true;
+}
+
+static bool same_name(const struct fm_device *a, const struct fm_device *b)
+{
+	return !strcmp(a->name, b->name) && !strcmp(a->alias, b->alias);
+}
+
+static bool same_place(const struct fm_link *a, const struct fm_link *b)
+{
+	return a->device.arphrd == b->device.arphrd && a->device.up == b->device.up &&
+	       a->device.master == b->device.master && a->device.link == b->device.link &&
+	       a->link_netnsid == b->link_netnsid && !strcmp(a->device.kind, b->device.kind);
+}
+
+static void on_link(enum fm_links_event event, const struct fm_link *link, void *userdata)
+{
+	struct space *space = userdata;
+	struct known *known = find(space, link->device.ifindex);
+	struct fm_link now = *link;
+
+	now.device.ns = space->index;
+	if (event == FM_LINKS_GONE) {
 		if (known)
 			forget(space, known);
-		return MNL_CB_OK;
+		return;
 	}
-	if (header->nlmsg_type != RTM_NEWLINK)
-		return MNL_CB_OK;
-	device.ifindex = (uint32_t)message->ifi_index;
-	device.arphrd = message->ifi_type;
-	mnl_attr_parse(header, sizeof(*message), on_attribute, &device);
-	mnl_attr_parse(header, sizeof(*message), find_link_netns, &elsewhere);
-	if (elsewhere || device.link == device.ifindex)
-		device.link = 0;
-	if (!known)
-		known = add(space, &device);
-	if (!known)
-		return MNL_CB_OK;
-	if (strcmp(known->device.name, device.name))
+	if (!known) {
 		space->interfaces->changed = true;
-	known->device = device;
+		space->interfaces->dirty = true;
+		if (add(space, &now) < 0)
+			fm_log_error("%s: no memory to follow it", now.device.name);
+		return;
+	}
 	known->present = true;
-	return MNL_CB_OK;
+	space->interfaces->changed |= !same_name(&known->link.device, &now.device);
+	/* Most notices tell of what is of no matter here (carrier, queues, addresses). */
+	space->interfaces->dirty |= known->failed || !same_name(&known->link.device, &now.device) ||
+				    !same_place(&known->link, &now);
+	known->link = now;
 }
 
-/* All devices as they are now; those that are known but not there any more are forgotten. */
-static int dump(struct space *space)
+/* Lists all devices; those that are not there any more are forgotten. 0 or -errno. */
+static int list_devices(struct space *space)
 {
-	char buffer[BUFFER_OCTETS];
-	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
-	struct ifinfomsg *message;
-	struct mnl_socket *socket;
-	ssize_t size;
-	int r;
+	int r = -EINTR;
 
-	header->nlmsg_type = RTM_GETLINK;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	header->nlmsg_seq = 1;
-	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
-	message->ifi_family = AF_UNSPEC;
-	/* A socket of its own: notices between two parts of the dump would be taken for answers. */
-	socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
-	if (!socket)
-		return -errno;
-	r = mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID);
-	if (r >= 0)
-		r = (int)mnl_socket_sendto(socket, header, header->nlmsg_len);
-	for (size_t i = 0; i < space->n_known; i++)
-		space->known[i].present = false;
-	while (r > 0) {
-		size = mnl_socket_recvfrom(socket, buffer, sizeof(buffer));
-		r = size < 0 ? -1
-			     : mnl_cb_run(buffer, (size_t)size, 1, mnl_socket_get_portid(socket),
-					  on_link, space);
+	for (int try = 0; try < LIST_TRIES && r == -EINTR; try++) {
+		for (size_t i = 0; i < space->n_known; i++)
+			space->known[i].present = false;
+		r = fm_links_list(space->questions_fd, on_link, space);
 	}
-	r = r < 0 ? -errno : 0;
-	mnl_socket_close(socket);
+	/* Cut short by changes all the time: nothing is missing that was there all the while, and
+	 * the notices tell the rest. */
+	if (r == -EINTR)
+		return 0;
 	for (size_t i = space->n_known; r == 0 && i > 0; i--)
 		if (!space->known[i - 1].present)
 			forget(space, &space->known[i - 1]);
 	return r;
 }
 
-static int dump_inside(struct space *space)
-{
-	int r = enter(space);
-
-	if (r < 0)
-		return r;
-	r = dump(space);
-	leave(space);
-	return r;
-}
-
-static int on_readable(sd_event_source *source, int fd, uint32_t revents, void *userdata)
+static int on_notices(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct space *space = userdata;
-	char buffer[BUFFER_OCTETS];
-	ssize_t size;
+	int r = fm_links_read(fd, on_link, space);
 
-	for (;;) {
-		size = mnl_socket_recvfrom(space->socket, buffer, sizeof(buffer));
-		if (size < 0)
-			break;
-		mnl_cb_run(buffer, (size_t)size, 0, 0, on_link, space);
-	}
-	if (errno == ENOBUFS && dump_inside(space) < 0) /* notices were lost */
-		fm_log_warning("cannot list network devices: %s", strerror(errno));
-	plan(space);
+	if (r == -ENOBUFS)
+		r = list_devices(space);
+	if (r < 0)
+		fm_log_warning("cannot follow network devices: %s", strerror(-r));
+	r = update(space->interfaces);
+	if (r < 0)
+		fm_log_warning("cannot plan what to attach: %s", strerror(-r));
 	return 0;
 }
 
 /* --- spaces --- */
 
+static void close_fd(int *fd)
+{
+	fm_cleanup_close(fd);
+	*fd = -1;
+}
+
 static void space_close(struct space *space)
 {
 	space->source = sd_event_source_disable_unref(space->source);
-	if (space->socket)
-		mnl_socket_close(space->socket);
-	space->socket = NULL;
-	if (space->fd >= 0)
-		close(space->fd);
-	space->fd = -1;
+	while (space->n_known)
+		forget(space, &space->known[space->n_known - 1]);
+	close_fd(&space->notices_fd);
+	close_fd(&space->questions_fd);
+	if (space->name)
+		close_fd(&space->fd);
 }
 
-static int open_socket(struct space *space)
+static int open_sockets(struct space *space)
 {
-	const int size = RECEIVE_BUFFER_OCTETS;
-	int group = RTNLGRP_LINK, r;
+	int r = go_to(space);
 
-	space->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (!space->socket)
-		return -errno;
-	setsockopt(mnl_socket_get_fd(space->socket), SOL_SOCKET, SO_RCVBUFFORCE, &size,
-		   sizeof(size));
-	if (mnl_socket_bind(space->socket, 0, MNL_SOCKET_AUTOPID) < 0 ||
-	    mnl_socket_setsockopt(space->socket, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
-		return -errno;
-	/* Follow first, then list: what happens between is told twice, not missed. */
-	r = dump(space);
 	if (r < 0)
 		return r;
-	return sd_event_add_io(space->interfaces->event, &space->source,
-			       mnl_socket_get_fd(space->socket), EPOLLIN, on_readable, space);
+	r = fm_netlink_open(&space->questions_fd);
+	if (r == 0)
+		r = fm_links_follow(&space->notices_fd);
+	go_home(space->interfaces);
+	if (r < 0)
+		return r;
+	/* Following before listing: what happens between is told twice, not missed. */
+	r = list_devices(space);
+	if (r < 0)
+		return r;
+	return sd_event_add_io(space->interfaces->event, &space->source, space->notices_fd, EPOLLIN,
+			       on_notices, space);
 }
 
 static int space_open(struct space *space)
 {
-	char path[256];
-	int r;
+	struct space *own = space->interfaces->spaces[0];
+	int r = 0;
 
-	if (space->name) {
-		snprintf(path, sizeof(path), NETNS_DIRECTORY "%s", space->name);
-		space->fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (space->fd < 0)
-			return -errno;
-	}
-	r = enter(space);
-	if (r == 0) {
-		r = open_socket(space);
-		leave(space);
-	}
-	if (r < 0) {
+	/* The way back. */
+	if (space->name && own->fd < 0)
+		r = fm_netns_open_own(&own->fd);
+	if (r == 0 && space->name)
+		r = fm_netns_open(space->name, &space->fd);
+	if (r == 0)
+		r = open_sockets(space);
+	if (r < 0)
 		space_close(space);
-		return r;
-	}
-	plan(space);
-	return 0;
-}
-
-static struct space *space_new(struct fm_interfaces *interfaces, const char *name)
-{
-	struct space *space;
-
-	if (interfaces->n_spaces == SPACES_MAX)
-		return NULL;
-	space = calloc(1, sizeof(*space));
-	if (!space)
-		return NULL;
-	space->interfaces = interfaces;
-	space->index = (unsigned int)interfaces->n_spaces;
-	space->fd = -1;
-	if (name) {
-		space->name = strdup(name);
-		if (!space->name) {
-			free(space);
-			return NULL;
-		}
-	}
-	interfaces->spaces[interfaces->n_spaces++] = space;
-	return space;
+	space->interfaces->dirty = true;
+	return r;
 }
 
 static struct space *space_free(struct space *space)
 {
-	for (size_t i = 0; i < space->n_known; i++)
-		space->known[i].plan = (struct fm_plan){};
-	if (space->socket)
-		apply(space);
+	if (!space)
+		return NULL;
 	space_close(space);
+	close_fd(&space->fd);
 	free(space->known);
 	free(space->name);
 	free(space);
 	return NULL;
 }
 
-/* Spaces that patterns name and that are not open are tried; what fails is said once. */
-static void open_spaces(struct fm_interfaces *interfaces)
+static int space_add(struct fm_interfaces *interfaces, const char *name)
 {
-	bool waiting = false;
+	struct space *space;
 
-	for (size_t i = 1; i < interfaces->n_spaces; i++) {
-		struct space *space = interfaces->spaces[i];
+	if (interfaces->n_spaces == FM_INTERFACES_NAMESPACES)
+		return -ENOSPC;
+	space = calloc(1, sizeof(*space));
+	if (!space)
+		return -ENOMEM;
+	*space = (struct space){
+		.interfaces = interfaces,
+		.index = (unsigned int)interfaces->n_spaces,
+		.name = name ? strdup(name) : NULL,
+		.wanted = true,
+		.fd = -1,
+		.notices_fd = -1,
+		.questions_fd = -1,
+	};
+	if (name && !space->name) {
+		space_free(space);
+		return -ENOMEM;
+	}
+	interfaces->spaces[interfaces->n_spaces++] = space;
+	return 0;
+}
+
+/* Spaces for all namespaces that the patterns name; an index is never given to another name. */
+static int name_spaces(struct fm_interfaces *interfaces)
+{
+	int r = 0;
+
+	for (size_t s = 1; s < interfaces->n_spaces; s++)
+		interfaces->spaces[s]->wanted = false;
+	for (size_t i = 0; i < interfaces->patterns->n && r == 0; i++) {
+		const char *name = fm_pattern_namespace(interfaces->patterns->v[i]);
+		bool found = false;
+
+		for (size_t s = 1; name && s < interfaces->n_spaces; s++) {
+			if (strcmp(interfaces->spaces[s]->name, name))
+				continue;
+			interfaces->spaces[s]->wanted = true;
+			found = true;
+		}
+		if (name && !found)
+			r = space_add(interfaces, name);
+	}
+	return r;
+}
+
+/* A namespace without its name is let go: held on to, it would live on with all its devices. */
+static void close_spaces(struct fm_interfaces *interfaces)
+{
+	for (size_t s = 1; s < interfaces->n_spaces; s++) {
+		struct space *space = interfaces->spaces[s];
+
+		if (!is_open(space) || (space->wanted && fm_netns_is(space->name, space->fd)))
+			continue;
+		fm_log_info("network namespace %s: %s", space->name,
+			    space->wanted ? "gone" : "not monitored any more");
+		space_close(space);
+	}
+}
+
+static int on_directory(sd_event_source *source, const struct inotify_event *event, void *userdata);
+
+/* Whether a namespace that is wanted is missing still. */
+static bool open_spaces(struct fm_interfaces *interfaces)
+{
+	bool missing = false;
+
+	for (size_t s = 1; s < interfaces->n_spaces; s++) {
+		struct space *space = interfaces->spaces[s];
 		int r;
 
-		if (space->socket)
+		if (!space->wanted || is_open(space))
 			continue;
 		r = space_open(space);
 		if (r == 0) {
-			space->complained = false;
+			fm_log_info("network namespace %s: entered", space->name);
+			space->told = false;
 			continue;
 		}
-		waiting = true;
-		if (!space->complained)
-			fm_log_warning("network namespace %s: %s%s", space->name, strerror(-r),
-				       r == -EPERM ? " (CAP_SYS_ADMIN is needed)"
-						   : "; looked for again");
-		space->complained = true;
+		missing = true;
+		if (!space->told && r == -EPERM)
+			fm_log_warning(
+				"network namespace %s: its interfaces are not counted, to enter it CAP_SYS_ADMIN is needed",
+				space->name);
+		else if (!space->told)
+			fm_log_notice("network namespace %s: %s; looked for again", space->name,
+				      r == -ENOENT ? "is not there" : strerror(-r));
+		space->told = true;
 	}
-	if (!waiting)
+	return missing;
+}
+
+static void look_for_spaces(struct fm_interfaces *interfaces)
+{
+	close_spaces(interfaces);
+	if (interfaces->n_spaces > 1 && !interfaces->watch)
+		sd_event_add_inotify(interfaces->event, &interfaces->watch, FM_NETNS_DIRECTORY,
+				     IN_CREATE | IN_DELETE | IN_MOVE | IN_ONLYDIR, on_directory,
+				     interfaces);
+	if (!open_spaces(interfaces))
 		return;
-	sd_event_source_set_time_relative(interfaces->timer, LOOK_AGAIN_US);
+	sd_event_source_set_time_relative(interfaces->timer, interfaces->look_again_us);
 	sd_event_source_set_enabled(interfaces->timer, SD_EVENT_ONESHOT);
+	interfaces->look_again_us = FM_MIN(2 * interfaces->look_again_us, (uint64_t)LOOK_AGAIN_US);
 }
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 {
-	open_spaces(userdata);
+	look_for_spaces(userdata);
+	update(userdata);
 	return 0;
 }
 
-/* A space for every namespace that the patterns name. */
-static int name_spaces(struct fm_interfaces *interfaces)
+static int on_directory(sd_event_source *source, const struct inotify_event *event, void *userdata)
 {
-	for (size_t i = 0; i < interfaces->patterns.n; i++) {
-		const char *name = fm_pattern_namespace(interfaces->patterns.v[i]);
-		bool known = !name || !*name || strchr(name, '/');
+	struct fm_interfaces *interfaces = userdata;
 
-		for (size_t s = 1; s < interfaces->n_spaces && !known; s++)
-			known = !strcmp(interfaces->spaces[s]->name, name);
-		if (!known && !space_new(interfaces, name))
-			return -ENOMEM;
-	}
+	/* The directory itself is gone. */
+	if (event->mask & IN_IGNORED)
+		interfaces->watch = sd_event_source_disable_unref(interfaces->watch);
+	/* A name comes before what it stands for. */
+	interfaces->look_again_us = LOOK_AGAIN_SOON_US;
+	look_for_spaces(interfaces);
+	update(interfaces);
 	return 0;
 }
+
+/* --- outside --- */
 
 int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct fm_names *patterns,
 		      enum fm_observe observe, const struct fm_interfaces_ops *ops, void *userdata)
@@ -512,28 +693,28 @@ int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct 
 		return -ENOMEM;
 	*interfaces = (struct fm_interfaces){
 		.event = event,
-		.patterns = *patterns,
+		.patterns = patterns,
 		.observe = observe,
 		.ops = *ops,
 		.userdata = userdata,
+		.look_again_us = LOOK_AGAIN_SOON_US,
 	};
-	interfaces->own_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (interfaces->own_fd < 0)
-		return -errno;
 	r = sd_event_add_time_relative(event, &interfaces->timer, CLOCK_MONOTONIC, LOOK_AGAIN_US, 0,
 				       on_timer, interfaces);
 	if (r < 0)
 		return r;
 	sd_event_source_set_enabled(interfaces->timer, SD_EVENT_OFF);
-	if (!space_new(interfaces, NULL))
-		return -ENOMEM;
-	r = space_open(interfaces->spaces[0]);
+	r = space_add(interfaces, NULL);
+	if (r == 0)
+		r = space_open(interfaces->spaces[0]);
+	if (r == 0)
+		r = name_spaces(interfaces);
 	if (r < 0)
 		return r;
-	r = name_spaces(interfaces);
+	look_for_spaces(interfaces);
+	r = update(interfaces);
 	if (r < 0)
 		return r;
-	open_spaces(interfaces);
 	*ret = FM_TAKE_PTR(interfaces);
 	return 0;
 }
@@ -541,27 +722,28 @@ int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct 
 int fm_interfaces_reconfigure(struct fm_interfaces *interfaces, const struct fm_names *patterns,
 			      enum fm_observe observe)
 {
-	int r;
+	int r, result;
 
-	interfaces->patterns = *patterns;
+	interfaces->patterns = patterns;
 	interfaces->observe = observe;
-	r = name_spaces(interfaces);
-	for (size_t i = 0; i < interfaces->n_spaces; i++)
-		if (interfaces->spaces[i]->socket)
-			plan(interfaces->spaces[i]);
-	open_spaces(interfaces);
-	return r;
+	interfaces->dirty = true;
+	interfaces->look_again_us = LOOK_AGAIN_SOON_US;
+	result = name_spaces(interfaces);
+	look_for_spaces(interfaces);
+	r = update(interfaces);
+	return result < 0 ? result : r;
 }
 
 struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces)
 {
 	if (!interfaces)
 		return NULL;
-	for (size_t i = interfaces->n_spaces; i > 0; i--)
-		space_free(interfaces->spaces[i - 1]);
+	do_everywhere(interfaces, do_end_egress);
+	do_everywhere(interfaces, do_end);
+	sd_event_source_disable_unref(interfaces->watch);
 	sd_event_source_disable_unref(interfaces->timer);
-	if (interfaces->own_fd >= 0)
-		close(interfaces->own_fd);
+	while (interfaces->n_spaces)
+		space_free(interfaces->spaces[--interfaces->n_spaces]);
 	free(interfaces);
 	return NULL;
 }
@@ -575,7 +757,16 @@ void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 		for (size_t i = 0; i < interfaces->spaces[s]->n_known; i++) {
 			const struct known *known = &interfaces->spaces[s]->known[i];
 
-			if (known->done.ingress || known->done.egress)
-				fn(argument, &known->device, &known->done);
+			fn(argument, &known->link.device, &known->done);
 		}
+}
+
+size_t fm_interfaces_failed(const struct fm_interfaces *interfaces)
+{
+	size_t failed = 0;
+
+	for (size_t s = 0; s < interfaces->n_spaces; s++)
+		for (size_t i = 0; i < interfaces->spaces[s]->n_known; i++)
+			failed += interfaces->spaces[s]->known[i].failed;
+	return failed;
 }

@@ -19,6 +19,13 @@
 
 /* Interface indexes of the ns-th network namespace begin here, the daemon's own is the 0th. */
 #define FM_INTERFACES_BASE(ns) ((uint32_t)(ns) << 24)
+/* FM_KEY_EGRESS takes the bit above. */
+#define FM_INTERFACES_NAMESPACES 128
+
+/* Where fm_device.link is. */
+#define FM_LINK_SAME   0    /* the device's own namespace */
+#define FM_LINK_AWAY   (-1) /* one that is not followed */
+#define FM_LINK_IN(ns) ((ns) + 1)
 
 struct fm_device {
 	unsigned int ns;
@@ -26,37 +33,47 @@ struct fm_device {
 	char name[IFNAMSIZ];
 	char alias[64];
 	unsigned short arphrd;
-	char kind[16];
+	bool up;
+	char kind[16];	 /* empty: hardware, loopback */
 	uint32_t master; /* 0: none */
-	uint32_t link;	 /* lower device or veth peer; 0: none, or in another namespace */
+	uint32_t link;	 /* lower device or peer; 0: none */
+	int link_ns;	 /* FM_LINK_* */
 };
 
 struct fm_plan {
 	bool ingress, egress; /* hooked there */
 	bool layer3;	      /* packets without a link-layer header */
 	bool seen;	      /* what came in here was counted on its way in */
+	bool covered;	      /* its packets pass others that are hooked */
+	bool mixed;	      /* covered, but not all of its packets pass hooked ones */
+	bool foreign;	      /* matches, but its packets have a header that nobody here reads */
 };
 
 /*
- * What to do with each device of one namespace. Pure. Once: only the lowest matching devices are
- * hooked, what is stacked on them is covered. ns: name of the namespace, NULL: the daemon's own.
+ * What to do with each device of all namespaces. Pure: the once-rule is here and nowhere else; see
+ * interfaces-plan.c. names: of the namespaces by index, the daemon's own is NULL. 0 or -ENOMEM.
  */
-void fm_interfaces_plan(const struct fm_device *devices, size_t n, const struct fm_names *patterns,
-			const char *ns, enum fm_observe observe, struct fm_plan *ret);
+int fm_interfaces_plan(const struct fm_device *devices, size_t n, const struct fm_names *patterns,
+		       const char *const *names, enum fm_observe observe, struct fm_plan *ret);
 
 struct fm_interfaces_ops {
 	/* In the device's network namespace. 0 or -errno. */
 	int (*attach)(void *userdata, const struct fm_device *device, enum fm_hook hook,
 		      bool layer3);
+	/* In any namespace; the device may be gone. */
 	void (*detach)(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_hook hook);
 	void (*set_seen)(void *userdata, unsigned int ns, uint32_t ifindex, bool seen);
-	/* After something was attached, detached or renamed. */
+	/* After something was attached or detached, came, went or was renamed. */
 	void (*changed)(void *userdata);
 };
 
 struct fm_interfaces;
 
-/* Attaches to all that is there, then follows. patterns must outlive it or be replaced. */
+/*
+ * Attaches to all that is there, then follows. patterns must outlive it or be replaced. A device
+ * that cannot be attached to, or a namespace that cannot be entered, is logged and tried again; 0
+ * or -errno: the daemon's own namespace cannot be read.
+ */
 int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct fm_names *patterns,
 		      enum fm_observe observe, const struct fm_interfaces_ops *ops, void *userdata);
 
@@ -64,14 +81,20 @@ int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct 
 int fm_interfaces_reconfigure(struct fm_interfaces *interfaces, const struct fm_names *patterns,
 			      enum fm_observe observe);
 
-/* Detaches everything. */
+/* Detaches everything: no packet is counted twice by that. */
 struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces);
 FM_DEFINE_CLEANUP(struct fm_interfaces *, fm_interfaces_free)
 
-/* Each device that is hooked. */
+/*
+ * Each device of the namespaces that are followed, also those that are not hooked: a packet that
+ * leaves by a hooked device may have come in by any. plan: what is attached and seen at present.
+ */
 void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 			    void (*fn)(void *argument, const struct fm_device *device,
 				       const struct fm_plan *plan),
 			    void *argument);
+
+/* Hooks that could not be attached when last tried. */
+size_t fm_interfaces_failed(const struct fm_interfaces *interfaces);
 
 #endif

@@ -105,7 +105,7 @@ static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
 
 static void count_hooks(void *argument, const struct fm_device *device, const struct fm_plan *plan)
 {
-	(*(uint64_t *)argument)++;
+	*(uint64_t *)argument += plan->ingress || plan->egress;
 }
 
 static void get_status(struct fm_manager *manager, struct fm_status *ret)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Patterns of interface names: eth*, !docker0, veth0@NAMESPACE. Used by interfaces.c.
+ * Patterns of interface names: eth*, !docker0, veth0@NAMESPACE (fnmatch(3)). Used by interfaces.c.
  *
- * An exclusion always wins. Only exclusions: everything but these. Loopback and devices that only
- * copy others' packets (ifb, nlmon) match by their full name only. A name with @NAMESPACE is one in
- * the network namespace /run/netns/NAMESPACE; those are never matched by anything else.
+ * The order does not matter, an exclusion always wins. A pattern with @NAMESPACE speaks of the
+ * network namespace /run/netns/NAMESPACE, one without of the daemon's own. In a namespace that is
+ * spoken of by exclusions only, everything but these matches; in one that is not spoken of, nothing
+ * does. No patterns at all: all of the daemon's own namespace. Loopback and devices that only show
+ * others' packets again (ifb, nlmon) match by their full name only.
  */
 #ifndef FM_PATTERN_H
 #define FM_PATTERN_H
@@ -20,6 +22,12 @@
  */
 bool fm_pattern_match(const struct fm_names *patterns, const char *ns, const char *name,
 		      bool special);
+
+/*
+ * Whether it can match anything: not empty, no slash or colon, 15 characters at most without a
+ * wildcard, and a namespace that is a file's name. 0 or -EINVAL.
+ */
+int fm_pattern_check(const char *pattern);
 
 /* The namespace part of a pattern, NULL: none. */
 const char *fm_pattern_namespace(const char *pattern);
