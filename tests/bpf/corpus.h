@@ -7,7 +7,7 @@
 
 #include "packet.h"
 
-#define CORPUS_SIZE 22
+#define CORPUS_SIZE 36
 
 static inline void corpus_ip(struct packet *p, int version, uint8_t protocol, unsigned int tags)
 {
@@ -86,15 +86,15 @@ static inline void corpus_make(struct packet *p, unsigned int n)
 {
 	static const uint8_t protocols[] = {6, 17, 132, 1, 58, 33, 136};
 
-	if (n < 14) {
-		corpus_ip(p, n & 1 ? 6 : 4, protocols[n / 2], n % 4);
-		corpus_transport(p, n / 2);
-	} else if (n < 17) {
-		corpus_extended(p, n - 14);
-	} else if (n < 20) {
-		corpus_fragment4(p, n == 17 ? 0x2000 : n == 18 ? 0x2001 : 3);
+	if (n < 28) {
+		corpus_ip(p, n & 1 ? 6 : 4, protocols[n / 2 % 7], n < 14 ? 0 : 1 + n % 3);
+		corpus_transport(p, n / 2 % 7);
+	} else if (n < 31) {
+		corpus_extended(p, n - 28);
+	} else if (n < 34) {
+		corpus_fragment4(p, n == 31 ? 0x2000 : n == 32 ? 0x2001 : 3);
 	} else {
-		corpus_ip(p, n == 20 ? 4 : 6, 47, 0);
+		corpus_ip(p, n == 34 ? 4 : 6, 47, 0);
 	}
 	packet_payload(p, 5 + n);
 	packet_end(p);

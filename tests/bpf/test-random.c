@@ -173,6 +173,16 @@ static void test_contradictions(void)
 	FM_TEST(failures == 0, "every octet set to contradicting values: %lu", n);
 }
 
+static void same_address(struct packet *p)
+{
+	uint8_t *ip = p->data + p->l3;
+
+	if (ip[0] >> 4 == 4)
+		memcpy(ip + 16, ip + 12, 4);
+	else
+		memcpy(ip + 24, ip + 8, random_below(2) ? 16 : 8);
+}
+
 static void mutate(struct packet *p)
 {
 	unsigned int n = random_below(6);
@@ -180,6 +190,8 @@ static void mutate(struct packet *p)
 	corpus_make(p, random_below(CORPUS_SIZE));
 	if (random_below(4) == 0)
 		packet_payload(p, random_below(1400));
+	if (random_below(20) == 0) /* both ends at one address: the ports tell the direction */
+		same_address(p);
 	while (n-- > 0)
 		p->data[12 + random_below(p->length < 100 ? p->length - 12 : 88)] = random_u32();
 	if (random_below(50) == 0)
