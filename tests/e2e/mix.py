@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A known mix of traffic between two namespaces: what collectors show equals what was sent, flow by
 flow, to the packet and the octet, over every protocol and transport."""
-import functools
-
 from lib import tap
 from lib.collect import Nfacctd, Nfcapd, TcpListener, account, json_flow, malformed
 from lib.daemon import Flowmond, merge
@@ -65,7 +63,7 @@ class Run:
                     self.sent.flows[flow] = counts
 
 
-@functools.lru_cache(maxsize=None)
+@tap.once
 def plain():
     return Run({
         'ipfix4': (Nfcapd, 9995, '127.0.0.1', {'protocol': 'ipfix'}),
@@ -78,7 +76,7 @@ def plain():
     })
 
 
-@functools.lru_cache(maxsize=None)
+@tap.once
 def biflow():
     return Run({
         'ipfix': (Nfcapd, 9995, '127.0.0.1', {'protocol': 'ipfix'}),

@@ -176,7 +176,7 @@ def interfaces_change():
         ping(sent, a, '10.1.0.1', '10.1.0.2', 3)
         ping(unseen, a, '10.2.0.1', '10.2.0.2', 3)
         daemon.reload(merge(base, {'capture': {'interfaces': 'n*'}}))
-        wait_until(lambda: attached(m, 'm0')[0] == [], 5, 'm0 to be left')
+        wait_until(lambda: attached(m, 'm0')[0] == 0, 5, 'm0 to be left')
         ping(unseen, a, '10.1.0.1', '10.1.0.2', 5)
         ping(sent, a, '10.2.0.1', '10.2.0.2', 7)
         daemon.stop()

@@ -7,11 +7,14 @@ import ipaddress
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 
 from lib import packets
 from lib.daemon import BUILD
 from lib.net import wait_until
+from lib.tap import Failure
 
 LISTENER = os.path.join(BUILD, 'tests', 'tools', 'ipfix-tcp-listener')
 
@@ -24,7 +27,15 @@ def account(records):
     return sums
 
 
-class Nfcapd:
+class Collector:
+    """What all have: where they listen."""
+    host, port = '127.0.0.1', 0
+
+    def address(self):
+        return ('[%s]:%d' if ':' in self.host else '%s:%d') % (self.host, self.port)
+
+
+class Nfcapd(Collector):
     """Debian's nfcapd. stop() gives its records by nfdump, in the order they arrived."""
 
     def __init__(self, namespace, port=9995, host='127.0.0.1', rotate=3600):
@@ -36,9 +47,6 @@ class Nfcapd:
                                        '-t', rotate, '-B', '4000000', log='nfcapd')
         table = 'udp6' if ':' in host else 'udp'
         wait_until(lambda: namespace.sockets(table, port), 10, 'nfcapd')
-
-    def address(self):
-        return ('[%s]:%d' if ':' in self.host else '%s:%d') % (self.host, self.port)
 
     def stop(self):
         self._drain()
@@ -63,7 +71,7 @@ class Nfcapd:
         for name in sorted(os.listdir(self.dir)):
             if 'current' in name:
                 continue
-            run = subprocess.run(['nfdump', '-q', '-r', os.path.join(self.dir, name), '-o', 'json'],
+            run = subprocess.run(['nfdump', '-r', os.path.join(self.dir, name), '-o', 'json'],
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                  timeout=120, check=False)
             if '{' in run.stdout:
@@ -90,7 +98,7 @@ class Nfcapd:
                 'first': entry['first'], 'last': entry['last']}
 
 
-class Nfacctd:
+class Nfacctd(Collector):
     """pmacct's nfacctd; stop() gives the sums it wrote."""
 
     def __init__(self, namespace, port=9996, host='127.0.0.1'):
@@ -109,8 +117,6 @@ class Nfacctd:
         wait_until(lambda: namespace.sockets('udp', port), 10, 'nfacctd')
 
     def stop(self):
-        import signal
-        import time
         time.sleep(0.5)
         self.process.popen.send_signal(signal.SIGINT)
         self.process.wait(15)
@@ -127,6 +133,27 @@ class Nfacctd:
                 'packets': int(row['PACKETS']), 'octets': int(row['BYTES'])}
 
 
+class TcpListener(Collector):
+    """Our listener that decodes IPFIX over TCP by libfixbuf; stop() gives its records. Whatever a
+    careful collector would mind makes it end with a status that is not 0."""
+
+    def __init__(self, namespace, port=4739, host='127.0.0.1'):
+        self.port, self.host = port, host
+        self.process = namespace.start(LISTENER, host, port, log='listener')
+        wait_until(lambda: 'listening' in self.process.log(), 10, 'the listener')
+
+    def lines(self):
+        return [json.loads(line) for line in self.process.log().splitlines()]
+
+    def stop(self):
+        status = self.process.stop()
+        lines = self.lines()
+        if status:
+            raise Failure('the listener ended with status %d:\n%s' % (status, '\n'.join(
+                line['text'] for line in lines if line.get('event') == 'error')))
+        return [json_flow(line) for line in lines if 'event' not in line and 'options' not in line]
+
+
 def json_flow(record):
     """A line of flowmond's JSON as (flow, packets, octets)."""
     src = record.get('sourceIPv4Address') or record.get('sourceIPv6Address')
@@ -139,6 +166,8 @@ def json_flow(record):
             'packets': record['packetDeltaCount'], 'octets': record['octetDeltaCount'],
             'in': record['ingressInterface'], 'out': record['egressInterface'],
             'direction': record['flowDirection'], 'reason': record['flowEndReason'],
+            'rev_packets': record.get('reversePacketDeltaCount', 0),
+            'rev_octets': record.get('reverseOctetDeltaCount', 0),
             'vlan': record.get('vlanId', 0)}
 
 
@@ -151,7 +180,3 @@ def malformed(capture, port, *options):
            if re.search(r'Malformed|No template found|Expert Info \((Error|Warning)/(Mal|Proto)',
                         line)]
     return bad, len(re.findall(r'^\s+Flow \d+', run.stdout, re.M))
-
-
-class TcpListener:
-    pass

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the built flowmond inside a namespace: configuration, readiness, reload, status, end."""
+import ctypes
+import errno
 import json
 import os
+import re
 import signal
 import socket
+import struct
 import subprocess
 
 from lib.net import wait_until
@@ -13,6 +17,9 @@ BUILD = os.environ.get('FLOWMOND_BUILD') or os.path.realpath(
     os.path.join(os.path.dirname(__file__), '..', '..', '..', 'build'))
 FLOWMOND = os.path.join(BUILD, 'src', 'daemon', 'flowmond')
 FLOWMONCTL = os.path.join(BUILD, 'src', 'ctl', 'flowmonctl')
+
+BPF_PROG_QUERY = 16
+TCX = (46, 47)  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 
 # Timeouts that no test runs into by accident: flows end when the test ends the daemon.
 PATIENT = {'flows': {'idle_timeout': '1h', 'active_timeout': '1h', 'end_linger': '60s',
@@ -43,6 +50,7 @@ class Notify:
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.socket.bind(path)
+        os.chmod(path, 0o777)
         self.said = []
 
     def read(self):
@@ -124,11 +132,29 @@ class Flowmond:
             return [json.loads(line) for line in file]
 
 
+def _query(interface, hook):
+    """Number of TCX programs at a hook, 0 on kernels without TCX (bpf(2), BPF_PROG_QUERY)."""
+    number = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 's390x': 351, 'ppc64le': 361}
+    ids = (ctypes.c_uint32 * 64)()
+    attr = ctypes.create_string_buffer(struct.pack(
+        '=IIIIQIIQQQQ', interface, hook, 0, 0, ctypes.addressof(ids), 64, 0, 0, 0, 0, 0))
+    if ctypes.CDLL(None, use_errno=True).syscall(number[os.uname().machine], BPF_PROG_QUERY, attr,
+                                                 len(attr) - 1) < 0:
+        if ctypes.get_errno() in (errno.EINVAL, errno.ENOENT):
+            return 0
+        raise OSError(ctypes.get_errno(), 'BPF_PROG_QUERY')
+    return struct.unpack_from('=I', attr, 24)[0]
+
+
 def attached(namespace, interface):
-    """What hangs on an interface's hooks: 'N programs', qdiscs beside the kernel's own."""
-    net = namespace.run('bpftool', '-j', 'net', 'show', 'dev', interface)
-    found = json.loads(net)
-    tc = [entry for part in found for entry in part.get('tc', [])]
+    """What hangs on an interface: number of BPF programs (TCX and clsact), lines of qdiscs."""
+    index = namespace.ifindex(interface)
+    with namespace.inside():
+        programs = sum(_query(index, hook) for hook in TCX)
     qdiscs = [line for line in namespace.run('tc', 'qdisc', 'show', 'dev', interface).splitlines()
               if 'clsact' in line or 'ingress' in line]
-    return tc, qdiscs
+    if qdiscs:
+        for hook in ('ingress', 'egress'):
+            shown = namespace.run('tc', 'filter', 'show', 'dev', interface, hook)
+            programs += len(re.findall(r' bpf .*\bhandle ', shown))
+    return programs, qdiscs

@@ -205,7 +205,7 @@ class Lab:
 
     def show_logs(self):
         for child in self.children:
-            lines = child.log().strip().split('\n')[-25:]
+            lines = [line[:160] for line in child.log().strip().split('\n')[-12:]]
             if lines != ['']:
                 print('# --- %s\n# %s' % (child.log_path, '\n# '.join(lines)))
 

@@ -28,6 +28,22 @@ def add_case(title, function, *args):
     _cases.append((title, lambda: function(*args), None))
 
 
+def once(function):
+    """Runs it at its first call only; a failure is the same failure at every call."""
+    kept = []
+
+    def call():
+        if not kept:
+            try:
+                kept.append((function(), None))
+            except Exception as error:  # pylint: disable=broad-except
+                kept.append((None, error))
+        if kept[0][1] is not None:
+            raise kept[0][1]
+        return kept[0][0]
+    return call
+
+
 def note(text):
     """A diagnostic line in the test log."""
     for line in str(text).split('\n'):
