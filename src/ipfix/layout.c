@@ -2,6 +2,7 @@
 /* Layouts and the writing of records: see layout.h. */
 #include "ipfix/layout.h"
 
+#include <endian.h>
 #include <string.h>
 
 #include "base/macro.h"
@@ -39,6 +40,14 @@ const struct fm_field fm_fields[] = {
 const size_t fm_n_fields = FM_ARRAY_SIZE(fm_fields);
 
 _Static_assert(FM_ARRAY_SIZE(fm_fields) <= FM_LAYOUT_FIELDS_MAX, "too many rows for a template");
+
+/* Numbers of these sizes are written; reduced sizes between them are not. */
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, ...)                           \
+	_Static_assert(FM_KIND_##kind == FM_KIND_IP6 || wire == 1 || wire == 2 || wire == 4 ||     \
+			       wire == 8,                                                          \
+		       #name);
+#include "ipfix/fields.def"
+#undef FM_FIELD
 
 static void add(struct fm_layout *layout, const struct fm_field *field)
 {
@@ -194,14 +203,32 @@ static uint64_t read_unsigned(const void *member, uint8_t size)
 	}
 }
 
+/* The sizes that occur get their own moves: this is most of the cost of a record. */
 static inline void write_number(uint64_t value, uint8_t wire, bool host_order, uint8_t *ret)
 {
-	if (host_order && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__) {
-		memcpy(ret, &value, wire);
-		return;
+	switch (wire) {
+	case 1:
+		*ret = (uint8_t)value;
+		break;
+	case 2: {
+		uint16_t number = host_order ? (uint16_t)value : htobe16((uint16_t)value);
+
+		memcpy(ret, &number, sizeof(number));
+		break;
 	}
-	for (unsigned int i = 0; i < wire; i++)
-		ret[i] = (uint8_t)(value >> (8 * (wire - 1 - i)));
+	case 4: {
+		uint32_t number = host_order ? (uint32_t)value : htobe32((uint32_t)value);
+
+		memcpy(ret, &number, sizeof(number));
+		break;
+	}
+	default: {
+		uint64_t number = host_order ? value : htobe64(value);
+
+		memcpy(ret, &number, sizeof(number));
+		break;
+	}
+	}
 }
 
 static uint64_t ntp_time(uint64_t ns)
