@@ -1,0 +1,392 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What real collectors make of our messages: random records by record-sender over loopback to
+nfcapd, nfacctd, tshark's dissector and the libfixbuf listener. Every field a collector keeps is
+compared, record by record."""
+import csv
+import datetime
+import io
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'e2e'))
+from lib.tap import Skip, add_case, case, check, equal, main  # noqa: E402 pylint: disable=wrong-import-position
+
+TOOLS = os.path.join(os.environ.get('FLOWMOND_BUILD', 'build'), 'tests', 'tools')
+FOLDER = tempfile.TemporaryDirectory(prefix='collectors-')
+RECORDS = 1500
+ICMP, ICMP6 = 1, 58
+HOSTS = {4: '127.0.0.1', 6: '::1'}
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+# nfdump writes local time.
+ENVIRONMENT = dict(os.environ, TZ='UTC', LC_ALL='C')
+
+
+def need(*programs):
+    for program in programs:
+        if not shutil.which(program, path=os.environ['PATH'] + ':/usr/sbin'):
+            raise Skip('needs ' + program)
+
+
+def free_port(version, kind):
+    with socket.socket(FAMILIES[version], kind) as probe:
+        probe.bind((HOSTS[version], 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        check('%s within %d s' % (what, seconds), time.monotonic() < end)
+        time.sleep(0.02)
+
+
+def queue_of(version, port):
+    """Octets that wait in the UDP socket bound to port; None if there is none."""
+    with open('/proc/net/udp' + ('6' if version == 6 else ''), encoding='ascii') as file:
+        for line in file.readlines()[1:]:
+            words = line.split()
+            if words[1].endswith(':%04X' % port):
+                return int(words[4].split(':')[1], 16)
+    return None
+
+
+def start(*command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=ENVIRONMENT)
+
+
+def end(process):
+    process.terminate()
+    return process.communicate(timeout=30)[0]
+
+
+def send(version, port, options, count=RECORDS):
+    """Runs the sender: (records as dictionaries, its sums)."""
+    run = subprocess.run([os.path.join(TOOLS, 'record-sender'), '-v', '-n', str(count), *options,
+                          HOSTS[version], str(port)], stdout=subprocess.PIPE, text=True,
+                         timeout=120, check=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    sums = lines.pop()
+    check('all records were given', len(lines) == count == sums['given']['records'], len(lines))
+    equal('records sent', sums['sent'], dict(sums['given'], messages=sums['sent']['messages']))
+    return lines, sums
+
+
+def address_of(record, side):
+    return str(ipaddress.ip_address(record.get(side + 'IPv4Address') or
+                                    record[side + 'IPv6Address']))
+
+
+def type_code(record):
+    return record.get('icmpTypeCodeIPv4', record.get('icmpTypeCodeIPv6'))
+
+
+def flags_text(bits):
+    return ''.join(letter if bits & 1 << 7 - at else '.' for at, letter in enumerate('CEUAPRSF'))
+
+
+def milliseconds(text):
+    moment = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%f')
+    since = moment - datetime.datetime(1970, 1, 1)
+    return (since.days * 86400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def as_nfdump(record):
+    """A sent record in the words of nfdump's JSON."""
+    code = type_code(record)
+    ports = ({'icmp_type': code >> 8, 'icmp_code': code & 255} if code is not None else
+             {'src_port': record['sourceTransportPort'],
+              'dst_port': record['destinationTransportPort']})
+    return {'src': address_of(record, 'source'), 'dst': address_of(record, 'destination'), **ports,
+            'proto': record['protocolIdentifier'],
+            'first': record['flowStartMilliseconds'], 'last': record['flowEndMilliseconds'],
+            'in_packets': record['packetDeltaCount'], 'in_bytes': record['octetDeltaCount'],
+            'out_packets': record.get('reversePacketDeltaCount', 0),
+            'out_bytes': record.get('reverseOctetDeltaCount', 0),
+            'tcp_flags': flags_text(record['tcpControlBits']),
+            'src_tos': record['ipClassOfService'], 'input_snmp': record['ingressInterface'],
+            'output_snmp': record['egressInterface'], 'direction': record['flowDirection'],
+            'src_vlan': record['vlanId']}
+
+
+def from_nfdump(entry):
+    record = {key: entry.get(key, 0) for key in (
+        'proto', 'in_packets', 'in_bytes', 'out_packets', 'out_bytes', 'src_tos', 'input_snmp',
+        'output_snmp', 'direction', 'src_vlan')}
+    record['tcp_flags'] = entry.get('tcp_flags', '........')
+    for side in ('src', 'dst'):
+        text = entry.get(side + '4_addr') or entry[side + '6_addr']
+        record[side] = str(ipaddress.ip_address(text))
+    keys = ('icmp_type', 'icmp_code') if 'icmp_type' in entry else ('src_port', 'dst_port')
+    record.update({key: entry.get(key, 0) for key in keys})
+    record.update({key: milliseconds(entry[key]) for key in ('first', 'last')})
+    return record
+
+
+def by_source(records):
+    """Every sent record has a source of its own."""
+    keyed = {record['src']: record for record in records}
+    check('one record a source', len(keyed) == len(records), (len(keyed), len(records)))
+    return keyed
+
+
+def run_nfcapd(version, options, count):
+    folder = tempfile.mkdtemp(dir=FOLDER.name)
+    port = free_port(version, socket.SOCK_DGRAM)
+    collector = start('nfcapd', '-%d' % version, '-b', HOSTS[version], '-p', str(port), '-w',
+                      folder, '-t', '3600', '-B', '4000000')
+    try:
+        wait_until(lambda: queue_of(version, port) is not None, 10, 'nfcapd')
+        sent = send(version, port, options, count)[0]
+        wait_until(lambda: queue_of(version, port) == 0, 10, 'nfcapd to read its socket')
+    finally:
+        log = end(collector)
+    name = os.path.join(folder, next(n for n in os.listdir(folder) if n.startswith('nfcapd.2')))
+    return sent, log, name
+
+
+def test_nfcapd(version, options, failures=0, count=RECORDS):
+    need('nfcapd', 'nfdump')
+    sent, log, name = run_nfcapd(version, options, count)
+    dump = subprocess.run(['nfdump', '-r', name, '-o', 'json'], stdout=subprocess.PIPE, text=True,
+                          env=ENVIRONMENT, timeout=60, check=True).stdout
+    seen = [from_nfdump(entry) for entry in json.loads(dump)]
+    equal('records', by_source(seen), by_source([as_nfdump(record) for record in sent]))
+    exporters = subprocess.run(['nfdump', '-E', name], stdout=subprocess.PIPE, text=True,
+                               env=ENVIRONMENT, timeout=60, check=True).stdout
+    found = sum(int(n) for n in re.findall(r'Sequence failures: (\d+)', exporters))
+    check('sequence failures: %d' % failures, found == failures, exporters)
+    sums = re.search(r'Flows: (\d+), Packets: (\d+), Bytes: (\d+), Sequence Errors: (\d+), '
+                     r'Bad Packets: (\d+)', log)
+    equal('sums of nfcapd', [int(sums[1]), int(sums[5])], [len(sent), 0])
+    check('nfcapd minds nothing', not re.search(r'(?i)error[^s]|skip|unknown|corrupt', log), log)
+
+
+def test_nfacctd(options):
+    need('nfacctd')
+    folder = tempfile.mkdtemp(dir=FOLDER.name)
+    port = free_port(4, socket.SOCK_DGRAM)
+    output, config = os.path.join(folder, 'out.csv'), os.path.join(folder, 'conf')
+    with open(config, 'w', encoding='ascii') as file:
+        file.write('daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: %d\nplugins: print\n'
+                   'aggregate: src_host,dst_host,src_port,dst_port,proto,tcpflags,tos,in_iface,'
+                   'out_iface\nprint_output: csv\nprint_output_file: %s\n'
+                   'print_refresh_time: 3600\nprint_num_protos: true\nprint_cache_entries: 65537\n'
+                   'nfacctd_pipe_size: 4000000\nplugin_buffer_size: 10240\n'
+                   'plugin_pipe_size: 4096000\n' % (port, output))
+    collector = start('nfacctd', '-f', config)
+    try:
+        wait_until(lambda: queue_of(4, port) is not None, 10, 'nfacctd')
+        sent = send(4, port, options)[0]
+        wait_until(lambda: queue_of(4, port) == 0, 10, 'nfacctd to read its socket')
+        time.sleep(0.5)
+    finally:
+        collector.send_signal(2)
+        log = collector.communicate(timeout=30)[0]
+    check('nfacctd wrote', os.path.exists(output), log)
+    with open(output, encoding='ascii') as file:
+        rows = [row for row in csv.DictReader(io.StringIO(file.read())) if row.get('SRC_IP')]
+    equal('records', by_source([from_nfacctd(row) for row in rows]),
+          by_source([as_nfacctd(record) for record in sent]))
+
+
+def as_nfacctd(record):
+    # nfacctd takes no ports or codes of ICMP.
+    ports = ([0, 0] if type_code(record) is not None else
+             [record['sourceTransportPort'], record['destinationTransportPort']])
+    return {'src': address_of(record, 'source'), 'dst': address_of(record, 'destination'),
+            'ports': ports, 'proto': record['protocolIdentifier'],
+            'packets': record['packetDeltaCount'], 'octets': record['octetDeltaCount'],
+            'flags': record['tcpControlBits'], 'tos': record['ipClassOfService'],
+            'in': record['ingressInterface'], 'out': record['egressInterface']}
+
+
+def from_nfacctd(row):
+    icmp = int(row['PROTOCOL']) in (ICMP, ICMP6)
+    return {'src': str(ipaddress.ip_address(row['SRC_IP'])),
+            'dst': str(ipaddress.ip_address(row['DST_IP'])),
+            'ports': [0, 0] if icmp else [int(row['SRC_PORT']), int(row['DST_PORT'])],
+            'proto': int(row['PROTOCOL']), 'packets': int(row['PACKETS']),
+            'octets': int(row['BYTES']), 'flags': int(row['TCP_FLAGS']), 'tos': int(row['TOS']),
+            'in': int(row['IN_IFACE']), 'out': int(row['OUT_IFACE'])}
+
+
+class Sniffer(threading.Thread):
+    """Receives datagrams and keeps them as a capture."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(('127.0.0.1', 0))
+        self.socket.settimeout(1)
+        self.port = self.socket.getsockname()[1]
+        self.messages = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                self.messages.append(self.socket.recv(65536))
+            except socket.timeout:
+                if self.messages:
+                    return
+
+    def capture(self):
+        """The messages in a file of raw IP packets."""
+        self.join(30)
+        self.socket.close()
+        path = os.path.join(FOLDER.name, 'capture-%d' % self.port)
+        with open(path, 'wb') as file:
+            file.write(struct.pack('<IHHIIII', 0xa1b2c3d4, 2, 4, 0, 0, 1 << 18, 101))
+            for message in self.messages:
+                udp = struct.pack('>HHHH', 1, self.port, 8 + len(message), 0) + message
+                packet = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                                     bytes(4), bytes(4)) + udp
+                file.write(struct.pack('<IIII', int(time.time()), 0, len(packet), len(packet)))
+                file.write(packet)
+        return path
+
+
+def test_tshark(options, count=300):
+    need('tshark')
+    sniffer = Sniffer()
+    sums = send(4, sniffer.port, [*options, '-o'], count)[1]
+    path = sniffer.capture()
+    equal('datagrams', len(sniffer.messages), sums['sent']['messages'])
+    command = ['tshark', '-n', '-r', path, '-d', 'udp.port==%d,cflow' % sniffer.port]
+    text = subprocess.run([*command, '-V'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, timeout=120, check=True).stdout
+    bad = re.findall(r'.*(?:Malformed|No template found|Expert Info \((?:Error|Warning)).*', text)
+    equal('faults', bad, [])
+    # Three options records: two interfaces, the statistics; and those of own elements.
+    own = 3 if {'-f', '-b'} <= set(options) and '-9' not in options else 0
+    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 3 + own)
+    check('names of interfaces', 'eth0 (a uplink)' in text)
+    if own:
+        check('names of own elements', 'flowmondReverseMinimumTTL' in text)
+
+
+class Listener:
+    def __init__(self, version):
+        self.port = free_port(version, socket.SOCK_STREAM)
+        self.process = start(os.path.join(TOOLS, 'ipfix-tcp-listener'), HOSTS[version],
+                             str(self.port))
+        self.first = self.process.stdout.readline()
+        self.lines = []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        self.lines.extend(self.process.stdout)
+
+    def stop(self):
+        """(flow records, options records, sums); every error is a failure."""
+        self.process.terminate()
+        status = self.process.wait(30)
+        self.reader.join(30)
+        lines = [json.loads(line) for line in self.lines]
+        equal('errors', [line for line in lines if line.get('event') == 'error'], [])
+        equal('status', status, 0)
+        records = [line for line in lines if 'event' not in line]
+        return ([line for line in records if 'options' not in line],
+                [line for line in records if 'options' in line], lines[-1])
+
+
+ABOUT = ('connection', 'domain', 'template')
+
+
+def without_about(record):
+    return {key: value for key, value in record.items() if key not in ABOUT}
+
+
+def in_order(records):
+    return sorted(records, key=lambda record: address_of(record, 'source'))
+
+
+def test_listener(version, options, count=RECORDS):
+    listener = Listener(version)
+    sent = send(version, listener.port, ['-t', '-r', '200000', *options], count)[0]
+    records, _, sums = listener.stop()
+    check('records', in_order([without_about(record) for record in records]) == in_order(sent),
+          [len(records), len(sent)])
+    equal('connections', sums['connections'], 1)
+
+
+@case('options records: names of interfaces, statistics, own elements')
+def options_records():
+    listener = Listener(4)
+    send(4, listener.port, ['-t', '-b', '-f', '-o'], 10)
+    _, options, _ = listener.stop()
+    names = {o['ingressInterface']: o['interfaceDescription'] for o in options
+             if 'interfaceDescription' in o}
+    equal('names', names, {1: 'lo', 2: 'eth0 (a uplink)'})
+    statistics = [o for o in options if 'exportedOctetTotalCount' in o]
+    check('one statistics record, under domain 0', len(statistics) == 1 and
+          statistics[0]['domain'] == 0 and statistics[0]['observationDomainId'] == 1, statistics)
+    keys = ('exportedOctetTotalCount', 'exportedMessageTotalCount', 'exportedFlowRecordTotalCount',
+            'observedFlowTotalCount', 'ignoredPacketTotalCount', 'ignoredOctetTotalCount',
+            'notSentFlowTotalCount', 'notSentPacketTotalCount', 'notSentOctetTotalCount')
+    equal('statistics', [statistics[0][key] for key in keys], list(range(1, 10)))
+    equal('own elements', sorted(o['informationElementName'] for o in options
+                                 if 'informationElementName' in o),
+          ['flowmondReverseMaximumTTL', 'flowmondReverseMinimumTTL',
+           'flowmondReverseTcpControlBits'])
+
+
+@case('profile standard has no enterprise element but those of RFC 5103')
+def standard_elements():
+    for options, allowed in ([], set()), (['-b'], {29305}):
+        sniffer = Sniffer()
+        send(4, sniffer.port, options, 10)
+        sniffer.capture()
+        seen = set()
+        for message in sniffer.messages:
+            if message[16:18] == b'\0\2':
+                seen |= enterprises(message)
+        equal('enterprises with %s' % options, seen, allowed)
+
+
+def enterprises(message):
+    """Enterprise numbers of the template in a message that holds one."""
+    seen, at = set(), 24
+    for _ in range(struct.unpack_from('>H', message, 22)[0]):
+        element = struct.unpack_from('>H', message, at)[0]
+        at += 4
+        if element & 0x8000:
+            seen.add(struct.unpack_from('>I', message, at)[0])
+            at += 4
+    equal('length of the template', at, len(message))
+    return seen
+
+
+for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f', '-b']),
+                           (6, ['-m', '512']), (4, ['-m', '9000']), (4, ['-9']), (6, ['-9']),
+                           (4, ['-9', '-u']), (6, ['-9', '-b']), (4, ['-9', '-f']),
+                           (4, ['-9', '-m', '512']), (4, ['-i', '10', '-r', '10000']),
+                           (4, ['-9', '-i', '10', '-o', '-r', '10000']), (4, ['-o'])):
+    add_case('nfcapd, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'), test_nfcapd,
+             version_, options_)
+for options_ in [], ['-f'], ['-9'], ['-b']:
+    add_case('nfacctd, %s' % (' '.join(options_) or 'plain'), test_nfacctd, options_)
+for options_ in ([], ['-b'], ['-f'], ['-f', '-b'], ['-9'], ['-9', '-u'], ['-9', '-b'],
+                 ['-9', '-f'], ['-m', '512']):
+    add_case('tshark, %s' % (' '.join(options_) or 'plain'), test_tshark, options_)
+for version_, options_ in ((4, []), (6, ['-b']), (4, ['-f']), (6, ['-f', '-b']),
+                           (4, ['-m', '65535']), (4, ['-o', '-i', '5'])):
+    add_case('libfixbuf over TCP, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'),
+             test_listener, version_, options_)
+
+if __name__ == '__main__':
+    main()
