@@ -117,10 +117,17 @@ struct fm_rodata {
 	__u8 key_tos;
 };
 
-/* Settings that change while programs run, in ticks. */
+/* A cell of fm_live.seen that more than one interface falls into: the interface table tells. */
+#define FM_SEEN_SHARED	      0xffffffffu
+#define FM_SEEN_CELLS	      1024
+#define FM_SEEN_CELL(ifindex) ((__u32)((ifindex)*0x9e3779b1u) >> 22)
+
+/* Settings that change while programs run; times in ticks. */
 struct fm_live {
 	__u32 idle_ticks;
 	__u32 linger_ticks;
+	/* The interface table in short: the only index of a cell that is there, 0: none is. */
+	__u32 seen[FM_SEEN_CELLS];
 };
 
 /* What the clock program answers: the two clocks of the slots at one moment. */

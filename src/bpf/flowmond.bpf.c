@@ -84,10 +84,13 @@ static __always_inline __u32 fm_ifindex(__u32 ifindex)
 /* Whether a packet at egress was counted when it came in. */
 static __always_inline int fm_counted_before(__u32 ingress_ifindex)
 {
-	__u32 index = fm_ifindex(ingress_ifindex), *flags;
+	__u32 index = fm_ifindex(ingress_ifindex), cell, *flags;
 
 	if (!index || fm_ro.observe_every)
 		return 0;
+	cell = FM_READ_ONCE(fm_live.seen[FM_SEEN_CELL(index)]);
+	if (cell != FM_SEEN_SHARED)
+		return cell == index;
 	flags = bpf_map_lookup_elem(&fm_ifaces, &index);
 	return flags && (*flags & FM_IFACE_SEEN);
 }
@@ -212,13 +215,18 @@ static __always_inline void fm_overflow_send(struct fm_counters *counters,
 	fm_count(counters, FM_COUNTER_overflow, packet);
 }
 
+static __always_inline void fm_half_leave(struct fm_half *half, __u32 ifindex)
+{
+	if (half->egress_if != ifindex)
+		half->egress_if = ifindex;
+}
+
 /* A packet counted at its ingress leaves: its flow learns where. */
 static __always_inline void fm_learn_egress(struct fm_counters *counters, void *region,
 					    const struct fm_packet *packet, __u64 hash,
 					    __u32 ifindex)
 {
 	struct fm_slot *slot = NULL;
-	struct fm_half *half;
 	__u32 free;
 
 	if (region)
@@ -228,9 +236,7 @@ static __always_inline void fm_learn_egress(struct fm_counters *counters, void *
 		fm_count(counters, FM_COUNTER_egress_unknown, packet);
 		return;
 	}
-	half = &slot->half[packet->direction & 1];
-	if (half->egress_if != ifindex)
-		half->egress_if = ifindex;
+	fm_half_leave(&slot->half[packet->direction & 1], ifindex);
 }
 
 static __always_inline void fm_account(struct fm_counters *counters, void *region,
@@ -316,16 +322,22 @@ FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 static __always_inline int fm_count_home(struct __sk_buff *skb, struct fm_packet *packet,
 					 enum fm_hook hook)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), now_tick, position;
+	__u32 cpu = bpf_get_smp_processor_id(), now_tick, position, interface = skb->ifindex;
 	struct fm_counters *counters;
 	struct fm_slot *slot;
 	struct fm_half *half;
 	void *region;
 	__u64 hash;
+	int again = 0;
 
-	if (hook == FM_HOOK_EGRESS && fm_counted_before(FM_SKB_LOAD(skb, ingress_ifindex, __u32)))
-		return 0;
-	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
+	if (hook == FM_HOOK_EGRESS) {
+		__u32 ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
+
+		again = fm_counted_before(ingress_ifindex);
+		if (again)
+			interface = ingress_ifindex;
+	}
+	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	position = fm_hash_home(hash, fm_ro.homes);
 	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
@@ -339,8 +351,13 @@ static __always_inline int fm_count_home(struct __sk_buff *skb, struct fm_packet
 	half = &slot->half[packet->direction & 1];
 	if (!half->packets)
 		return 0;
-	now_tick = bpf_jiffies64();
 	fm_count(counters, FM_COUNTER_seen, packet);
+	if (again) {
+		fm_count(counters, FM_COUNTER_again, packet);
+		fm_half_leave(half, fm_ifindex(skb->ifindex));
+		return 1;
+	}
+	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_slot_due(slot, half, now_tick);
 	return 1;

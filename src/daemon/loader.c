@@ -443,15 +443,29 @@ void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)
 	*ret = sum;
 }
 
+/* What the interface table says in short about the interfaces of ifindex's cell. */
+static uint32_t seen_cell(int fd, uint32_t ifindex)
+{
+	uint32_t cell = 0, *previous = NULL, key;
+
+	while (bpf_map_get_next_key(fd, previous, &key) == 0) {
+		previous = &key;
+		if (FM_SEEN_CELL(key) == FM_SEEN_CELL(ifindex))
+			cell = cell ? FM_SEEN_SHARED : key;
+	}
+	return cell;
+}
+
 int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen)
 {
-	uint32_t flags = FM_IFACE_SEEN;
+	uint32_t flags = FM_IFACE_SEEN, *cell = &kernel->live->seen[FM_SEEN_CELL(ifindex)];
 	int fd = kernel->map_fd[FM_MAP_IFACES];
 
-	if (seen)
-		return bpf_map_update_elem(fd, &ifindex, &flags, BPF_ANY) < 0 ? -errno : 0;
-	if (bpf_map_delete_elem(fd, &ifindex) < 0 && errno != ENOENT)
+	if (seen && bpf_map_update_elem(fd, &ifindex, &flags, BPF_ANY) < 0)
 		return -errno;
+	if (!seen && bpf_map_delete_elem(fd, &ifindex) < 0 && errno != ENOENT)
+		return -errno;
+	__atomic_store_n(cell, seen_cell(fd, ifindex), __ATOMIC_RELEASE);
 	return 0;
 }
 

@@ -116,6 +116,39 @@ static void test_table(void)
 		"out by the interface it came in on");
 }
 
+/* Whether a packet from an interface is taken for counted before. */
+static bool counted_before(uint32_t ingress_ifindex)
+{
+	harness_reset(&h);
+	harness_packet(&h, &p, .ifindex = OUT, .hook = FM_HOOK_EGRESS,
+		       .ingress_ifindex = ingress_ifindex);
+	return harness_count(&h, FM_COUNTER_again).packets == 1;
+}
+
+/* Interfaces that share a cell of the short table. */
+static void test_cells(void)
+{
+	uint32_t others[2] = {};
+	const uint32_t cell = FM_SEEN_CELL(MONITORED);
+	bool before, together, after;
+
+	for (uint32_t i = OUT + 1, n = 0; n < 2; i++)
+		if (FM_SEEN_CELL(i) == cell)
+			others[n++] = i;
+	before = counted_before(MONITORED) && !counted_before(others[0]);
+	fm_kernel_set_seen(h.kernel, others[0], true);
+	together = counted_before(MONITORED) && counted_before(others[0]) &&
+		   !counted_before(others[1]);
+	fm_kernel_set_seen(h.kernel, MONITORED, false);
+	after = !counted_before(MONITORED) && counted_before(others[0]) &&
+		!counted_before(others[1]);
+	fm_kernel_set_seen(h.kernel, others[0], false);
+	FM_TEST(before && together && after && !counted_before(others[0]),
+		"interfaces that share a cell are told apart");
+	fm_kernel_set_seen(h.kernel, MONITORED, true);
+	FM_TEST(counted_before(MONITORED), "and come back");
+}
+
 /* The last known egress stays, a later one replaces it. */
 static void test_moves(void)
 {
@@ -149,6 +182,7 @@ int main(void)
 	test_unmonitored();
 	test_unknown();
 	test_table();
+	test_cells();
 	test_moves();
 	harness_done(&h);
 	return fm_test_done();
