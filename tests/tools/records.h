@@ -90,7 +90,8 @@ static inline void records_measures(struct fm_record *record, uint64_t *state)
 	record->min_ttl = (uint8_t)(r >> 16);
 	record->max_ttl = (uint8_t)(r >> 24);
 	record->fragment_flags = (uint8_t)(r >> 32 & 0x60);
-	record->ingress_if = (uint32_t)(r >> 40 & 0xffff);
+	/* Often one that the sender names. */
+	record->ingress_if = (uint32_t)(r >> 40 & (r >> 60 ? 0xffff : 3));
 	record->egress_if = (uint32_t)s;
 	record->min_length = (uint16_t)(s >> 16);
 	record->max_length = (uint16_t)(s >> 32);
