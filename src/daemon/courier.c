@@ -15,6 +15,8 @@
 /* So many changes of state are logged within a minute of the last. */
 #define LOG_FLAPS    4
 #define LOG_AGAIN_NS (60 * FM_NS_PER_S)
+/* How long one look lasts when the end waits for the network. */
+#define WAIT_MS 10
 
 static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
 {
@@ -196,13 +198,14 @@ void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
 	struct fm_transport *transport = courier->transport;
 	uint64_t now = fm_clock_monotonic_ns();
 
+	if (transport)
+		transport->ops->flush(transport, now);
 	while (transport && transport->first && transport->fd >= 0 && now < deadline_ns) {
 		struct pollfd poll_fd = {.fd = transport->fd, .events = POLLOUT};
 
-		transport->ops->flush(transport, now);
-		if (!transport->first)
-			break;
-		poll(&poll_fd, 1, 10);
+		/* Also the end of a connection that is being made, and answers of the network. */
+		if (poll(&poll_fd, 1, WAIT_MS) > 0)
+			transport->ops->dispatch(transport, now);
 		now = fm_clock_monotonic_ns();
 	}
 	courier->io = sd_event_source_disable_unref(courier->io);

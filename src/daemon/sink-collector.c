@@ -18,7 +18,9 @@
 
 #define QUEUE_UDP (1 << 20)
 #define QUEUE_TCP (4 << 20)
-#define TICK_US 1000000
+#define TICK_US	  1000000
+/* Octets that UDP over IPv4 takes at most. */
+#define DATAGRAM_MAX 65507
 /* A name that cannot be resolved is asked for again after this. */
 #define RESOLVE_AGAIN_NS (10 * FM_NS_PER_S)
 /* After interfaces changed, options wait for more of the same. */
@@ -28,7 +30,7 @@
  * datagrams of 1400 octets; this is half of that.
  */
 #define BURST_RECORDS 512.0
-#define BURST_MIN 16.0
+#define BURST_MIN     16.0
 
 struct collector {
 	struct fm_sink sink;
@@ -38,7 +40,7 @@ struct collector {
 	struct fm_courier courier;
 	struct fm_resolve *resolve;
 	sd_event_source *tick;
-	bool started;	  /* the courier is */
+	bool started;				       /* the courier is */
 	uint64_t resolve_ns, templates_ns, options_ns; /* when due, CLOCK_MONOTONIC */
 	uint64_t messages;			       /* since templates */
 	double tokens, burst;
@@ -110,6 +112,7 @@ static void send_options(struct collector *collector)
 {
 	collector->options_ns = fm_clock_monotonic_ns() + collector->config->options_ns;
 	collector->env.for_each_interface(collector->env.userdata, name_interface, collector);
+	fm_session_flush(collector->session, fm_clock_realtime_ns());
 	send_statistics(collector);
 }
 
@@ -204,7 +207,9 @@ static int init(struct collector *collector)
 		.biflow = collector->env.config->biflow,
 		.domain = (uint32_t)config->domain,
 		.enterprise_number = (uint32_t)config->enterprise_number,
-		.message_size = config->message_size,
+		.message_size =
+			FM_MIN(config->message_size,
+			       is_datagram(collector) ? (uint64_t)DATAGRAM_MAX : UINT64_MAX),
 		.v9_sysuptime = config->v9_time == FM_V9_TIME_SYSUPTIME,
 		.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns(),
 	};
@@ -303,8 +308,8 @@ static void collector_interfaces_changed(struct fm_sink *sink)
 {
 	struct collector *collector = of(sink);
 
-	collector->options_ns = FM_MIN(collector->options_ns,
-				       fm_clock_monotonic_ns() + OPTIONS_DELAY_NS);
+	collector->options_ns =
+		FM_MIN(collector->options_ns, fm_clock_monotonic_ns() + OPTIONS_DELAY_NS);
 }
 
 static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,

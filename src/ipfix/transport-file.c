@@ -93,6 +93,19 @@ static void stalled(struct fm_transport *transport, uint64_t now_ns)
 		transport->stalled_since_ns = now_ns;
 }
 
+/* Half a message would spoil the one after it. */
+static void take_back(const struct file *file, const struct fm_message *message)
+{
+	struct stat status;
+
+	if (!message->done || !file->regular || fstat(file->transport.fd, &status) < 0 ||
+	    (size_t)status.st_size < message->done)
+		return;
+	/* Where even this fails, a broken line is all there is to be had. */
+	if (ftruncate(file->transport.fd, status.st_size - (off_t)message->done) == 0)
+		lseek(file->transport.fd, 0, SEEK_END);
+}
+
 static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct file *file = FM_CONTAINER_OF(transport, struct file, transport);
@@ -120,6 +133,7 @@ static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 			return;
 		} else if (errno != EINTR) { /* ENOSPC, EPIPE, EIO...: this one does not go */
 			set_state(file, -errno);
+			take_back(file, message);
 			fm_transport_pop_lost(transport);
 		}
 	}

@@ -10,7 +10,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -646,6 +646,33 @@ static void test_file(const char *dir)
 	FM_TEST(same(&rig.lost, &rig.given), "file: no space: counted as lost");
 }
 
+/* A file that may not grow further takes a part of a message first. */
+static void test_file_limit(const char *dir)
+{
+	struct rlimit before, limit;
+	struct stat status;
+	struct rig rig;
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s/limited", dir);
+	getrlimit(RLIMIT_FSIZE, &before);
+	limit = before;
+	limit.rlim_cur = 10500;
+	signal(SIGXFSZ, SIG_IGN);
+	file_rig(&rig, path);
+	setrlimit(RLIMIT_FSIZE, &limit);
+	send_text(&rig, 20);
+	setrlimit(RLIMIT_FSIZE, &before);
+	FM_TEST(rig.last_error == -EFBIG && rig.sent.records == 10,
+		"file: at its limit: what does not fit is given up");
+	send_text(&rig, 5);
+	FM_TEST(stat(path, &status) == 0 && status.st_size == 15000 && rig.sent.records == 15,
+		"file: at its limit: no half message stays in it");
+	rig_done(&rig);
+	FM_TEST(adds_up(&rig), "file: at its limit: sent and lost are all that was given");
+	unlink(path);
+}
+
 static void test_fifo(const char *dir)
 {
 	char path[256], text[4096];
@@ -720,6 +747,7 @@ int main(void)
 	test_udp_refused();
 	test_udp_too_long();
 	test_file(dir);
+	test_file_limit(dir);
 	test_fifo(dir);
 	test_stdout();
 	rmdir(dir);
