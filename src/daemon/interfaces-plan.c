@@ -128,7 +128,8 @@ struct node {
 	bool hooked;
 	bool covered;
 	bool mixed;
-	size_t first_port, next_port; /* index + 1; 0: no more */
+	size_t first_port, next_port; /* position + 1; 0: no more */
+	size_t peer;		      /* likewise */
 };
 
 struct planner {
@@ -350,18 +351,42 @@ static void gather_ports(struct planner *planner)
 	}
 }
 
+static bool is_pair(const struct planner *planner, size_t position)
+{
+	return position < planner->n && planner->nodes[position].relation == PAIR;
+}
+
+/*
+ * What one end says of its peer is not always true: the end that is made first is not told again
+ * once it has one, nor is an end whose peer moves. So one that leads nowhere is no contradiction.
+ */
+static void join_pairs(struct planner *planner)
+{
+	for (size_t i = 0; i < planner->n; i++) {
+		size_t peer = find_link(planner, &planner->devices[i]), back;
+
+		if (!is_pair(planner, i) || !is_pair(planner, peer) || peer == i)
+			continue;
+		back = find_link(planner, &planner->devices[peer]);
+		if (back != i && back != planner->n)
+			continue;
+		planner->nodes[i].peer = peer + 1;
+		planner->nodes[peer].peer = i + 1;
+	}
+}
+
 /* What enters this end was counted when it left by the other. */
 static bool peer_counts(const struct planner *planner, size_t position)
 {
-	size_t peer = find_link(planner, &planner->devices[position]);
+	size_t peer = planner->nodes[position].peer;
 
-	return planner->nodes[position].relation == PAIR && peer < planner->n && peer != position &&
-	       planner->nodes[peer].relation == PAIR && planner->nodes[peer].hooked;
+	return peer && planner->nodes[peer - 1].hooked;
 }
 
 static void plan_once(struct planner *planner, struct fm_plan *ret)
 {
 	gather_ports(planner);
+	join_pairs(planner);
 	for (size_t i = 0; i < planner->n; i++)
 		settle(planner, i, 0);
 	for (size_t i = 0; i < planner->n; i++) {
