@@ -14,14 +14,17 @@
  *     -v           prints the records as JSON lines
  *     -w SECONDS   waits so long for the collector to take everything, 5
  */
-#include <arpa/inet.h>
+#include <inttypes.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/macro.h"
 #include "ipfix/transport.h"
 #include "records.h"
 

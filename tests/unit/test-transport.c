@@ -6,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,18 +16,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/macro.h"
 #include "ipfix/transport.h"
+#include "reader.h"
 #include "records.h"
 #include "test.h"
 
 #define MESSAGE_SIZE 1400
 #define RECONNECT_NS (50 * FM_NS_PER_MS)
 #define TIMEOUT_NS   (10 * FM_NS_PER_S)
-#define HEADER_SIZE  16
-
-struct sums {
-	uint64_t records, packets, octets;
-};
 
 /* A session, a transport, and their account. */
 struct rig {
@@ -38,18 +36,6 @@ struct rig {
 	unsigned int begun, errors, ups;
 	int last_error;
 	uint64_t slowest_ns; /* call of a transport */
-};
-
-/* What a collector makes of one connection, or of datagrams. */
-struct reader {
-	struct fm_layout layouts[_FM_FAMILY_MAX];
-	uint8_t data[1 << 17];
-	size_t size;
-	struct sums got;
-	uint64_t messages;
-	uint32_t expected[2]; /* sequence, of domain 0 and the other */
-	unsigned int templates;
-	unsigned int faults;
 };
 
 static void on_begun(void *userdata)
@@ -186,16 +172,6 @@ static void rig_done(struct rig *rig)
 	rig->session = fm_session_free(rig->session);
 }
 
-static bool same(const struct sums *a, const struct sums *b)
-{
-	if (!memcmp(a, b, sizeof(*a)))
-		return true;
-	FM_TEST_NOTE("records %" PRIu64 " and %" PRIu64 ", packets %" PRIu64 " and %" PRIu64
-		     ", octets %" PRIu64 " and %" PRIu64,
-		     a->records, b->records, a->packets, b->packets, a->octets, b->octets);
-	return false;
-}
-
 static bool adds_up(const struct rig *rig)
 {
 	const struct sums sum = {
@@ -205,105 +181,6 @@ static bool adds_up(const struct rig *rig)
 	};
 
 	return same(&sum, &rig->given);
-}
-
-static uint64_t get(const uint8_t *at, unsigned int size)
-{
-	uint64_t value = 0;
-
-	for (unsigned int i = 0; i < size; i++)
-		value = value << 8 | at[i];
-	return value;
-}
-
-static void reader_init(struct reader *reader, const struct rig *rig)
-{
-	memset(reader, 0, sizeof(*reader));
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		fm_layout_records(&reader->layouts[family], &rig->session_options, family);
-}
-
-static void read_data(struct reader *reader, const struct fm_layout *layout, const uint8_t *at,
-		      const uint8_t *end)
-{
-	for (; at < end; at += layout->record_size) {
-		const uint8_t *field = at;
-
-		reader->got.records++;
-		for (unsigned int i = 0; i < layout->n; field += layout->fields[i++].wire)
-			if (!layout->fields[i].pen && layout->fields[i].ie == 1)
-				reader->got.octets += get(field, layout->fields[i].wire);
-			else if (!layout->fields[i].pen && layout->fields[i].ie == 2)
-				reader->got.packets += get(field, layout->fields[i].wire);
-	}
-}
-
-static void read_message(struct reader *reader, const uint8_t *message, size_t size)
-{
-	uint32_t *expected = &reader->expected[get(message + 12, 4) != 0];
-	uint16_t set = (uint16_t)get(message + HEADER_SIZE, 2);
-	uint64_t before = reader->got.records;
-
-	reader->messages++;
-	if (get(message + 8, 4) != *expected) {
-		FM_TEST_NOTE("sequence %" PRIu64 ", not %u", get(message + 8, 4), *expected);
-		reader->faults++;
-	}
-	if (set == 2 || set == 3) {
-		reader->templates++;
-		return;
-	}
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		if (set == reader->layouts[family].id)
-			read_data(reader, &reader->layouts[family], message + HEADER_SIZE + 4,
-				  message + size);
-	*expected += (uint32_t)(reader->got.records - before);
-	/* Six templates come first: families and two of options. */
-	if (reader->templates < 6)
-		reader->faults++;
-}
-
-/* Whole messages of a stream. */
-static void read_stream(struct reader *reader)
-{
-	size_t at = 0;
-
-	while (reader->size - at >= HEADER_SIZE) {
-		const uint8_t *message = reader->data + at;
-		size_t size = get(message + 2, 2);
-
-		if (get(message, 2) != 10 || size < HEADER_SIZE || size > MESSAGE_SIZE) {
-			reader->faults++;
-			reader->size = 0;
-			return;
-		}
-		if (reader->size - at < size)
-			break;
-		read_message(reader, message, size);
-		at += size;
-	}
-	memmove(reader->data, reader->data + at, reader->size - at);
-	reader->size -= at;
-}
-
-/* Reads what is there. True: the peer has ended. */
-static bool drain(struct reader *reader, int fd, bool stream)
-{
-	for (;;) {
-		ssize_t n = recv(fd, reader->data + reader->size,
-				 sizeof(reader->data) - reader->size, MSG_DONTWAIT);
-
-		if (n <= 0)
-			return n == 0 || errno != EAGAIN;
-		if (stream) {
-			reader->size += (size_t)n;
-			read_stream(reader);
-		} else {
-			if ((size_t)n != get(reader->data + 2, 2))
-				reader->faults++;
-			read_message(reader, reader->data, (size_t)n);
-		}
-	}
 }
 
 static int open_socket(int family, int type, struct sockaddr_in6 *ret)
@@ -361,15 +238,16 @@ static void test_tcp(int family, const char *name)
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	rig_start(&rig);
 	fd = accepted(&rig, listener);
 	STEP_UNTIL(&rig, rig.begun > 0);
 	for (unsigned int i = 0; i < 20; i++) {
 		give(&rig, 150);
-		drain(&reader, fd, true);
+		reader_drain(&reader, fd, true);
 	}
-	STEP_UNTIL(&rig, drain(&reader, fd, true) || reader.got.records == rig.given.records);
+	STEP_UNTIL(&rig,
+		   reader_drain(&reader, fd, true) || reader.got.records == rig.given.records);
 	FM_TEST(same(&reader.got, &rig.given), "tcp %s: what was given arrives", name);
 	FM_TEST(same(&rig.sent, &rig.given) && !rig.lost.records, "tcp %s: counted as sent", name);
 	FM_TEST(!reader.faults && reader.templates == 6, "tcp %s: templates first, sequence right",
@@ -391,7 +269,7 @@ static void test_tcp_late(void)
 
 	close(listening(AF_INET6, false, &address));
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	rig_start(&rig);
 	FM_TEST(STEP_UNTIL(&rig, rig.errors > 0) && rig.last_error == -ECONNREFUSED,
 		"tcp late: refused at first");
@@ -404,7 +282,8 @@ static void test_tcp_late(void)
 	listener = listen_again(&address);
 	fd = accepted(&rig, listener);
 	give(&rig, 300);
-	STEP_UNTIL(&rig, drain(&reader, fd, true) || reader.got.records == rig.given.records);
+	STEP_UNTIL(&rig,
+		   reader_drain(&reader, fd, true) || reader.got.records == rig.given.records);
 	FM_TEST(same(&reader.got, &rig.given) && same(&rig.sent, &rig.given),
 		"tcp late: everything arrives when the collector comes");
 	FM_TEST(!reader.faults, "tcp late: templates first, sequence right");
@@ -439,7 +318,7 @@ static void test_tcp_stalled(void)
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	rig_start(&rig);
 	fd = accepted(&rig, listener);
 	for (unsigned int i = 0; i < 1000; i++) {
@@ -451,7 +330,7 @@ static void test_tcp_stalled(void)
 	FM_TEST(rig.transport->stalled_since_ns != 0, "tcp stalled: known as stalled");
 	FM_TEST(rig.slowest_ns < 500 * FM_NS_PER_MS, "tcp stalled: no call waits (%" PRIu64 " us)",
 		rig.slowest_ns / 1000);
-	STEP_UNTIL(&rig, drain(&reader, fd, true) ||
+	STEP_UNTIL(&rig, reader_drain(&reader, fd, true) ||
 				 (!rig.transport->first && reader.got.records == rig.sent.records));
 	FM_TEST(!rig.transport->stalled_since_ns && !rig.transport->first,
 		"tcp stalled: goes on when the collector reads");
@@ -483,7 +362,7 @@ static void test_tcp_reset(void)
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	rig_start(&rig);
 	fd = accepted(&rig, listener);
 	STEP_UNTIL(&rig, rig.begun > 0);
@@ -497,8 +376,8 @@ static void test_tcp_reset(void)
 	before = rig.sent;
 	fd = accepted(&rig, listener);
 	give(&rig, 100);
-	STEP_UNTIL(&rig, drain(&reader, fd, true) || !rig.transport->first);
-	STEP_UNTIL(&rig, drain(&reader, fd, true) ||
+	STEP_UNTIL(&rig, reader_drain(&reader, fd, true) || !rig.transport->first);
+	STEP_UNTIL(&rig, reader_drain(&reader, fd, true) ||
 				 reader.got.records + before.records == rig.sent.records);
 	FM_TEST(rig.begun == 2 && reader.templates == 6 && !reader.faults,
 		"tcp reset: a new session, templates first, sequence from 0");
@@ -520,12 +399,12 @@ static void test_udp(int family, const char *name)
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_udp, &address, NULL);
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	rig_start(&rig);
 	for (unsigned int i = 0; i < 50; i++) {
 		give(&rig, 60);
 		step(&rig);
-		drain(&reader, fd, false);
+		reader_drain(&reader, fd, false);
 	}
 	FM_TEST(same(&reader.got, &rig.given), "udp %s: what was given arrives", name);
 	FM_TEST(!reader.faults && reader.templates == 6,
@@ -561,12 +440,12 @@ static void test_udp_refused(void)
 	step(&rig);
 	rig.transport->ops->dispatch(rig.transport, fm_clock_monotonic_ns());
 	before = rig.given;
-	reader_init(&reader, &rig);
+	reader_init(&reader, &rig.session_options);
 	reader.templates = 6;
 	reader.expected[1] = (uint32_t)rig.given.records;
 	give(&rig, 100);
 	give(&rig, 1);
-	drain(&reader, fd, false);
+	reader_drain(&reader, fd, false);
 	FM_TEST(reader.got.records == rig.given.records - before.records && !reader.faults,
 		"udp refused: goes on when somebody listens, nothing is left out");
 	FM_TEST(rig.ups >= 2, "udp refused: told that it goes on");

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sinks in an event loop: what they write is what they were given, or it is counted; none of them
+ * holds up the others.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macro.h"
+#include "daemon/sink.h"
+#include "reader.h"
+#include "records.h"
+#include "test.h"
+
+#define TIMEOUT_NS (10 * FM_NS_PER_S)
+
+struct rig {
+	struct fm_config *config;
+	struct fm_sink_env env;
+	struct fm_sink *sink;
+	struct sums given;
+	uint64_t turns; /* of the loop, that a full sink cost */
+};
+
+static void for_each_interface(void *userdata,
+			       void (*fn)(const struct fm_interface_name *name, void *arg),
+			       void *arg)
+{
+	static const struct fm_interface_name names[] = {
+		{1, "lo", NULL}, {2, "eth0", "uplink"}, {3, "docker0", ""}};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(names); i++)
+		fn(&names[i], arg);
+}
+
+static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
+{
+	*ret = (struct fm_exporter_stats){.observed_flows = 17, .start_ns = 5 * FM_NS_PER_S};
+}
+
+/* Opens the first sink of ops under the settings of a file with this text. */
+static int rig_init(struct rig *rig, const struct fm_sink_ops *ops, const char *text)
+{
+	FILE *file = fmemopen((void *)text, strlen(text), "r");
+	struct fm_buf errors = {};
+	int r;
+
+	*rig = (struct rig){};
+	if (!file || fm_config_parse(file, "test", &rig->config, &errors) < 0) {
+		fprintf(stderr, "%s\n", errors.data ? errors.data : "no memory");
+		abort();
+	}
+	fclose(file);
+	fm_buf_done(&errors);
+	rig->env = (struct fm_sink_env){
+		.config = rig->config,
+		.for_each_interface = for_each_interface,
+		.exporter_stats = exporter_stats,
+	};
+	if (sd_event_new(&rig->env.event) < 0)
+		abort();
+	r = ops->open(&rig->sink, &rig->env, 0);
+	return r;
+}
+
+static struct fm_sink_stats rig_done(struct rig *rig, uint64_t wait_ns)
+{
+	struct fm_sink_stats stats;
+
+	rig->sink->ops->close(rig->sink, fm_clock_monotonic_ns() + wait_ns, &stats);
+	rig->env.event = sd_event_unref(rig->env.event);
+	rig->config = fm_config_free(rig->config);
+	return stats;
+}
+
+static void turn(struct rig *rig, uint64_t usec)
+{
+	if (sd_event_run(rig->env.event, usec) < 0)
+		abort();
+}
+
+#define TURN_UNTIL(rig, condition)                                                                 \
+	({                                                                                         \
+		uint64_t end_ = fm_clock_monotonic_ns() + TIMEOUT_NS;                              \
+		while (!(condition) && fm_clock_monotonic_ns() < end_)                             \
+			turn(rig, 1000);                                                           \
+		(condition);                                                                       \
+	})
+
+static void give_one(struct rig *rig, bool biflow, FILE *expected, const struct fm_layout *layouts)
+{
+	struct fm_record record;
+
+	records_make(&record, 3, rig->given.records, biflow, fm_clock_realtime_ns());
+	rig->given.records++;
+	rig->given.packets += record.packets + record.rev_packets;
+	rig->given.octets += record.octets + record.rev_octets;
+	if (expected)
+		records_print(expected, &record, &layouts[record.family]);
+	rig->sink->ops->record(rig->sink, &record);
+}
+
+/* As the sweep does: no more than there is room, then the loop goes on. */
+static void give(struct rig *rig, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		for (; rig->sink->ops->room(rig->sink) < 2; rig->turns++) {
+			rig->sink->ops->flush(rig->sink);
+			turn(rig, 1000);
+		}
+		give_one(rig, false, NULL, NULL);
+	}
+	rig->sink->ops->flush(rig->sink);
+}
+
+static bool adds_up(const struct rig *rig, const struct fm_sink_stats *stats)
+{
+	const struct sums sum = {
+		stats->records + stats->not_sent_records,
+		stats->packets + stats->not_sent_packets,
+		stats->octets + stats->not_sent_octets,
+	};
+
+	return same(&sum, &rig->given);
+}
+
+static char *read_file(const char *path, size_t *ret_size)
+{
+	FILE *file = fopen(path, "r");
+	char *text = calloc(1, 1 << 20);
+
+	if (!file || !text)
+		abort();
+	*ret_size = fread(text, 1, (1 << 20) - 1, file);
+	fclose(file);
+	return text;
+}
+
+static void test_json(const char *dir, bool biflow)
+{
+	const struct fm_session_options options = {
+		.profile = FM_P_FULL, .biflow = biflow, .enterprise_number = 32473};
+	struct fm_layout layouts[_FM_FAMILY_MAX];
+	_fm_cleanup_free_ char *expected = NULL, *seen = NULL;
+	size_t expected_size, seen_size;
+	FILE *file = open_memstream(&expected, &expected_size);
+	char text[512], path[256];
+	struct fm_sink_stats stats;
+	struct rig rig;
+
+	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
+		fm_layout_records(&layouts[family], &options, family);
+	snprintf(path, sizeof(path), "%s/json", dir);
+	snprintf(text, sizeof(text), "[json]\nfile = %s\n", path);
+	rig_init(&rig, &fm_sink_json, text);
+	for (unsigned int i = 0; i < 500; i++)
+		give_one(&rig, biflow, file, layouts);
+	rig.sink->ops->flush(rig.sink);
+	stats = rig_done(&rig, 0);
+	fclose(file);
+	seen = read_file(path, &seen_size);
+	FM_TEST(seen_size == expected_size && !memcmp(seen, expected, seen_size),
+		"json: every field of every record (%s)", biflow ? "biflows" : "uniflows");
+	FM_TEST(adds_up(&rig, &stats) && stats.records == 500, "json: counted as written");
+	unlink(path);
+}
+
+static void test_json_full(void)
+{
+	struct fm_sink_stats stats;
+	struct rig rig;
+
+	rig_init(&rig, &fm_sink_json, "[json]\nfile = /dev/full\n");
+	give(&rig, 1000);
+	stats = rig_done(&rig, 0);
+	FM_TEST(stats.not_sent_records == 1000 && adds_up(&rig, &stats),
+		"json: no space: counted as not written");
+}
+
+/* Standard output is a pipe that nobody reads. */
+static void test_json_stalled(void)
+{
+	struct fm_sink_stats stats;
+	struct rig rig;
+	int pipe_fds[2], saved;
+	uint64_t begin;
+
+	fflush(stdout);
+	saved = dup(STDOUT_FILENO);
+	if (saved < 0 || pipe(pipe_fds) < 0)
+		abort();
+	dup2(pipe_fds[1], STDOUT_FILENO);
+	rig_init(&rig, &fm_sink_json, "[json]\nfile = -\n");
+	dup2(saved, STDOUT_FILENO);
+	begin = fm_clock_monotonic_ns();
+	give(&rig, 20000);
+	FM_TEST(fm_clock_monotonic_ns() - begin < TIMEOUT_NS && rig.turns > 0,
+		"json: a pipe that nobody reads is waited for a little, then no more");
+	stats = rig_done(&rig, 50 * FM_NS_PER_MS);
+	FM_TEST(stats.records > 0 && stats.not_sent_records > 0 && adds_up(&rig, &stats),
+		"json: what the pipe did not take is counted");
+	close(saved);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
+static void test_text(const char *dir)
+{
+	static const char header[] =
+		"start          duration proto   source                 destination              "
+		"packets       octets flags    in>out end\n";
+	static const char line[] =
+		"06:07:08.009     1.500 tcp     10.1.2.3:443           192.0.2.255:65535             12"
+		"         3456 SPA      eth0>host idle\n";
+	struct fm_record record = {
+		.start_ns =
+			6 * FM_NS_PER_HOUR + 7 * FM_NS_PER_MIN + 8 * FM_NS_PER_S + 9 * FM_NS_PER_MS,
+		.packets = 12,
+		.octets = 3456,
+		.src_ip4 = {10, 1, 2, 3},
+		.dst_ip4 = {192, 0, 2, 255},
+		.src_port = 443,
+		.dst_port = 65535,
+		.ingress_if = 2,
+		.protocol = IPPROTO_TCP,
+		.tcp_flags = 0x1a,
+		.end_reason = FM_END_REASON_IDLE,
+		.family = FM_FAMILY_IP4,
+	};
+	_fm_cleanup_free_ char *seen = NULL;
+	char text[512], path[256];
+	unsigned int headers = 0;
+	struct rig rig;
+	size_t size;
+
+	record.end_ns = record.start_ns + 1500 * FM_NS_PER_MS;
+	snprintf(path, sizeof(path), "%s/text", dir);
+	snprintf(text, sizeof(text), "[text]\nfile = %s\n", path);
+	rig_init(&rig, &fm_sink_text, text);
+	for (unsigned int i = 0; i < 100; i++)
+		rig.sink->ops->record(rig.sink, &record);
+	rig_done(&rig, 0);
+	seen = read_file(path, &size);
+	FM_TEST(!strncmp(seen, header, strlen(header)), "text: a header");
+	if (!FM_TEST(!strncmp(seen + strlen(header), line, strlen(line)), "text: a line"))
+		FM_TEST_NOTE("%.*s", (int)(size < 400 ? size : 400), seen);
+	for (const char *at = seen; (at = strstr(at, "start ")); at++)
+		headers++;
+	FM_TEST(headers == 3 && size == 3 * strlen(header) + 100 * strlen(line),
+		"text: the header again after 40 lines");
+	unlink(path);
+}
+
+/* A socket that receives on loopback, of both families. */
+static int receiver(int type, uint16_t *ret_port)
+{
+	struct sockaddr_in6 address = {.sin6_family = AF_INET6};
+	socklen_t size = sizeof(address);
+	int fd = socket(AF_INET6, type | SOCK_CLOEXEC, 0), off = 0;
+	int octets = type == SOCK_DGRAM ? 1 << 20 : 4096;
+
+	setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof(octets));
+	if (bind(fd, (struct sockaddr *)&address, size) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &size) < 0 ||
+	    (type == SOCK_STREAM && listen(fd, 4) < 0))
+		abort();
+	*ret_port = ntohs(address.sin6_port);
+	return fd;
+}
+
+static void collector_rig(struct rig *rig, struct reader *reader, const char *host, uint16_t port,
+			  const char *more)
+{
+	const struct fm_session_options options = {
+		.profile = FM_P_STANDARD, .domain = 1, .message_size = 1400};
+	char text[512];
+
+	snprintf(text, sizeof(text), "[collector test]\naddress = %s:%u\n%s", host, port, more);
+	reader_init(reader, &options);
+	if (rig_init(rig, &fm_sink_collector, text) < 0)
+		abort();
+}
+
+static void test_udp(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+	unsigned int before;
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "template_messages = 20\n");
+	FM_TEST(!strncmp(rig.sink->ops->describe(rig.sink),
+			 "collector test (ipfix udp 127.0.0.1:", 36),
+		"collector: says what it is");
+	for (unsigned int i = 0; i < 20; i++) {
+		give(&rig, 100);
+		reader_drain(&reader, fd, false);
+	}
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults,
+		"collector udp: what was given arrives, in sequence, after templates");
+	FM_TEST(reader.templates > 6 && reader.templates % 6 == 0,
+		"collector udp: templates again after some messages (%u)", reader.templates);
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.statistics)) &&
+			reader.interfaces == 3 && !reader.faults,
+		"collector udp: interfaces and statistics soon after the start");
+	before = reader.interfaces;
+	rig.sink->ops->interfaces_changed(rig.sink);
+	rig.sink->ops->interfaces_changed(rig.sink);
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.interfaces != before)) &&
+			reader.interfaces == before + 3,
+		"collector udp: interfaces again when they change, once");
+	before = reader.statistics;
+	stats = rig_done(&rig, FM_NS_PER_S);
+	reader_drain(&reader, fd, false);
+	FM_TEST(reader.statistics == before + 1, "collector udp: statistics at the end");
+	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records &&
+			stats.messages == reader.messages,
+		"collector udp: counted as sent");
+	close(fd);
+}
+
+static void test_template_interval(void)
+{
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "template_interval = 1s\n");
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates >= 12)) &&
+			reader.templates == 12,
+		"collector udp: templates again after some time");
+	rig_done(&rig, 0);
+	close(fd);
+}
+
+static void test_name(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+	bool begun;
+
+	collector_rig(&rig, &reader, "localhost", port, "");
+	begun = TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates == 6));
+	give(&rig, 50);
+	reader_drain(&reader, fd, false);
+	FM_TEST(begun && same(&reader.got, &rig.given), "collector: found by its name");
+	rig_done(&rig, 0);
+	close(fd);
+	collector_rig(&rig, &reader, "no-such-name.invalid", port, "");
+	give(&rig, 50);
+	stats = rig_done(&rig, 0);
+	FM_TEST(stats.not_sent_records == 50 && adds_up(&rig, &stats),
+		"collector: without an address everything counts as not sent");
+}
+
+static void test_rate(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+	uint64_t begin, took;
+	size_t burst;
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "rate = 10000\n");
+	burst = rig.sink->ops->room(rig.sink);
+	FM_TEST(burst >= 2 && burst <= 512,
+		"collector: at once no more than a socket buffer holds");
+	begin = fm_clock_monotonic_ns();
+	give(&rig, 5000);
+	took = fm_clock_monotonic_ns() - begin;
+	/* However busy the machine: never faster than the rate. */
+	FM_TEST(took >= (5000 - burst - 2) * FM_NS_PER_S / 10000 && rig.turns > 0,
+		"collector: not faster than the rate (%" PRIu64 " ms)", took / FM_NS_PER_MS);
+	stats = rig_done(&rig, 0);
+	FM_TEST(stats.records == 5000, "collector: paced records are sent");
+	close(fd);
+	collector_rig(&rig, &reader, "127.0.0.1", port, "rate = 0\n");
+	FM_TEST(rig.sink->ops->room(rig.sink) == SIZE_MAX, "collector: rate 0 is no limit");
+	rig_done(&rig, 0);
+}
+
+static void test_tcp(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int listener = receiver(SOCK_STREAM, &port), fd;
+
+	collector_rig(&rig, &reader, "[::1]", port, "transport = tcp\nrate = 0\n");
+	give(&rig, 500);
+	fd = accept(listener, NULL, NULL);
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true),
+			  reader.got.records == rig.given.records && reader.statistics));
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.templates == 6,
+		"collector tcp: also what came before the connection arrives");
+	stats = rig_done(&rig, FM_NS_PER_S);
+	FM_TEST(reader_drain(&reader, fd, true) && reader.statistics == 2,
+		"collector tcp: statistics at the end, then the end");
+	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records, "collector tcp: counted as sent");
+	close(fd);
+	close(listener);
+}
+
+static void test_tcp_stalled(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int listener = receiver(SOCK_STREAM, &port);
+	uint64_t begin = fm_clock_monotonic_ns(), took;
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "transport = tcp\nrate = 0\n");
+	TURN_UNTIL(&rig, (rig.sink->ops->stats(rig.sink, &stats), stats.messages >= 6));
+	give(&rig, 150000);
+	took = fm_clock_monotonic_ns() - begin;
+	FM_TEST(rig.turns > 0 && took < TIMEOUT_NS,
+		"collector tcp: one that never reads is waited for a little, then no more");
+	stats = rig_done(&rig, 50 * FM_NS_PER_MS);
+	FM_TEST(stats.not_sent_records > 0 && adds_up(&rig, &stats),
+		"collector tcp: what it did not take is counted");
+	close(listener);
+}
+
+static void test_tcp_refused(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	uint64_t begin;
+
+	close(receiver(SOCK_STREAM, &port));
+	collector_rig(&rig, &reader, "127.0.0.1", port, "transport = tcp\n");
+	give(&rig, 100);
+	turn(&rig, 0);
+	begin = fm_clock_monotonic_ns();
+	stats = rig_done(&rig, 5 * FM_NS_PER_S);
+	FM_TEST(stats.not_sent_records == 100 && adds_up(&rig, &stats) &&
+			fm_clock_monotonic_ns() - begin < FM_NS_PER_S,
+		"collector tcp: one that refuses holds up nothing, also at the end");
+}
+
+int main(void)
+{
+	char dir[] = "/tmp/test-sinks-XXXXXX";
+
+	if (!mkdtemp(dir))
+		return fm_test_bail("mkdtemp", errno);
+	signal(SIGPIPE, SIG_IGN); /* as the daemon does */
+	setenv("TZ", "UTC", 1);
+	fm_log_init(LOG_ERR, false);
+	test_json(dir, false);
+	test_json(dir, true);
+	test_json_full();
+	test_json_stalled();
+	test_text(dir);
+	test_udp();
+	test_template_interval();
+	test_name();
+	test_rate();
+	test_tcp();
+	test_tcp_stalled();
+	test_tcp_refused();
+	rmdir(dir);
+	return fm_test_done();
+}
