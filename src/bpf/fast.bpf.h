@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The packets that most packets are: TCP or UDP straight behind an IP header
- * without options, whole, in linear memory, no segmentation, no tag in the
- * data. Everything else is left to parse.bpf.h, which would say the same of
- * these. Called by flowmond.bpf.c.
+ * The packets that most packets are: TCP or UDP straight behind an IP header without options,
+ * whole, in linear memory, no segmentation, no tag in the data. Everything else is left to
+ * parse.bpf.h, which would say the same of these. Called by flowmond.bpf.c.
  *
- * All is inlined and no address is taken, so that the packet's members live in
- * registers.
+ * All is inlined and no address is taken, so that the packet's members live in registers.
  */
 #ifndef FM_FAST_BPF_H
 #define FM_FAST_BPF_H
@@ -36,8 +34,7 @@ static __always_inline __u64 fm_less(__u64 a, __u64 b)
 	return ((~a & b) | ((~a | b) & (a - b))) >> 63;
 }
 
-/* Ports of both ends, told by the same 32 bits in memory; d: the other way
- * around. */
+/* The ports as they stand in the packet, turned around where d is 1. */
 static __always_inline __u32 fm_ports_turn(__u32 ports, __u64 d)
 {
 	__u32 turn = d << 4;
@@ -54,8 +51,10 @@ static __always_inline __u64 fm_ports_less(__u32 ports)
 #endif
 }
 
-/* Ports and what the transport alone says; 0: not for here. room: octets that
- * the IP header states behind itself. */
+/*
+ * Ports and what the transport alone says; 0: not for here. room: octets that the IP header states
+ * behind itself.
+ */
 static __always_inline int fm_fast_transport(struct fm_packet *packet, void *transport,
 					     void *data_end, __u8 protocol, __u32 room,
 					     __u32 *ret_ports)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The programs at the TC hooks and the clock program. Loaded by the daemon's
- * loader; the tests run them with BPF_PROG_TEST_RUN. Whatever happens, the
- * packet goes on to the next program untouched.
+ * The programs at the TC hooks and the clock program. Loaded by the daemon's loader; the tests run
+ * them with BPF_PROG_TEST_RUN. Whatever happens, the packet goes on to the next program untouched.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -181,9 +180,8 @@ static __always_inline void fm_slot_due(struct fm_slot *slot, const struct fm_ha
 }
 
 /*
- * The daemon reads the ring once a sweep; it is woken before that only when the
- * ring is half full, by the one event that crosses the line: a wake-up costs
- * more than a thousand events.
+ * The daemon reads the ring once a sweep; it is woken before that only when the ring is half full,
+ * by the one event that crosses the line: a wake-up costs more than a thousand events.
  */
 static __always_inline __u64 fm_overflow_wakeup(void)
 {
@@ -316,13 +314,12 @@ FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 }
 
 /*
- * A further packet of a flow in its home slot: most packets. 0: not one, and
- * nothing was counted.
+ * A further packet of a flow in its home slot: most packets. 0: not one, and nothing was counted.
  */
-static __always_inline int fm_count_home(struct __sk_buff *skb, struct fm_packet *packet,
+static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet *packet,
 					 enum fm_hook hook)
 {
-	__u32 cpu = bpf_get_smp_processor_id(), now_tick, position, interface = skb->ifindex;
+	__u32 cpu = bpf_get_smp_processor_id(), now_tick, interface = skb->ifindex;
 	struct fm_counters *counters;
 	struct fm_slot *slot;
 	struct fm_half *half;
@@ -339,14 +336,12 @@ static __always_inline int fm_count_home(struct __sk_buff *skb, struct fm_packet
 	}
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
-	position = fm_hash_home(hash, fm_ro.homes);
 	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
 	if (!counters || !region)
 		return 0;
-	slot = bpf_map_lookup_elem(region, &position);
-	if (!slot || FM_READ_ONCE(slot->tag) != fm_hash_tag(hash) ||
-	    !fm_key_equal(&slot->key, &packet->key))
+	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes);
+	if (!slot)
 		return 0;
 	half = &slot->half[packet->direction & 1];
 	if (!half->packets)
@@ -369,7 +364,7 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 
 	if (!fm_fast_parse(skb, &packet, layer3)) {
 		fm_hook_any(skb, hook, layer3);
-	} else if (!fm_count_home(skb, &packet, hook)) {
+	} else if (!fm_count_near(skb, &packet, hook)) {
 		/* Only now the packet's members need memory. */
 		__u32 zero = 0;
 		struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);

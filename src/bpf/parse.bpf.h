@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * From a packet to its flow key and measures: link layer and VLAN tags, IPv4
- * with options, IPv6 with extension headers, ports and flags of the transports,
- * fragments. Called by flowmond.bpf.c.
+ * From a packet to its flow key and measures: link layer and VLAN tags, IPv4 with options, IPv6
+ * with extension headers, ports and flags of the transports, fragments. Called by flowmond.bpf.c.
  *
- * Every header goes through fm_header(), which checks bounds; nothing is read
- * behind the end that the IP header states, so that padding is never taken for
- * a header.
+ * Every header goes through fm_header(), which checks bounds; nothing is read behind the end that
+ * the IP header states, so that padding is never taken for a header.
  *
- * The functions marked FM_GLOBAL are verified once each, by themselves, instead
- * of once for every way to reach them: inlined, the ways multiply beyond what
- * the verifier follows.
+ * The functions marked FM_GLOBAL are verified once each, by themselves, instead of once for every
+ * way to reach them: inlined, the ways multiply beyond what the verifier follows.
  */
 #ifndef FM_PARSE_BPF_H
 #define FM_PARSE_BPF_H
@@ -33,9 +30,7 @@
 #define FM_IP_OFFSET   0x1fff
 #define FM_FRAGMENT_DF 0x40
 #define FM_FRAGMENT_MF 0x20
-/* A fragment that comes this long after the first belongs to another packet
- * (RFC 8200 4.5: 60 s).
- */
+/* A fragment this long after the first belongs to another packet (RFC 8200 4.5: 60 s). */
 #define FM_FRAGMENT_LIFETIME_NS 60000000000ULL
 /* No header that is looked at begins behind this. */
 #define FM_MAX_OFFSET 2048
@@ -66,8 +61,7 @@ struct fm_cursor {
 	__u64 dst[2];
 };
 
-/* What is told of one packet (or of the wire packets one super-packet stands
- * for). */
+/* What is told of one packet (or of the wire packets one super-packet stands for). */
 struct fm_packet {
 	struct fm_key key; /* ports and addresses already in canonical order */
 	__u32 direction;   /* endpoint that sent it */
@@ -122,8 +116,7 @@ struct {
 	__type(value, struct fm_fragment);
 } fm_fragments SEC(".maps");
 
-/* A load the compiler cannot split into context + offset, which the verifier
- * refuses. */
+/* A load the compiler cannot split into context + offset, which the verifier refuses. */
 #define FM_SKB_LOAD(skb, member, type)                                                             \
 	({                                                                                         \
 		type value_;                                                                       \
@@ -134,8 +127,8 @@ struct {
 	})
 
 /*
- * The length octets at offset: in the packet itself where they are linear, else
- * copied to scratch. NULL where the packet ends before.
+ * The length octets at offset: in the packet itself where they are linear, else copied to scratch.
+ * NULL where the packet ends before.
  */
 static __always_inline void *fm_header(struct __sk_buff *skb, __u32 offset, void *scratch,
 				       __u32 length)
@@ -201,8 +194,7 @@ static __always_inline __be16 fm_parse_link(struct __sk_buff *skb, struct fm_par
 	return ethertype;
 }
 
-/* ICMP type that answers (or asked for) a type; FM_ICMP_NO_ANSWER where there
- * is none. */
+/* ICMP type that answers (or asked for) a type; FM_ICMP_NO_ANSWER where there is none. */
 static __always_inline __u16 fm_icmp_answer(__u8 family, __u8 type)
 {
 	if (family == 4) {
@@ -260,8 +252,7 @@ static __always_inline void fm_parse_icmp(struct __sk_buff *skb, struct fm_parse
 	}
 	answer = fm_icmp_answer(family, icmp[0]);
 	parser->at.src_port = bpf_htons(icmp[0] << 8 | icmp[1]);
-	/* Extended echo replies carry a code; the pair is keyed by type alone, code
-	 * 0. */
+	/* Extended echo replies carry a code; the pair is keyed by type alone, code 0. */
 	parser->at.dst_port =
 		answer == FM_ICMP_NO_ANSWER ? FM_ICMP_NO_ANSWER : bpf_htons(answer << 8);
 	parser->packet.transport = 8;
@@ -351,11 +342,10 @@ FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_parser *parser)
 }
 
 /*
- * Ports of a fragment: the first fragment leaves its ports under (addresses,
- * id) for the later ones, which have no transport header. IPv4 tells packets
- * apart by protocol as well (RFC 791); in IPv6 only the first fragment knows
- * the transport, where extension headers follow the fragment header (RFC
- * 8200 4.5).
+ * Ports of a fragment: the first fragment leaves its ports under (addresses, id) for the later
+ * ones, which have no transport header. IPv4 tells packets apart by protocol as well (RFC 791); in
+ * IPv6 only the first fragment knows the transport, where extension headers follow the fragment
+ * header (RFC 8200 4.5).
  */
 FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_parser *parser)
 {
@@ -499,8 +489,7 @@ static __always_inline __u32 fm_ext_length(__u8 protocol, __u8 length)
 	return 0;
 }
 
-/* Follows extension headers up to the transport or a later fragment's payload.
- */
+/* Follows extension headers up to the transport or a later fragment's payload. */
 FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	if (!parser)
@@ -523,8 +512,8 @@ FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_parser *parser)
 		}
 		length = fm_ext_length(parser->at.protocol, ext[1]);
 		/*
-		 * BIG TCP: the stack's own marker for lengths beyond 16 bits, a hop-by-hop
-		 * header with nothing but a jumbo payload option; segments do not carry it.
+		 * BIG TCP: the stack's own marker for lengths beyond 16 bits, a hop-by-hop header
+		 * with nothing but a jumbo payload option; segments do not carry it.
 		 */
 		if (i == 0 && skb->gso_size && parser->at.protocol == IPPROTO_HOPOPTS &&
 		    ext[0] == IPPROTO_TCP && ext[1] == 0 && ext[2] == FM_OPTION_JUMBO) {
@@ -558,8 +547,7 @@ static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struc
 	if (!ip || ip->version != 6 || parser->packet.l3_octets < sizeof(*ip))
 		return FM_MALFORMED;
 	total = bpf_ntohs(ip->payload_len) + sizeof(*ip);
-	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP.
-	 */
+	/* A jumbogram says 0 and has a hop-by-hop header (RFC 2675), so does BIG TCP. */
 	if (skb->gso_size || (!ip->payload_len && ip->nexthdr == IPPROTO_HOPOPTS))
 		total = parser->packet.l3_octets;
 	if (total > parser->packet.l3_octets) {

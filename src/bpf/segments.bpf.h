@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Undoes segmentation offload: the wire packets and octets that a super-packet
- * stands for. Every segment repeats all headers before the payload that was cut
- * up; in a tunnel that is the inner transport's payload. Part of parse.bpf.h.
+ * Undoes segmentation offload: the wire packets and octets that a super-packet stands for. Every
+ * segment repeats all headers before the payload that was cut up; in a tunnel that is the inner
+ * transport's payload. Part of parse.bpf.h.
  */
 #ifndef FM_SEGMENTS_BPF_H
 #define FM_SEGMENTS_BPF_H
@@ -13,12 +13,10 @@
 #define FM_PORT_VXLAN_OLD 8472
 #define FM_PORT_GENEVE	  6081
 #define FM_ETH_P_TEB	  0x6558
-/* A gso_size that says: each segment as long as it is (SCTP); the lengths are
- * then an average. */
+/* A gso_size that says: each segment as long as it is (SCTP); the lengths are then an average. */
 #define FM_GSO_BY_FRAGS 0xffff
 
-/* GRE header at offset: its length, RFC 2784 and 2890; the EtherType behind it
- * in *ret_type. */
+/* GRE header at offset: its length, RFC 2784 and 2890; the EtherType behind it in *ret_type. */
 static __always_inline __u32 fm_gre_length(struct __sk_buff *skb, __u32 offset, __u16 *ret_type)
 {
 	__u8 scratch[4], *gre = fm_header(skb, offset, scratch, sizeof(scratch));

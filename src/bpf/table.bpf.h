@@ -15,6 +15,7 @@
 
 #define FM_READ_ONCE(x) (*(const volatile typeof(x) *)&(x))
 #define FM_NO_POSITION	0xffffffffu
+#define FM_PROBES_NEAR	8
 
 /* Makes the compiler describe the slot in BTF, which the inner map's definition alone does not. */
 const struct fm_slot *fm_slot_described __attribute__((unused));
@@ -42,6 +43,27 @@ static __always_inline int fm_key_equal(const struct fm_key *a, const struct fm_
 	return !((x[0] ^ y[0]) | (x[1] ^ y[1]) | (x[2] ^ y[2]) | (x[3] ^ y[3]) | (x[4] ^ y[4]) |
 		 (x[5] ^ y[5])) &&
 	       a->ifindex == b->ifindex;
+}
+
+/* The live slot of a key at its home or little behind it, where most are; NULL: not there. */
+static __always_inline struct fm_slot *fm_table_near(void *region, const struct fm_key *key,
+						     __u64 hash, __u32 homes)
+{
+	__u32 position = fm_hash_home(hash, homes), tag = fm_hash_tag(hash);
+
+	for (int i = 0; i < FM_PROBES_NEAR; i++, position++) {
+		struct fm_slot *slot = bpf_map_lookup_elem(region, &position);
+		__u32 seen;
+
+		if (!slot)
+			return NULL;
+		seen = FM_READ_ONCE(slot->tag);
+		if (seen == tag)
+			return fm_key_equal(&slot->key, key) ? slot : NULL;
+		if (seen == FM_TAG_FREE)
+			return NULL;
+	}
+	return NULL;
 }
 
 /*

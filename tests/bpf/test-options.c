@@ -20,9 +20,9 @@ static const struct {
 	unsigned int limit;
 } programs[] = {
 	{"fm_in_l2", FM_HOOK_INGRESS, false, 41500},
-	{"fm_out_l2", FM_HOOK_EGRESS, false, 41500},
+	{"fm_out_l2", FM_HOOK_EGRESS, false, 44200},
 	{"fm_in_l3", FM_HOOK_INGRESS, true, 41500},
-	{"fm_out_l3", FM_HOOK_EGRESS, true, 41500},
+	{"fm_out_l3", FM_HOOK_EGRESS, true, 44200},
 };
 
 static struct packet p;
