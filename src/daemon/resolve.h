@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names to addresses off the event loop: a resolver may take seconds and knows no file descriptor
- * to wait on, so each query gets a thread. Numbers are answered at once. Used by the collector sink.
+ * to wait on, so each query gets a thread. Numbers are answered at once. Used by the collector
+ * sink.
  */
 #ifndef FM_RESOLVE_H
 #define FM_RESOLVE_H
