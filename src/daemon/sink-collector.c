@@ -155,9 +155,9 @@ static void on_resolved(void *userdata, int error, const struct sockaddr_storage
 {
 	struct collector *collector = userdata;
 
-	collector->resolve = fm_resolve_free(collector->resolve);
 	if (error == 0)
 		error = start_courier(collector, address, size);
+	collector->resolve = fm_resolve_free(collector->resolve); /* with address */
 	if (error == 0)
 		return;
 	if (collector->resolve_ns == 0)
