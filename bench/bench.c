@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures of the packet path, the sweep and the export, each beside a floor that is measured in the
+ * same run. Called by bench/run, which puts them into one table.
+ *
+ * Prints lines "name<TAB>value<TAB>unit".
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <math.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "daemon/export.h"
+#include "daemon/sweep.h"
+#include "ipfix/session.h"
+
+#include "bench.skel.h" /* needs bpf/abi.h */
+
+#define SEQUENCE (1 << 20)
+#define ROUNDS	 9
+#define REPEAT	 1000000
+#define FRAME	 64
+
+enum mode {
+	MODE_REWRITE,
+	MODE_PARSE,
+	MODE_COUNT,
+	_MODE_MAX,
+};
+
+struct bench {
+	struct bench_bpf *skeleton[_MODE_MAX];
+	struct fm_generation generation; /* of MODE_COUNT */
+	struct fm_region *regions;
+	uint32_t *sequence[_MODE_MAX];
+};
+
+static void die(const char *what, int error)
+{
+	fprintf(stderr, "bench: %s: %s\n", what, strerror(error < 0 ? -error : error));
+	exit(1);
+}
+
+static void result(const char *name, double value, const char *unit)
+{
+	printf("%s\t%.4g\t%s\n", name, value, unit);
+	fflush(stdout);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+	return (uint64_t)time.tv_sec * FM_NS_PER_S + (uint64_t)time.tv_nsec;
+}
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static double median(double *values, size_t n)
+{
+	qsort(values, n, sizeof(*values), compare);
+	return values[n / 2];
+}
+
+/* --- loading --- */
+
+static int new_region_map(uint32_t n_slots)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+
+	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", 4, sizeof(struct fm_slot), n_slots,
+			      &opts);
+}
+
+static void *map_memory(int fd, size_t size)
+{
+	void *memory = mmap(NULL, (size + 4095) & ~(size_t)4095, PROT_READ | PROT_WRITE, MAP_SHARED,
+			    fd, 0);
+
+	if (memory == MAP_FAILED)
+		die("mmap", errno);
+	return memory;
+}
+
+/* A table for the CPU this runs on; others have none and are not used. */
+static void add_region(struct bench *bench, struct bench_bpf *skeleton)
+{
+	uint32_t cpu = (uint32_t)sched_getcpu();
+	int fd = new_region_map(bench->generation.n_slots);
+	struct fm_region *region = &bench->regions[cpu];
+
+	if (fd < 0 || bpf_map_update_elem(bpf_map__fd(skeleton->maps.fm_table), &cpu, &fd, BPF_ANY))
+		die("table", errno);
+	region->fd = fd;
+	region->slots = map_memory(fd, (size_t)bench->generation.n_slots * sizeof(struct fm_slot));
+	region->exported = calloc(bench->generation.n_slots, sizeof(struct fm_exported));
+}
+
+static void load(struct bench *bench, enum mode mode)
+{
+	struct bench_bpf *skeleton = bench_bpf__open();
+	int inner = new_region_map(bench->generation.n_slots);
+	struct fm_rodata *rodata;
+
+	if (!skeleton || inner < 0)
+		die("open", errno);
+	skeleton->rodata->bench_mode = mode;
+	rodata = (struct fm_rodata *)&skeleton->rodata->fm_ro;
+	rodata->homes = bench->generation.homes;
+	memcpy(rodata->seed, bench->generation.seed, sizeof(rodata->seed));
+	bpf_map__set_inner_map_fd(skeleton->maps.fm_table, inner);
+	bpf_map__set_max_entries(skeleton->maps.fm_table, bench->generation.n_cpus);
+	bpf_map__set_max_entries(skeleton->maps.fm_counters, bench->generation.n_cpus);
+	if (bench_bpf__load(skeleton))
+		die("load", errno);
+	close(inner);
+	skeleton->bss->fm_live = (struct fm_live){.idle_ticks = 1 << 30, .linger_ticks = 1};
+	bench->sequence[mode] =
+		map_memory(bpf_map__fd(skeleton->maps.bench_sequence), SEQUENCE * sizeof(uint64_t));
+	bench->skeleton[mode] = skeleton;
+	if (mode == MODE_COUNT)
+		add_region(bench, skeleton);
+}
+
+static void init(struct bench *bench, uint32_t max_flows)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	bench->regions = calloc((size_t)cpus, sizeof(*bench->regions));
+	bench->generation = (struct fm_generation){
+		.n_cpus = (unsigned int)cpus,
+		.homes = 2 * max_flows,
+		.n_slots = 2 * max_flows + FM_PROBES - 1,
+		.regions = bench->regions,
+	};
+	for (unsigned int i = 0; i < FM_SEEDS; i++)
+		bench->generation.seed[i] =
+			(__u64)random() << 33 ^ (__u64)random() << 11 ^ (__u64)random();
+	for (unsigned int i = 0; i < _MODE_MAX; i++)
+		load(bench, i);
+}
+
+static void done(struct bench *bench)
+{
+	for (unsigned int cpu = 0; cpu < bench->generation.n_cpus; cpu++) {
+		struct fm_region *region = &bench->regions[cpu];
+
+		if (!region->slots)
+			continue;
+		munmap(region->slots, ((size_t)bench->generation.n_slots * sizeof(struct fm_slot) +
+				       4095) & ~(size_t)4095);
+		free(region->exported);
+		close(region->fd);
+	}
+	for (unsigned int i = 0; i < _MODE_MAX; i++) {
+		munmap(bench->sequence[i], SEQUENCE * sizeof(uint64_t));
+		bench_bpf__destroy(bench->skeleton[i]);
+	}
+	free(bench->regions);
+}
+
+/* --- the packet path --- */
+
+/* Array elements of 4 octets lie 8 apart. */
+static void set_sequence(struct bench *bench, const uint32_t *flows)
+{
+	for (unsigned int mode = 0; mode < _MODE_MAX; mode++)
+		for (size_t i = 0; i < SEQUENCE; i++)
+			bench->sequence[mode][2 * i] = flows[i];
+}
+
+static uint32_t random_below(uint32_t n)
+{
+	return (uint32_t)(((uint64_t)random() << 31 | (uint64_t)random()) % n);
+}
+
+static void uniform(uint32_t *ret, uint32_t n)
+{
+	for (size_t i = 0; i < SEQUENCE; i++)
+		ret[i] = random_below(n);
+}
+
+/* Zipf with exponent 1: flow k is k times as rare as the first. */
+static void zipf(uint32_t *ret, uint32_t n)
+{
+	for (size_t i = 0; i < SEQUENCE; i++) {
+		double u = (double)random() / ((double)RAND_MAX + 1);
+
+		ret[i] = (uint32_t)(exp(u * log((double)n + 1)) - 1);
+	}
+}
+
+static double run(int fd, int repeat, const uint8_t *frame)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = FRAME,
+		    .repeat = repeat);
+
+	if (bpf_prog_test_run_opts(fd, &opts) < 0)
+		die("run", errno);
+	return opts.duration;
+}
+
+/* Medians of runs that take turns: what the machine does meanwhile hits all of them. */
+static void measure(struct bench *bench, const uint8_t *frame, const char *name)
+{
+	double ns[_MODE_MAX][ROUNDS], floor;
+	char text[96];
+
+	for (unsigned int mode = 0; mode < _MODE_MAX; mode++)
+		run(bpf_program__fd(bench->skeleton[mode]->progs.fm_bench), SEQUENCE, frame);
+	for (unsigned int round = 0; round < ROUNDS; round++)
+		for (unsigned int mode = 0; mode < _MODE_MAX; mode++)
+			ns[mode][round] =
+				run(bpf_program__fd(bench->skeleton[mode]->progs.fm_bench), REPEAT,
+				    frame);
+	floor = median(ns[MODE_REWRITE], ROUNDS);
+	snprintf(text, sizeof(text), "packet, %s: parse only", name);
+	result(text, median(ns[MODE_PARSE], ROUNDS) - floor, "ns over the floor");
+	snprintf(text, sizeof(text), "packet, %s: counted", name);
+	result(text, median(ns[MODE_COUNT], ROUNDS) - floor, "ns over the floor");
+}
+
+static void make_frame(uint8_t frame[FRAME])
+{
+	static const uint8_t tcp_in_ip4[] = {
+		0,    0,    0,	 0,  0, 0, 0,	 0, 0,	0, 0, 0, 8,    0, /* Ethernet */
+		0x45, 0,    0,	 50, 0, 0, 0x40, 0, 64, 6, 0, 0, 10,   0,
+		0,    1,    192, 0,  2, 1, /* IPv4 */
+		0x12, 0x34, 0,	 80, 0, 0, 0,	 1, 0,	0, 0, 1, 0x50, 0x10,
+		1,    0,    0,	 0,  0, 0, /* TCP */
+	};
+
+	memset(frame, 0, FRAME);
+	memcpy(frame, tcp_in_ip4, sizeof(tcp_in_ip4));
+}
+
+static void bench_packet(void)
+{
+	static const struct {
+		uint32_t flows;
+		const char *uniform, *zipf;
+	} cases[] = {
+		{1000, "1k flows uniform", "1k flows Zipf"},
+		{65536, "64k flows uniform", "64k flows Zipf"},
+		{1000000, "1M flows uniform", "1M flows Zipf"},
+	};
+	uint32_t *flows = calloc(SEQUENCE, sizeof(*flows));
+	uint8_t frame[FRAME];
+	double empty[ROUNDS], rewrite[ROUNDS];
+
+	make_frame(frame);
+	for (size_t i = 0; i < FM_ARRAY_SIZE(cases); i++) {
+		struct bench bench = {};
+
+		init(&bench, FM_MAX(cases[i].flows, 65536u));
+		if (i == 0) {
+			for (unsigned int round = 0; round < ROUNDS; round++) {
+				empty[round] =
+					run(bpf_program__fd(bench.skeleton[0]->progs.fm_empty),
+					    REPEAT, frame);
+				rewrite[round] =
+					run(bpf_program__fd(bench.skeleton[0]->progs.fm_bench),
+					    REPEAT, frame);
+			}
+			result("packet: empty program", median(empty, ROUNDS), "ns");
+			result("packet: floor (address rewritten)", median(rewrite, ROUNDS), "ns");
+		}
+		uniform(flows, cases[i].flows);
+		set_sequence(&bench, flows);
+		measure(&bench, frame, cases[i].uniform);
+		zipf(flows, cases[i].flows);
+		set_sequence(&bench, flows);
+		measure(&bench, frame, cases[i].zipf);
+		done(&bench);
+	}
+	free(flows);
+}
+
+/* --- the sweep and the export --- */
+
+struct sink {
+	struct fm_export exporter;
+	struct fm_timebase timebase;
+	struct fm_session *session;
+	int fd;
+	uint64_t records, messages, octets;
+};
+
+static bool room(void *userdata)
+{
+	return true;
+}
+
+static void ignore(void *userdata, const struct fm_conversation *conversation,
+		   enum fm_end_reason reason)
+{
+	(*(uint64_t *)userdata)++;
+}
+
+static void to_wire(void *userdata, const uint8_t *message, size_t size,
+		    const struct fm_message_info *info)
+{
+	struct sink *sink = userdata;
+
+	sink->messages++;
+	sink->octets += size;
+	if (sink->fd >= 0 && send(sink->fd, message, size, 0) < 0 && errno != ENOBUFS)
+		die("send", errno);
+}
+
+static void export_conversation(void *userdata, const struct fm_conversation *conversation,
+				enum fm_end_reason reason)
+{
+	struct sink *sink = userdata;
+	struct fm_record records[2];
+	size_t n = fm_export_records(&sink->exporter, conversation, reason, records);
+
+	for (size_t i = 0; i < n; i++) {
+		sink->records++;
+		if (fm_session_record(sink->session, &records[i], FM_NS_PER_S) < 0)
+			die("record", EINVAL);
+	}
+}
+
+static void to_the_end(struct fm_sweep *sweep)
+{
+	enum fm_sweep_state state;
+
+	do {
+		state = fm_sweep_step(sweep);
+		if (state == FM_SWEEP_FENCE)
+			fm_sweep_fenced(sweep); /* no program runs meanwhile: nothing to wait for */
+	} while (state != FM_SWEEP_IDLE);
+}
+
+static void fill(struct bench *bench, uint32_t n)
+{
+	uint32_t *flows = calloc(SEQUENCE, sizeof(*flows));
+	uint8_t frame[FRAME];
+
+	make_frame(frame);
+	for (uint32_t i = 0; i < SEQUENCE; i++)
+		flows[i] = i % n;
+	set_sequence(bench, flows);
+	run(bpf_program__fd(bench->skeleton[MODE_COUNT]->progs.fm_bench), SEQUENCE, frame);
+	free(flows);
+}
+
+/* One live slot in a hundred is due. */
+static void expire_some(struct bench *bench, uint32_t now)
+{
+	struct fm_region *region = &bench->regions[sched_getcpu()];
+	uint32_t live = 0;
+
+	for (uint32_t i = 0; i < bench->generation.n_slots; i++) {
+		struct fm_slot *slot = &region->slots[i];
+
+		if (slot->tag < FM_TAG_LIVE || live++ % 100)
+			continue;
+		slot->due_tick = now;
+		slot->half[0].last_tick = slot->half[1].last_tick = now - 1000;
+	}
+}
+
+/* When the last flow came. */
+static uint32_t last_tick(const struct bench *bench)
+{
+	const struct fm_region *region = &bench->regions[sched_getcpu()];
+	uint32_t last = 0;
+
+	for (uint32_t i = 0; i < bench->generation.n_slots; i++)
+		if (region->slots[i].tag >= FM_TAG_LIVE)
+			last = FM_MAX(last, region->slots[i].mark_tick);
+	return last;
+}
+
+static void bench_sweep(void)
+{
+	struct fm_sweep_ops ops = {.room = room, .conversation = ignore};
+	struct fm_sweep_timeouts timeouts = {.idle = 500, .active = 1 << 28, .linger = 10};
+	struct bench bench = {};
+	struct fm_sweep *sweep;
+	uint64_t found = 0, before;
+	uint32_t now;
+	double ms[ROUNDS];
+
+	init(&bench, 1000000);
+	fill(&bench, 1000000);
+	if (fm_sweep_new(&sweep, &ops, &found) < 0)
+		die("sweep", ENOMEM);
+	now = last_tick(&bench);
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		before = cpu_ns();
+		fm_sweep_begin(sweep, &bench.generation, &timeouts, now, false);
+		to_the_end(sweep);
+		ms[round] = (double)(cpu_ns() - before) / 1e6;
+	}
+	result("sweep, 1M live flows, nothing due", median(ms, ROUNDS), "ms CPU");
+	expire_some(&bench, now);
+	found = 0;
+	before = cpu_ns();
+	fm_sweep_begin(sweep, &bench.generation, &timeouts, now, false);
+	to_the_end(sweep);
+	result("sweep, 1M live flows, 1 % due", (double)(cpu_ns() - before) / 1e6, "ms CPU");
+	if (found < 9000 || found > 11000)
+		die("sweep found another number of due conversations", ERANGE);
+	fm_sweep_free(sweep);
+	done(&bench);
+}
+
+static int loopback_pair(int *ret_receiver)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(address);
+	int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (receiver < 0 || sender < 0 || bind(receiver, (void *)&address, sizeof(address)) ||
+	    getsockname(receiver, (void *)&address, &size) ||
+	    connect(sender, (void *)&address, sizeof(address)))
+		die("loopback", errno);
+	*ret_receiver = receiver;
+	return sender;
+}
+
+static void bench_export(enum fm_session_protocol protocol, bool wire, const char *name)
+{
+	struct fm_sweep_ops ops = {.room = room, .conversation = export_conversation};
+	const struct fm_session_options options = {
+		.protocol = protocol, .profile = FM_P_STANDARD, .domain = 1, .message_size = 1400};
+	struct sink sink = {.fd = -1};
+	struct bench bench = {};
+	struct fm_sweep *sweep;
+	int receiver = -1;
+	uint64_t before;
+
+	sink.timebase.tick_ns = 4 * FM_NS_PER_MS;
+	sink.exporter.timebase = &sink.timebase;
+	if (wire)
+		sink.fd = loopback_pair(&receiver);
+	if (fm_session_new(&sink.session, &options, to_wire, &sink) < 0)
+		die("session", ENOMEM);
+	init(&bench, 1000000);
+	fill(&bench, 1000000);
+	if (fm_sweep_new(&sweep, &ops, &sink) < 0)
+		die("sweep", ENOMEM);
+	fm_sweep_begin_drain(sweep, &bench.generation, 0, FM_END_REASON_FORCED);
+	before = cpu_ns();
+	to_the_end(sweep);
+	fm_session_flush(sink.session, FM_NS_PER_S);
+	result(name, (double)sink.records * 1e3 / (double)(cpu_ns() - before), "M records/s");
+	fm_sweep_free(sweep);
+	fm_session_free(sink.session);
+	done(&bench);
+	if (wire) {
+		close(sink.fd);
+		close(receiver);
+	}
+}
+
+int main(void)
+{
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	sched_setaffinity(0, sizeof(one), &one);
+	srandom(1);
+	bench_packet();
+	bench_sweep();
+	bench_export(FM_SESSION_IPFIX, false, "export, table to IPFIX message");
+	bench_export(FM_SESSION_V9, false, "export, table to v9 message");
+	bench_export(FM_SESSION_IPFIX, true, "export, table to loopback, IPFIX");
+	bench_export(FM_SESSION_V9, true, "export, table to loopback, v9");
+	result("memory, a slot and its account",
+	       (double)(sizeof(struct fm_slot) + sizeof(struct fm_exported)), "octets");
+	result("memory, a configured conversation (two slots)",
+	       2.0 * (sizeof(struct fm_slot) + sizeof(struct fm_exported)), "octets");
+	return 0;
+}
