@@ -110,7 +110,7 @@ static void add_region(struct bench *bench, struct bench_bpf *skeleton)
 		die("table", errno);
 	region->fd = fd;
 	region->slots = map_memory(fd, (size_t)bench->generation.n_slots * sizeof(struct fm_slot));
-	region->exported = calloc(bench->generation.n_slots, sizeof(struct fm_exported));
+	region->exported = fm_exported_new(bench->generation.n_slots);
 }
 
 static void load(struct bench *bench, enum mode mode)
@@ -166,7 +166,7 @@ static void done(struct bench *bench)
 			continue;
 		munmap(region->slots, ((size_t)bench->generation.n_slots * sizeof(struct fm_slot) +
 				       4095) & ~(size_t)4095);
-		free(region->exported);
+		fm_exported_free(region->exported, bench->generation.n_slots);
 		close(region->fd);
 	}
 	for (unsigned int i = 0; i < _MODE_MAX; i++) {
@@ -413,14 +413,17 @@ static void bench_sweep(void)
 		ms[round] = (double)(cpu_ns() - before) / 1e6;
 	}
 	result("sweep, 1M live flows, nothing due", median(ms, ROUNDS), "ms CPU");
-	expire_some(&bench, now);
-	found = 0;
-	before = cpu_ns();
-	fm_sweep_begin(sweep, &bench.generation, &timeouts, now, false);
-	to_the_end(sweep);
-	result("sweep, 1M live flows, 1 % due", (double)(cpu_ns() - before) / 1e6, "ms CPU");
-	if (found < 9000 || found > 11000)
-		die("sweep found another number of due conversations", ERANGE);
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		expire_some(&bench, now);
+		found = 0;
+		before = cpu_ns();
+		fm_sweep_begin(sweep, &bench.generation, &timeouts, now, false);
+		to_the_end(sweep);
+		ms[round] = (double)(cpu_ns() - before) / 1e6;
+		if (found < 8000 || found > 11000)
+			die("sweep found another number of due conversations", ERANGE);
+	}
+	result("sweep, 1M live flows, 1 % due", median(ms, ROUNDS), "ms CPU");
 	fm_sweep_free(sweep);
 	done(&bench);
 }
@@ -443,8 +446,11 @@ static int loopback_pair(int *ret_receiver)
 static void bench_export(enum fm_session_protocol protocol, bool wire, const char *name)
 {
 	struct fm_sweep_ops ops = {.room = room, .conversation = export_conversation};
-	const struct fm_session_options options = {
-		.protocol = protocol, .profile = FM_P_STANDARD, .domain = 1, .message_size = 1400};
+	const struct fm_session_options options = {.protocol = protocol,
+						   .profile = FM_P_STANDARD,
+						   .domain = 1,
+						   .enterprise_number = 32473,
+						   .message_size = 1400};
 	struct sink sink = {.fd = -1};
 	struct bench bench = {};
 	struct fm_sweep *sweep;

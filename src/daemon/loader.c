@@ -152,12 +152,30 @@ static int inner_map_new(uint32_t n_slots)
 	return fd < 0 ? -errno : fd;
 }
 
+struct fm_exported *fm_exported_new(uint32_t n_slots)
+{
+	size_t size = (size_t)n_slots * sizeof(struct fm_exported);
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	/* Touched at random, slot by slot: a fault a page would cost more than the sweep. */
+	madvise(memory, size, MADV_HUGEPAGE);
+	return memory;
+}
+
+void fm_exported_free(struct fm_exported *exported, uint32_t n_slots)
+{
+	if (exported)
+		munmap(exported, (size_t)n_slots * sizeof(*exported));
+}
+
 static void region_done(struct fm_region *region, uint32_t n_slots)
 {
 	if (region->slots)
 		munmap(region->slots, page_round((size_t)n_slots * sizeof(struct fm_slot)));
-	if (region->exported)
-		munmap(region->exported, (size_t)n_slots * sizeof(struct fm_exported));
+	fm_exported_free(region->exported, n_slots);
 	if (region->fd >= 0)
 		close(region->fd);
 	*region = (struct fm_region){.fd = -1};
@@ -179,13 +197,11 @@ static int region_init(struct fm_region *region, const struct fm_generation *gen
 		return r;
 	}
 	made.slots = memory;
-	memory = mmap(NULL, (size_t)generation->n_slots * sizeof(struct fm_exported),
-		      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED) {
+	made.exported = fm_exported_new(generation->n_slots);
+	if (!made.exported) {
 		region_done(&made, generation->n_slots);
 		return -ENOMEM;
 	}
-	made.exported = memory;
 	if (bpf_map_update_elem(generation->table_fd, &cpu, &made.fd, BPF_ANY) < 0) {
 		r = -errno;
 		region_done(&made, generation->n_slots);

@@ -33,6 +33,10 @@ struct fm_exported {
 	} half[2];
 };
 
+/* An account a slot, all zero; NULL: no memory. */
+struct fm_exported *fm_exported_new(uint32_t n_slots);
+void fm_exported_free(struct fm_exported *exported, uint32_t n_slots);
+
 /* One CPU's table; slots is NULL where the CPU was never online. */
 struct fm_region {
 	int fd;
