@@ -276,18 +276,19 @@ static void drain_slots(struct fm_sweep *sweep, size_t n,
 	sweep->stats.closed++;
 }
 
-/* Looks again when the latest of the partials is due: this CPU's alone would be found every time.
+/*
+ * Looks again when the latest of the partials is due: this CPU's alone would be found every time.
+ * After timeouts changed, a time that was told by the old ones does not count.
  */
-static void postpone(struct fm_sweep *sweep, size_t n, uint32_t last_tick)
+static void postpone(struct fm_sweep *sweep, size_t n, uint32_t due_tick)
 {
 	const struct ref *refs = &sweep->refs[sweep->n_refs];
 
 	for (size_t i = 0; i < n; i++) {
 		struct fm_slot *slot = slot_at(sweep, refs[i].region, refs[i].position);
 
-		if ((int32_t)(sweep->now - slot->due_tick) >= 0)
-			__atomic_store_n(&slot->due_tick, last_tick + sweep->timeouts.idle,
-					 __ATOMIC_RELAXED);
+		if (sweep->recheck || (int32_t)(sweep->now - slot->due_tick) >= 0)
+			__atomic_store_n(&slot->due_tick, due_tick, __ATOMIC_RELAXED);
 	}
 }
 
@@ -325,7 +326,9 @@ static void decide(struct fm_sweep *sweep, const struct ref *candidate, const st
 	if ((int32_t)(sweep->now - mark) >= (int32_t)sweep->timeouts.active)
 		keep_open(sweep, refs, n, &conversation);
 	if (!ended)
-		postpone(sweep, n, last);
+		postpone(sweep, n, last + sweep->timeouts.idle);
+	else if (sweep->recheck)
+		postpone(sweep, n, last + sweep->timeouts.linger);
 }
 
 /* A run of tombstones from first up to a free slot: no chain goes through them. */

@@ -264,13 +264,16 @@ def options_records():
         capture = Capture(m, 'lo')
         daemon = Flowmond(m, {'collector main': {'address': collector.address()}})
         ping(Account(), a, '10.1.0.1', '10.1.0.2', 1)
+        time.sleep(3)  # they wait until interfaces that come together have come
         daemon.stop()
         collector.stop()
-        path = capture.stop()
-        names = set()
-        for row in tshark(path, ['cflow.if_name'], '-d', 'udp.port==9995,cflow'):
-            names.update(row['cflow.if_name'])
+        names, observed = set(), []
+        for row in tshark(capture.stop(), ['cflow.if_name', 'cflow.if_descr', 'cflow.flows'], '-d',
+                          'udp.port==9995,cflow'):
+            names.update(row['cflow.if_name'] + row['cflow.if_descr'])
+            observed += row['cflow.flows']
         check('interface names', 'm0' in names, names)
+        check('observed flows', '2' in observed, observed)
         equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
 
 

@@ -9,9 +9,9 @@ from lib import tap
 from lib.collect import Nfcapd, account, json_flow
 from lib.daemon import Flowmond, attached, merge
 from lib.net import Lab, couple, wait_until
-from lib.packets import UDP, Account, ip4, ip6, udp
+from lib.packets import ICMP, TCP, UDP, Account, ip4, ip6, udp
 from lib.tap import case, check, equal
-from lib.traffic import Injector, ping
+from lib.traffic import Injector, exchange_tcp, ping
 
 
 class Load:
@@ -181,6 +181,25 @@ def interfaces_change():
         ping(sent, a, '10.2.0.1', '10.2.0.2', 7)
         daemon.stop()
         equal('json', account(map(json_flow, daemon.json_records())).flows, sent.flows)
+
+
+@case('shorter timeouts hold for flows that are open')
+def shorter():
+    with Lab('shorter') as lab:
+        a, m = pair(lab)
+        base = {'json': {'file': lab.path('flowmond.json')}}
+        daemon = Flowmond(m, base)
+        sent = Account()
+        ping(sent, a, '10.1.0.1', '10.1.0.2', 3)
+        exchange_tcp(a, '10.1.0.1', 7, m, '10.1.0.2', 8, 1, 1)
+        daemon.reload(merge(base, {'flows': {'idle_timeout': '1s', 'end_linger': '500ms'}}))
+
+        def reasons(protocol):
+            return [r['reason'] for r in map(json_flow, daemon.json_records())
+                    if r['flow'][4] == protocol]
+        wait_until(lambda: reasons(TCP) == [3, 3], 5, 'the TCP connection, by its end')
+        wait_until(lambda: reasons(ICMP) == [1, 1], 5, 'the ping, idle')
+        daemon.stop()
 
 
 @case('a storm of SIGHUPs')

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """flowmond as installed, under a real systemd: a container over an overlay of this host's root, into
 which `meson install` put it. The cases are steps of one life and run in this order."""
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from lib.collect import Nfcapd, account  # noqa: E402
 from lib.daemon import BUILD, attached, settings_text  # noqa: E402
 from lib.net import Lab, Namespace, address, mac, neighbour, wait_until  # noqa: E402
 from lib.packets import Account  # noqa: E402
-from lib.tap import Skip, case, check, equal, note  # noqa: E402
+from lib.tap import Failure, Skip, case, check, equal, note  # noqa: E402
 from lib.traffic import ping  # noqa: E402
 
 UNIT = 'flowmond.service'
@@ -64,7 +65,6 @@ class Container:
             'nspawn')
         self.pid = wait_until(self._first, 20, 'the container to start')
         self.lab.closing.append(self.halt)
-        # It enters its namespaces one after the other: wait for the answer of systemd itself.
         wait_until(lambda: self.run('systemctl', 'is-system-running', ok=False).strip() in (
             'running', 'degraded'), 60, 'the container to boot')
         namespace = Namespace(self.lab, 'systemd')
@@ -77,7 +77,13 @@ class Container:
         with open('/proc/%d/task/%d/children' % (self.process.pid, self.process.pid),
                   encoding='ascii') as file:
             children = file.read().split()
-        return int(children[0]) if children else None
+        # One child after the other until the one that has become systemd.
+        for child in children:
+            with contextlib.suppress(OSError), open('/proc/%s/comm' % child,
+                                                    encoding='ascii') as file:
+                if file.read().strip() == 'systemd':
+                    return int(child)
+        return None
 
     def run(self, *command, ok=True, seconds=40):
         done = subprocess.run(['nsenter', '-t', str(self.pid), '-m', '-u', '-i', '-n', '-p', '-C',
@@ -113,32 +119,43 @@ def settings(**flows):
         'collector main': {'address': '127.0.0.1:9995'}})
 
 
-@case('meson install into a systemd that boots: everything is in its place')
+def step(title):
+    """A case that makes sense only once the container has booted."""
+    def register(function):
+        def run():
+            if Life.host is None:
+                raise Failure('the container did not boot')
+            function()
+        case(title)(run)
+        return function
+    return register
+
+
+@case('meson install into a tree of which systemd boots')
 def boot():
-    lab = Life.lab
-    Life.container = Container(lab)
-    for path in ('/usr/sbin/flowmond', '/usr/bin/flowmonctl', '/etc/flowmond/flowmond.conf',
-                 '/usr/lib/systemd/system/' + UNIT, '/usr/lib/sysusers.d/flowmond.conf',
-                 '/usr/share/man/man8/flowmond.8', '/usr/share/man/man5/flowmond.conf.5'):
-        check(path, os.path.exists(Life.container.root + path) or
-              os.path.exists(Life.container.root + path + '.gz'))
-    Life.container.write('/etc/flowmond/flowmond.conf', settings())
+    Life.container = Container(Life.lab)
     Life.host = Life.container.boot()
     Life.host.quiet()
     Life.container.run('systemd-sysusers')
     Life.container.run('systemctl', 'daemon-reload')
+
+
+@step('everything is in its place; the unit and the shipped configuration have no fault')
+def installed():
     said = Life.container.run('systemd-analyze', 'verify', '/usr/lib/systemd/system/' + UNIT)
     equal('systemd-analyze verify', [line for line in said.splitlines() if 'flowmond' in line], [])
-
-
-@case('the shipped configuration is accepted and the tables print')
-def shipped():
+    missing = [path for path in (
+        '/usr/sbin/flowmond', '/usr/bin/flowmonctl', '/etc/flowmond/flowmond.conf',
+        '/usr/lib/systemd/system/' + UNIT, '/usr/lib/sysusers.d/flowmond.conf',
+        '/usr/share/man/man8/flowmond.8', '/usr/share/man/man5/flowmond.conf.5',
+        '/usr/share/man/man1/flowmonctl.1') if not os.path.exists(Life.container.root + path)]
+    equal('missing', missing, [])
     Life.container.run('flowmond', '--check-config')
-    check('man page', 'flowmond' in Life.container.run('flowmond', '--list-settings'))
 
 
-@case('systemctl start: active, as its own user, with a status text')
+@step('systemctl start: active, as its own user, with a status text')
 def start():
+    Life.container.write('/etc/flowmond/flowmond.conf', settings())
     far = Life.far = Life.lab.ns('far')
     far.ip('link add f0 address %s type veth peer name m0 address %s' % (mac('f0'), mac('m0')))
     for namespace, name, own, other in ((far, 'f0', 1, 'm0'), (Life.host, 'm0', 2, 'f0')):
@@ -164,14 +181,14 @@ def start():
     check('programs are attached', attached(Life.host, 'm0')[0] == 2)
 
 
-@case('flowmonctl asks it')
+@step('flowmonctl asks it')
 def control():
     answer = json.loads(Life.container.run('flowmonctl', 'status', '--json'))
     check('interfaces', answer['interfaces'] >= 1, answer)
     check('text', 'flowmond' in Life.container.run('flowmonctl', 'status'))
 
 
-@case('systemctl reload: same process, new settings, nothing lost')
+@step('systemctl reload: same process, new settings, nothing lost')
 def reload():
     ping(Life.sent, Life.far, '10.1.0.1', '10.1.0.2', 5)
     before = Life.container.show('MainPID')
@@ -182,13 +199,13 @@ def reload():
     wait_until(lambda: len(Life.collector.records()) == 2, 10, 'the idle flows at the collector')
 
 
-@case('it exports to nfcapd while it runs')
+@step('it exports to nfcapd while it runs')
 def exports():
     ping(Life.sent, Life.host, 'fd00:1::2', 'fd00:1::1', 5)
     wait_until(lambda: len(Life.collector.records()) == 4, 10, 'the idle flows at the collector')
 
 
-@case('a wrong file on reload: stays active with the old settings, says why')
+@step('a wrong file on reload: stays active with the old settings, says why')
 def bad_reload():
     Life.container.write('/etc/flowmond/flowmond.conf', '[flows]\nmax = none\n')
     Life.container.run('systemctl', 'reload', UNIT, ok=False)
@@ -199,7 +216,7 @@ def bad_reload():
     Life.container.run('systemctl', 'reload', UNIT)
 
 
-@case('journal entries carry fields of their own')
+@step('journal entries carry fields of their own')
 def journal():
     entries = [json.loads(line) for line in Life.container.run(
         'journalctl', '-u', UNIT, '-o', 'json', '--no-pager').splitlines()]
@@ -209,7 +226,7 @@ def journal():
     check('priorities are set', {entry.get('PRIORITY') for entry in entries} - {None})
 
 
-@case('stop exports what is open and leaves nothing attached')
+@step('stop exports what is open and leaves nothing attached')
 def stop():
     ping(Life.sent, Life.far, '10.1.0.1', '10.1.0.2', 4, 3000)
     Life.container.run('systemctl', 'stop', UNIT)
@@ -219,7 +236,7 @@ def stop():
     equal('all flows', account(Life.collector.stop()).flows, Life.sent.flows)
 
 
-@case('the watchdog: fed while it runs, a hung daemon is restarted')
+@step('the watchdog: fed while it runs, a hung daemon is restarted')
 def watchdog():
     Life.container.run('sh', '-c', 'mkdir -p /run/systemd/system/%s.d; printf '
                        '"[Service]\\nWatchdogSec=1s\\nTimeoutAbortSec=1s\\n" > '
@@ -236,7 +253,7 @@ def watchdog():
     equal('left on the interface', attached(Life.host, 'm0'), (0, []))
 
 
-@case('systemd-analyze security')
+@step('systemd-analyze security')
 def security():
     said = Life.container.run('systemd-analyze', 'security', '--no-pager', UNIT)
     found = re.search(r'exposure level for \S+: ([\d.]+)', said)

@@ -9,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 
 from lib.net import wait_until
 from lib.tap import Failure
@@ -44,25 +45,23 @@ def merge(*parts):
 
 
 class Notify:
-    """The daemon's side of sd_notify: what it said so far."""
+    """systemd's end of sd_notify: what the daemon said so far. Read by a thread, as systemd reads at
+    once, too: the daemon would wait for a full socket."""
 
     def __init__(self, path):
         self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(path)
         os.chmod(path, 0o777)
         self.said = []
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def read(self):
+    def _read(self):
         while True:
-            try:
-                text = self.socket.recv(65536).decode('utf-8', 'replace')
-            except BlockingIOError:
-                return self.said
-            self.said += text.split('\n')
+            self.said += self.socket.recv(65536).decode('utf-8', 'replace').split('\n')
 
     def count(self, line):
-        return self.read().count(line)
+        return self.said.count(line)
 
 
 class Flowmond:
