@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goes before a program under test and gives the packet what BPF_PROG_TEST_RUN cannot: a length
  * below the smallest it takes, and a VLAN tag beside the data as a device hands it over. Called by
@@ -9,7 +9,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-char LICENSE[] SEC("license") = "Dual BSD/GPL";
+char LICENSE[] SEC("license") = "Apache-2.0";
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
