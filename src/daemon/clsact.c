@@ -42,7 +42,7 @@ struct survey {
 	enum fm_hook hook; /* being read */
 	struct place ours[OURS_MAX];
 	size_t n_ours;
-	size_t n_foreign;
+	size_t n_all; /* with other people's, and the heads of priorities */
 };
 
 static uint32_t parent_of(enum fm_hook hook)
@@ -172,15 +172,11 @@ static void on_filter(const struct nlmsghdr *header, void *userdata)
 
 	if (header->nlmsg_type != RTM_NEWTFILTER)
 		return;
+	survey->n_all++;
 	mnl_attr_parse(header, sizeof(*message), on_filter_attribute, &info);
-	/* The head of a priority, told before its filters, of which ours may be the only one. */
-	if (!message->tcm_handle && info.is_bpf)
-		return;
 	if ((message->tcm_handle != HANDLE_GUEST && message->tcm_handle != HANDLE_OWNER) ||
-	    !info.name || strcmp(info.name, names[survey->hook]) || survey->n_ours == OURS_MAX) {
-		survey->n_foreign++;
+	    !info.name || strcmp(info.name, names[survey->hook]) || survey->n_ours == OURS_MAX)
 		return;
-	}
 	survey->ours[survey->n_ours++] = (struct place){
 		.hook = survey->hook,
 		.priority = (uint16_t)(message->tcm_info >> 16),
@@ -270,7 +266,7 @@ static int drop_qdisc(int fd, uint32_t ifindex)
 	struct survey survey;
 	int r = look(fd, ifindex, &survey);
 
-	if (r == 0 && !survey.n_ours && !survey.n_foreign)
+	if (r == 0 && !survey.n_all)
 		r = change_qdisc(fd, ifindex, RTM_DELQDISC, 0);
 	return is_gone(r) ? 0 : r;
 }
