@@ -194,6 +194,14 @@ static void read_heading(struct reader *reader, const char *line)
 		complain(reader, reader->line, "no memory");
 }
 
+/* Neither heading, nor comment, nor value, nor empty. */
+static bool is_junk(const char *line)
+{
+	size_t begin = strspn(line, " \t\r\n");
+
+	return line[begin] && !strchr("[#;", line[begin]) && !strpbrk(line, "=:");
+}
+
 /*
  * Hands inih one line, whole or not at all: it would cut a longer one in two without a word. A line
  * that cannot be used is reported and handed on as empty.
@@ -226,6 +234,8 @@ static char *read_line(char *into, int size, void *userdata)
 		complain(
 			reader, reader->line,
 			"the line begins with a space: expected 'name = value' or '[section]' at its beginning");
+	else if (is_junk(line))
+		complain(reader, reader->line, "expected '[section]' or 'name = value'");
 	else
 		memcpy(into, line, (size_t)length + 1);
 	if (into[0] == '[')

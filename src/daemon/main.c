@@ -25,6 +25,7 @@ enum action {
 	ACTION_RUN,
 	ACTION_CHECK_CONFIG,
 	ACTION_PRINT_CONFIG,
+	ACTION_PRINT_EXAMPLE,
 	ACTION_LIST_FIELDS,
 	ACTION_LIST_SETTINGS,
 	ACTION_LIST_COUNTERS,
@@ -50,6 +51,7 @@ static const char help[] =
 	"  --foreground          log to standard error and stay on the terminal\n"
 	"  --check-config        read the configuration, say what is wrong, do nothing else\n"
 	"  --print-config        print the configuration as it would be used\n"
+	"  --print-example       print a configuration file that explains every setting\n"
 	"  --check               say what this kernel and these privileges allow\n"
 	"  --list-fields         fields of flow records (=markdown: as Markdown)\n"
 	"  --list-settings       settings of the configuration (=markdown)\n"
@@ -62,6 +64,7 @@ static const struct option options[] = {
 	{"foreground", no_argument, NULL, 'f'},
 	{"check-config", no_argument, NULL, ACTION_CHECK_CONFIG},
 	{"print-config", no_argument, NULL, ACTION_PRINT_CONFIG},
+	{"print-example", no_argument, NULL, ACTION_PRINT_EXAMPLE},
 	{"check", no_argument, NULL, ACTION_CHECK},
 	{"list-fields", optional_argument, NULL, ACTION_LIST_FIELDS},
 	{"list-settings", optional_argument, NULL, ACTION_LIST_SETTINGS},
@@ -220,6 +223,16 @@ static int check_config(const struct arguments *arguments, bool print)
 	return EXIT_SUCCESS;
 }
 
+static int print_example(void)
+{
+	_fm_cleanup_buf_ struct fm_buf text = {};
+
+	if (fm_config_print_example(&text) < 0)
+		return EXIT_FAILURE;
+	fputs(text.data, stdout);
+	return EXIT_SUCCESS;
+}
+
 static int print_table(int (*table)(enum fm_table_format format, struct fm_buf *ret),
 		       enum fm_table_format format)
 {
@@ -246,6 +259,8 @@ int main(int argc, char **argv)
 		return check_config(&arguments, false);
 	case ACTION_PRINT_CONFIG:
 		return check_config(&arguments, true);
+	case ACTION_PRINT_EXAMPLE:
+		return print_example();
 	case ACTION_LIST_FIELDS:
 		return print_table(fm_tables_fields, arguments.format);
 	case ACTION_LIST_SETTINGS:

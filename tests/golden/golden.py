@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""What flowmond prints, compared with files: configurations, and docs made from the tables.
+
+golden.py FLOWMOND SOURCE_ROOT [--update]
+
+config/NAME.conf is read; config/NAME.ok is what --print-config prints of it, config/NAME.bad what
+--check-config complains, with the file named as config/NAME.conf.
+"""
+import os
+import subprocess
+import sys
+import tempfile
+
+FLOWMOND, ROOT = sys.argv[1:3]
+UPDATE = '--update' in sys.argv
+results = []
+
+
+def run(*arguments, cwd=None):
+    done = subprocess.run([FLOWMOND, *arguments], stdin=subprocess.DEVNULL, timeout=20, cwd=cwd,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout
+
+
+def result(good, title, note=''):
+    results.append(good)
+    for line in [] if good else str(note).splitlines():
+        print('# ' + line)
+    print('%sok %d - %s' % ('' if good else 'not ', len(results), title))
+
+
+def compare(title, path, seen):
+    if UPDATE:
+        with open(path, 'wb') as file:
+            file.write(seen)
+    with open(path, 'rb') as file:
+        wanted = file.read()
+    result(seen == wanted, title, 'expected %r\nseen     %r' % (wanted, seen))
+
+
+def configurations():
+    directory = os.path.join(ROOT, 'tests', 'golden')
+    names = sorted(name[:-5] for name in os.listdir(os.path.join(directory, 'config'))
+                   if name.endswith('.conf'))
+    for name in names:
+        path = 'config/%s.conf' % name
+        status, seen = run('--check-config', '--config', path, cwd=directory)
+        if status == 0:
+            status, printed = run('--print-config', '--config', path, cwd=directory)
+            compare(name + ': printed as expected', os.path.join(directory, 'config', name + '.ok'),
+                    printed)
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(printed)
+                file.flush()
+                again = run('--print-config', '--config', file.name)
+            result(again == (0, printed), name + ': what is printed is read as the same',
+                   again[1].decode())
+        else:
+            compare(name + ': refused as expected', os.path.join(directory, 'config',
+                                                                 name + '.bad'), seen)
+
+
+HOSTILE = {
+    'a NUL octet': (b'[flows]\nmax = 1\0000\n', ':2: a NUL octet'),
+    'a line of a megabyte': (b'[flows]\nmax = ' + b'1' * 1000000 + b'\n', ':2: the line is too long'),
+    'a section name of a kilobyte': (b'[' + b'x' * 1000 + b']\n', ':1: '),
+    'random octets': (bytes(range(256)) * 64, ': '),
+    'a heading that does not end': (b'[flows\nmax = 2048\n', ':1: expected a heading'),
+    'two hundred thousand lines': (b'#\n' * 200000, 'not a configuration'),
+    'a line with a continuation': (b'[capture]\ninterfaces = a,\n  b\n', ':3: the line begins with'),
+    'no newline at the end': (b'[flows]\nmax = x', ':2: [flows] max = x: expected'),
+    'not UTF-8': (b'[capture]\nobserve = \xff\xfe\n', ':2: [capture] observe'),
+}
+
+
+def hostile():
+    for title, (text, word) in HOSTILE.items():
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            status, seen = run('--check-config', '--config', file.name)
+        result(status == 1 and word in seen.decode(errors='replace'), 'hostile: ' + title,
+               '%d %r' % (status, seen[:300]))
+    status, seen = run('--check-config', '--config', '/')
+    result(status == 1 and b'directory' in seen, 'hostile: a directory', seen)
+    status, seen = run('--check-config', '--config', '/nonexistent/file')
+    result(status == 1 and b'/nonexistent/file' in seen, 'hostile: no such file', seen)
+
+
+def tables():
+    compare('etc/flowmond.conf is the example', os.path.join(ROOT, 'etc', 'flowmond.conf'),
+            run('--print-example')[1])
+    default = run('--print-config', '--config', os.path.join(ROOT, 'etc', 'flowmond.conf'))
+    with tempfile.NamedTemporaryFile() as file:
+        empty = run('--print-config', '--config', file.name)
+    result(default == empty, 'etc/flowmond.conf says the defaults', default[1].decode())
+    for table in ('fields', 'settings', 'counters'):
+        compare('docs/%s.md is the table' % table, os.path.join(ROOT, 'docs', table + '.md'),
+                run('--list-%s=markdown' % table)[1])
+
+
+configurations()
+hostile()
+tables()
+print('1..%d' % len(results))
+sys.exit(not all(results))
