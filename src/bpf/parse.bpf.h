@@ -435,9 +435,12 @@ static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struc
 		return FM_MALFORMED;
 	header = ip->ihl * 4;
 	total = bpf_ntohs(ip->tot_len);
-	if (skb->gso_size)
-		total = parser->packet
-				.l3_octets; /* no padding; tot_len is 0 beyond 65535 (BIG TCP) */
+	/*
+	 * A super-packet has no padding. 0 is what BIG TCP says beyond 65535 and what captures of
+	 * segmentation offload hold: all that is there.
+	 */
+	if (skb->gso_size || !total)
+		total = parser->packet.l3_octets;
 	if (total < header || parser->packet.l3_octets < header)
 		return FM_MALFORMED;
 	if (total > parser->packet.l3_octets) {

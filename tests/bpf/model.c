@@ -204,15 +204,18 @@ static void state_octets(struct model *m, struct packet_view *v, size_t stated)
 static bool ip4(struct model *m, struct packet_view *v)
 {
 	const uint8_t *h = v->rest.at;
-	size_t header;
+	size_t header, length;
 	uint16_t field;
 
 	if (v->rest.left < 20 || h[0] >> 4 != 4)
 		return false;
 	header = (h[0] & 15) * 4;
-	if (header < 20 || header > v->rest.left || get16(h + 2) < header)
+	length = get16(h + 2);
+	if (!length) /* as Wireshark reads it: segmentation offload, all that is there */
+		length = v->rest.left;
+	if (header < 20 || header > v->rest.left || length < header)
 		return false;
-	state_octets(m, v, get16(h + 2));
+	state_octets(m, v, length);
 	m->tos = h[1];
 	m->ttl = h[8];
 	v->protocol = h[9];
