@@ -1,4 +1,4 @@
-/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The packet path under the clock: each run gives the packet the next address of a prepared
  * sequence and goes as far as the mode says, so that one BPF_PROG_TEST_RUN walks over many flows.

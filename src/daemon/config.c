@@ -393,11 +393,15 @@ static void print_section(const void *owner, const char *section, struct fm_buf 
 {
 	for (size_t i = 0; i < fm_n_settings; i++) {
 		const struct fm_setting *row = &fm_settings[i];
+		size_t before;
 
 		if (strcmp(row->info.section, section))
 			continue;
 		fm_buf_printf(ret, "%s = ", row->info.key);
+		before = ret->size;
 		row->type->print(row, (const char *)owner + row->offset, ret);
+		if (ret->size == before && !ret->error)
+			ret->size--; /* no blank at the end of the line */
 		fm_buf_printf(ret, "\n");
 	}
 }
@@ -466,7 +470,8 @@ int fm_config_print_example(struct fm_buf *ret)
 			}
 		}
 		print_comment(row->info.help, ret);
-		fm_buf_printf(ret, "#%s = %s\n", row->info.key, row->info.default_text);
+		fm_buf_printf(ret, "#%s =%s%s\n", row->info.key, *row->info.default_text ? " " : "",
+			      row->info.default_text);
 	}
 	return fm_buf_error(ret);
 }

@@ -18,7 +18,10 @@ static void title(enum fm_table_format format, const char *text, const char *sou
 		  struct fm_buf *ret)
 {
 	if (format == FM_TABLE_MARKDOWN)
-		fm_buf_printf(ret, "# %s\n\nMade from `%s`.\n\n", text, source);
+		fm_buf_printf(
+			ret,
+			"<!-- SPDX-License-Identifier: Apache-2.0 -->\n# %s\n\nMade from `%s`.\n\n",
+			text, source);
 }
 
 static void cell(const char *text, struct fm_buf *ret)

@@ -30,7 +30,7 @@ MAX_BPF_NAME = 15
 MAX_SUBJECT = 72
 LICENCES = {'src/bpf/': 'GPL-2.0-only OR BSD-2-Clause', '': 'Apache-2.0'}
 # Texts and data that cannot carry a comment.
-NO_COMMENT = re.compile(r'^LICENSE$|^LICENSES/.*\.txt$|\.(json|pcap|bin)$|^tests/golden/.*\.(out|err|expected)$|^tests/fuzz/corpus/')
+NO_COMMENT = re.compile(r'^LICENSE$|^LICENSES/.*\.txt$|\.(json|pcap|bin)$|^tests/golden/.*\.(out|err|expected|ok|bad)$|^tests/fuzz/corpus/')
 # Paths of one machine, written so that this line does not find itself.
 MACHINE_PATHS = re.compile('|'.join('/' + word + '/' for word in
                                     ('wor[k]', 'far[m]', 'hom[e]/[a-z]+', 'roo[t]', 'tmp/[w]')))
