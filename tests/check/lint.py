@@ -28,6 +28,8 @@ MAX_LINES_OF = {'src/bpf/abi.h': 250}
 MAX_FUNCTION = 100
 MAX_BPF_NAME = 15
 MAX_SUBJECT = 72
+# Longer ones that were there before this rule was.
+LONG_SUBJECTS = ('86edeb7', 'be7d970', '5ebe903', '6919b21')
 LICENCES = {'src/bpf/': 'GPL-2.0-only OR BSD-2-Clause', '': 'Apache-2.0'}
 # Texts and data that cannot carry a comment.
 NO_COMMENT = re.compile(r'^LICENSE$|^LICENSES/.*\.txt$|\.(json|pcap|bin)$|^tests/golden/.*\.(out|err|expected|ok|bad)$|^tests/fuzz/corpus/')
@@ -166,12 +168,13 @@ def bpf_names():
 def commit_subjects():
     """commit subjects read 'area: what' in 72 characters"""
     try:
-        log = git('log', '--no-merges', '--min-parents=1', '--format=%h%x00%s', '-n', '400')
+        log = git('log', '--no-merges', '--min-parents=1', '--format=%H%x00%s', '-n', '400')
     except (OSError, subprocess.CalledProcessError):
         raise Skip('no git history here') from None
     for line in log.splitlines():
         commit, subject = line.split('\0', 1)
-        if len(subject) > MAX_SUBJECT:
+        commit = commit[:7]
+        if len(subject) > MAX_SUBJECT and commit not in LONG_SUBJECTS:
             yield '%s: subject has %d characters' % (commit, len(subject))
         if not re.match(r'^[\w./,+-]+( [\w./+-]+)?: \S', subject):
             yield '%s: subject is not "area: what": %s' % (commit, subject)
