@@ -85,8 +85,8 @@ static int new_region_map(uint32_t n_slots)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
 
-	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", 4, sizeof(struct fm_slot), n_slots,
-			      &opts);
+	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", 4, sizeof(struct fm_slot),
+			      fm_region_elements(n_slots), &opts);
 }
 
 static void *map_memory(int fd, size_t size)
@@ -109,7 +109,8 @@ static void add_region(struct bench *bench, struct bench_bpf *skeleton)
 	if (fd < 0 || bpf_map_update_elem(bpf_map__fd(skeleton->maps.fm_table), &cpu, &fd, BPF_ANY))
 		die("table", errno);
 	region->fd = fd;
-	region->slots = map_memory(fd, (size_t)bench->generation.n_slots * sizeof(struct fm_slot));
+	region->slots = map_memory(fd, (size_t)fm_region_elements(bench->generation.n_slots) *
+					       sizeof(struct fm_slot));
 	region->exported = fm_exported_new(bench->generation.n_slots);
 }
 
@@ -164,7 +165,8 @@ static void done(struct bench *bench)
 
 		if (!region->slots)
 			continue;
-		munmap(region->slots, ((size_t)bench->generation.n_slots * sizeof(struct fm_slot) +
+		munmap(region->slots, ((size_t)fm_region_elements(bench->generation.n_slots) *
+					       sizeof(struct fm_slot) +
 				       4095) & ~(size_t)4095);
 		fm_exported_free(region->exported, bench->generation.n_slots);
 		close(region->fd);

@@ -19,6 +19,15 @@
 #define FM_MAX_EXT_HEADERS 8
 
 /*
+ * A region's slots are followed by a mark for each block of slots, FM_MARKS_PER_SLOT octets in
+ * every further element of its map: the program sets it when it creates a slot in the block, the
+ * daemon clears it when it finds the block empty, and skips blocks without one.
+ */
+#define FM_BLOCK_SHIFT	  6
+#define FM_BLOCK_SLOTS	  (1U << FM_BLOCK_SHIFT)
+#define FM_MARKS_PER_SLOT 128
+
+/*
  * Slot tags. FREE and TOMBSTONE slots are claimed by the program of the region's CPU; every other
  * transition (LIVE -> CLOSING -> TOMBSTONE -> FREE) is the daemon's. Everything from FM_TAG_LIVE
  * up is a live slot, the value taken from the key's hash.

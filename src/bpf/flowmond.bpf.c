@@ -251,7 +251,7 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	}
 	slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &free);
 	if (!slot && free != FM_NO_POSITION)
-		slot = fm_table_create(region, free, &packet->key, hash, now_tick);
+		slot = fm_table_create(region, free, &packet->key, hash, fm_ro.homes, now_tick);
 	if (!slot) {
 		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_overflow_lost);
 		return;

@@ -97,13 +97,25 @@ static __always_inline struct fm_slot *fm_table_find(void *region, const struct 
 	return NULL;
 }
 
+/* Says that there is something in the block of a slot that was just published. */
+static __always_inline void fm_table_mark(void *region, __u32 position, __u32 homes)
+{
+	__u32 block = position >> FM_BLOCK_SHIFT;
+	__u32 element = homes + FM_PROBES - 1 + block / FM_MARKS_PER_SLOT;
+	__u8 *marks = bpf_map_lookup_elem(region, &element);
+
+	if (marks)
+		*(volatile __u8 *)&marks[block & (FM_MARKS_PER_SLOT - 1)] = 1;
+}
+
 /*
  * Claims the free slot or tombstone at position. The daemon may turn a tombstone into a free slot
  * meanwhile; either way it is this program's until the tag says live. The exchange publishes what
  * was written before it.
  */
-static __always_inline struct fm_slot *
-fm_table_create(void *region, __u32 position, const struct fm_key *key, __u64 hash, __u32 now_tick)
+static __always_inline struct fm_slot *fm_table_create(void *region, __u32 position,
+						       const struct fm_key *key, __u64 hash,
+						       __u32 homes, __u32 now_tick)
 {
 	struct fm_slot *slot = bpf_map_lookup_elem(region, &position);
 
@@ -114,6 +126,7 @@ fm_table_create(void *region, __u32 position, const struct fm_key *key, __u64 ha
 	slot->mark_tick = now_tick;
 	slot->due_tick = now_tick;
 	__sync_lock_test_and_set(&slot->tag, fm_hash_tag(hash));
+	fm_table_mark(region, position, homes);
 	return slot;
 }
 

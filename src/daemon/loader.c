@@ -147,7 +147,7 @@ static int inner_map_new(uint32_t n_slots)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
 	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", sizeof(uint32_t),
-				sizeof(struct fm_slot), n_slots, &opts);
+				sizeof(struct fm_slot), fm_region_elements(n_slots), &opts);
 
 	return fd < 0 ? -errno : fd;
 }
@@ -171,10 +171,15 @@ void fm_exported_free(struct fm_exported *exported, uint32_t n_slots)
 		munmap(exported, (size_t)n_slots * sizeof(*exported));
 }
 
+static size_t region_octets(uint32_t n_slots)
+{
+	return page_round((size_t)fm_region_elements(n_slots) * sizeof(struct fm_slot));
+}
+
 static void region_done(struct fm_region *region, uint32_t n_slots)
 {
 	if (region->slots)
-		munmap(region->slots, page_round((size_t)n_slots * sizeof(struct fm_slot)));
+		munmap(region->slots, region_octets(n_slots));
 	fm_exported_free(region->exported, n_slots);
 	if (region->fd >= 0)
 		close(region->fd);
@@ -190,8 +195,7 @@ static int region_init(struct fm_region *region, const struct fm_generation *gen
 
 	if (made.fd < 0)
 		return made.fd;
-	r = map_shared(made.fd, page_round((size_t)generation->n_slots * sizeof(struct fm_slot)),
-		       &memory);
+	r = map_shared(made.fd, region_octets(generation->n_slots), &memory);
 	if (r < 0) {
 		region_done(&made, generation->n_slots);
 		return r;

@@ -33,6 +33,20 @@ struct fm_exported {
 	} half[2];
 };
 
+/* Elements of the map of a region of n_slots: the slots and the marks of their blocks. */
+static inline uint32_t fm_region_elements(uint32_t n_slots)
+{
+	uint32_t blocks = (n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
+
+	return n_slots + (blocks + FM_MARKS_PER_SLOT - 1) / FM_MARKS_PER_SLOT;
+}
+
+/* The mark of a block of a region's slots. */
+static inline uint8_t *fm_region_mark(struct fm_slot *slots, uint32_t n_slots, uint32_t block)
+{
+	return (uint8_t *)&slots[n_slots + block / FM_MARKS_PER_SLOT] + block % FM_MARKS_PER_SLOT;
+}
+
 /* An account a slot, all zero; NULL: no memory. */
 struct fm_exported *fm_exported_new(uint32_t n_slots);
 void fm_exported_free(struct fm_exported *exported, uint32_t n_slots);

@@ -145,7 +145,9 @@ static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint
 	sweep->state = FM_SWEEP_IDLE;
 	if (list_regions(sweep) < 0)
 		return; /* no memory now: the next sweep tries again */
-	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1));
+	/* Whole blocks, so that each belongs to one window. */
+	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1)) &
+			~(FM_BLOCK_SLOTS - 1);
 	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
 	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
 	sweep->state = sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
@@ -347,6 +349,30 @@ static void free_tombstones(struct fm_sweep *sweep, uint16_t region, uint32_t fi
 	}
 }
 
+static uint8_t *mark_at(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	return fm_region_mark(sweep->generation->regions[region].slots, sweep->generation->n_slots,
+			      position >> FM_BLOCK_SHIFT);
+}
+
+/*
+ * Takes the mark of a block that begins at position; returns whether there was one. It is put back
+ * by whoever finds a slot in use, and by the program that creates one: that publishes the slot
+ * first and marks then, so either this scan sees the slot or the mark is there after it.
+ */
+static bool take_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	uint8_t *mark = mark_at(sweep, region, position);
+
+	return __atomic_load_n(mark, __ATOMIC_RELAXED) &&
+	       __atomic_exchange_n(mark, 0, __ATOMIC_SEQ_CST);
+}
+
+static void put_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	__atomic_store_n(mark_at(sweep, region, position), 1, __ATOMIC_RELAXED);
+}
+
 /*
  * One region's part of the window of homes [from, to). Its conversations lie in [from, to +
  * FM_PROBES - 1); those behind to that belong to later homes are left to their window. Returns
@@ -359,14 +385,25 @@ static bool scan_region(struct fm_sweep *sweep, uint16_t region, uint32_t from, 
 
 	for (; p < end; p++) {
 		struct fm_slot *slot = slot_at(sweep, region, p);
-		uint32_t tag = read_tag(slot), home;
 		bool own = p < to || to == homes;
 		struct fm_key key;
+		uint32_t tag, home;
 		uint64_t hash;
+
+		if (own && p % FM_BLOCK_SLOTS == 0 && !take_mark(sweep, region, p)) {
+			if (run != UINT32_MAX)
+				free_tombstones(sweep, region, run, p);
+			run = UINT32_MAX;
+			p += FM_BLOCK_SLOTS - 1;
+			continue;
+		}
+		tag = read_tag(slot);
 
 		/* Every third line is read: too far apart for the hardware to guess in time. */
 		__builtin_prefetch(&slot[AHEAD].tag);
 
+		if (tag != FM_TAG_FREE && own)
+			put_mark(sweep, region, p);
 		if (tag == FM_TAG_TOMBSTONE && own) {
 			run = run == UINT32_MAX ? p : run;
 			sweep->tombstones++;
