@@ -56,14 +56,16 @@ static void clear(struct fm_overflow_reader *reader)
 static int on_event(void *userdata, void *data, size_t size)
 {
 	struct fm_overflow_reader *reader = userdata;
-	const struct fm_overflow *event = data;
 	struct fm_conversation *flow;
+	struct fm_overflow event;
 
-	if (size < sizeof(*event))
+	if (size < sizeof(event))
 		return 0;
-	flow = find(reader, &event->key);
+	/* The ring aligns to 8 octets, the half wants 64. */
+	memcpy(&event, data, sizeof(event));
+	flow = find(reader, &event.key);
 	if (flow)
-		fm_fold_half(flow, event->direction & 1, &event->half);
+		fm_fold_half(flow, event.direction & 1, &event.half);
 	return reader->n_flows == FM_OVERFLOW_FLOWS ? -ENOSPC : 0;
 }
 
