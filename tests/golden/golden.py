@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-FLOWMOND, ROOT = sys.argv[1:3]
+FLOWMOND, ROOT = map(os.path.realpath, sys.argv[1:3])
 UPDATE = '--update' in sys.argv
 results = []
 
