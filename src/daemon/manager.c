@@ -18,8 +18,8 @@
 #include "daemon/status.h"
 #include "daemon/sweeper.h"
 
-/* What stopping may take: exporting what is open, then sending it. */
-#define STOP_EXPORT_NS (60 * FM_NS_PER_S)
+/* What stopping may take: exporting what is open, then sending it. Less than TimeoutStopSec=. */
+#define STOP_EXPORT_NS (20 * FM_NS_PER_S)
 #define STOP_SEND_NS   (5 * FM_NS_PER_S)
 /* The status line is told again after this. */
 #define STATUS_INTERVAL_NS (10 * FM_NS_PER_S)

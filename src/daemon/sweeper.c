@@ -137,7 +137,8 @@ static void on_fenced(void *userdata, int error)
 	if (error < 0) {
 		/* Without a grace period nothing may be collected: the slots stay marked. */
 		fm_log_error("waiting for a grace period failed: %s", strerror(-error));
-		fm_fence_request(sweeper->fence);
+		sd_event_source_set_time_relative(sweeper->retry, FENCE_RETRY_US);
+		sd_event_source_set_enabled(sweeper->retry, SD_EVENT_ONESHOT);
 		return;
 	}
 	fm_sweep_fenced(sweeper->sweep);
