@@ -15,8 +15,9 @@
 /* A slice of the event loop's time. */
 #define SLICE_NS (2 * FM_NS_PER_MS)
 /* Sinks without room are asked again after this. */
-#define ROOM_RETRY_US 1000
-#define MAX_REPLACED  16
+#define ROOM_RETRY_US  1000
+#define MAX_REPLACED   16
+#define FENCE_RETRY_US 1000000
 
 struct fm_sweeper {
 	struct fm_sweeper_env env;
