@@ -111,7 +111,8 @@ int fm_overflow_new(struct fm_overflow_reader **ret, sd_event *event, struct fm_
 	if (!reader)
 		return -ENOMEM;
 	reader->exporter = exporter;
-	reader->flows = calloc(FM_OVERFLOW_FLOWS, sizeof(*reader->flows));
+	reader->flows = aligned_alloc(_Alignof(struct fm_conversation),
+				      FM_OVERFLOW_FLOWS * sizeof(*reader->flows));
 	if (!reader->flows)
 		return -ENOMEM;
 	if (getrandom(reader->seed, sizeof(reader->seed), 0) != (ssize_t)sizeof(reader->seed))
