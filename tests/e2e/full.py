@@ -25,7 +25,7 @@ def flood(sender, source, target, count):
     return count, count * (28 + SIZE)
 
 
-@case('a full table: exported with reason 5 or counted as lost, sum exact; open flows undisturbed')
+@case('a full table: exported with reason 5 or counted as lost, sum exact')
 def full_table():
     with Lab('full') as lab:
         a, m = lab.ns('a'), lab.ns('m')
@@ -50,12 +50,13 @@ def full_table():
         flow = next(iter(kept.flows))
         mine = [r for r in records if r['flow'] == flow]
         flooded = [r for r in records if r['flow'] != flow]
-        equal('the open flow', [[r['packets'], r['octets']] for r in mine],
-              [list(kept.flows[flow])])
+        # One record, or two where the second half came in on a CPU whose table was full by then.
+        equal('the open flow', [sum(r['packets'] for r in mine), sum(r['octets'] for r in mine)],
+              list(kept.flows[flow]))
         lost = counters['overflow_lost']
         equal('packets of the flood', sum(r['packets'] for r in flooded) + lost['packets'], packets)
         equal('octets of the flood', sum(r['octets'] for r in flooded) + lost['octets'], octets)
-        by_reason = [sum(r['packets'] for r in flooded if r['reason'] == reason)
+        by_reason = [sum(r['packets'] for r in records if r['reason'] == reason)
                      for reason in (4, 5)]
         equal('reason 5 is what the ring took', by_reason[1], counters['overflow']['packets'])
         check('the table was filled and overran', by_reason[0] > 1000 and by_reason[1] > 1000,
