@@ -125,8 +125,10 @@ static __always_inline int fm_fast_ip6(struct fm_packet *packet, void *data, voi
 	if (data + FM_IP6_OCTETS > data_end || ip->version != 6)
 		return 0;
 	total = bpf_ntohs(ip->payload_len) + FM_IP6_OCTETS;
-	if (total > available || !fm_fast_transport(packet, data + FM_IP6_OCTETS, data_end,
-						    ip->nexthdr, total - FM_IP6_OCTETS, &ports))
+	/* Up to 65575 octets, more than the lengths of a flow hold. */
+	if (total > available || total > 0xffff ||
+	    !fm_fast_transport(packet, data + FM_IP6_OCTETS, data_end, ip->nexthdr,
+			       total - FM_IP6_OCTETS, &ports))
 		return 0;
 	packet->octets = total;
 	packet->ttl = ip->hop_limit;
