@@ -70,6 +70,10 @@ int harness_devices(unsigned int n)
 
 	if (unshare(CLONE_NEWNET) < 0)
 		return -errno;
+	/* No device speaks by itself. */
+	if (system("test ! -e /proc/sys/net/ipv6 || "
+		   "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6") != 0)
+		return -EACCES;
 	for (unsigned int i = 2; i < n + 2; i++) {
 		snprintf(name, sizeof(name), "fmt%u", i);
 		snprintf(command, sizeof(command),
@@ -77,6 +81,27 @@ int harness_devices(unsigned int n)
 			 i + 100);
 		if (system(command) != 0 || if_nametoindex(name) != i)
 			return -ENODEV;
+	}
+	return 0;
+}
+
+static uint32_t place(enum fm_hook hook, bool layer3)
+{
+	return hook * 2 + layer3;
+}
+
+/* Tells the wrapper all programs. */
+static int wrap(struct harness *h)
+{
+	int map = bpf_map__fd(h->wrap->maps.fm_wrapped);
+
+	for (uint32_t i = 0; i < 2 * _FM_HOOK_MAX; i++) {
+		int program = fm_generation_program(h->generation, 0, i / 2, i % 2);
+
+		if (program < 0)
+			return program;
+		if (bpf_map_update_elem(map, &i, &program, BPF_ANY))
+			return -errno;
 	}
 	return 0;
 }
@@ -96,6 +121,9 @@ int harness_init(struct harness *h, const struct fm_kernel_options *options)
 	h->wrap = wrap_bpf__open_and_load();
 	if (!h->wrap)
 		return -errno;
+	r = wrap(h);
+	if (r < 0)
+		return r;
 	h->ring = ring_buffer__new(fm_kernel_overflow_fd(h->kernel), on_event, h, NULL);
 	if (!h->ring)
 		return -errno;
@@ -141,16 +169,10 @@ void harness_forget_fragments(struct harness *h)
 		bpf_map_delete_elem(fd, key);
 }
 
-/* Puts the wrapper before the program where the run wants what the kernel's test run has not. */
-static int wrapped(struct harness *h, int program, const struct harness_run *run)
+int harness_spy(struct harness *h, enum fm_hook hook, bool layer3)
 {
-	uint32_t zero = 0;
-
-	if (!run->cut && !run->vlan_tag)
-		return program;
-	if (bpf_map_update_elem(bpf_map__fd(h->wrap->maps.fm_wrapped), &zero, &program, BPF_ANY))
-		return -errno;
-	return bpf_program__fd(h->wrap->progs.fm_wrap);
+	h->wrap->bss->fm_spied_program = place(hook, layer3);
+	return bpf_program__fd(h->wrap->progs.fm_spy);
 }
 
 int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run)
@@ -158,7 +180,7 @@ int harness_run(struct harness *h, const void *data, size_t length, const struct
 	struct __sk_buff context = {
 		.ingress_ifindex = run->ingress_ifindex,
 		.ifindex = run->ifindex,
-		.cb = {run->cut, run->vlan_tag},
+		.cb = {run->cut, run->vlan_tag, place(run->hook, run->layer3)},
 		.gso_size = run->gso_size,
 		.gso_segs = run->gso_segs,
 	};
@@ -169,9 +191,9 @@ int harness_run(struct harness *h, const void *data, size_t length, const struct
 
 	if (program < 0)
 		return program;
-	program = wrapped(h, program, run);
-	if (program < 0)
-		return program;
+	/* The wrapper goes before where the run wants what the kernel's test run has not. */
+	if (run->cut || run->vlan_tag)
+		program = bpf_program__fd(h->wrap->progs.fm_wrap);
 	if (bpf_prog_test_run_opts(program, &opts) < 0)
 		return -errno;
 	if ((int)opts.retval != TC_NEXT) {

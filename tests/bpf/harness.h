@@ -55,6 +55,12 @@ void harness_reset(struct harness *h);
 /* Forgets the fragments that were seen. */
 void harness_forget_fragments(struct harness *h);
 
+/*
+ * A program for a device's hook, before the one that counts there: wrap->bss->fm_spied_linear is
+ * then how much of the last packet was linear. Descriptor.
+ */
+int harness_spy(struct harness *h, enum fm_hook hook, bool layer3);
+
 /* Runs the program of a hook. 0 or -errno; -EPROTO where it did not answer "next". */
 int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run);
 #define harness_packet(h, p, ...)                                                                  \

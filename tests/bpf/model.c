@@ -290,26 +290,42 @@ size_t model_fragments(void)
 	return n_known;
 }
 
-void model_frame(struct model *ret, const uint8_t *frame, size_t length)
+static void add_tag(struct model *m, unsigned int depth, uint16_t tci)
 {
-	struct packet_view v = {.rest = {.at = frame, .left = length}};
-	uint16_t type = get16(frame + 12);
+	if (depth == 0)
+		m->vlan = tci & 0xfff;
+	else if (depth == 1)
+		m->cvlan = tci & 0xfff;
+}
+
+/* Ethernet header and up to three VLAN tags (IEEE 802.1Q); returns the EtherType behind them. */
+static uint16_t ethernet(struct model *m, struct reader *r, unsigned int depth)
+{
+	uint16_t type = get16(r->at + 12);
+
+	skip(r, 14);
+	for (int i = 0; i < 3 && (type == 0x8100 || type == 0x88a8); i++) {
+		if (r->left < 4)
+			return 0;
+		add_tag(m, depth++, get16(r->at));
+		type = get16(r->at + 2);
+		skip(r, 4);
+	}
+	return type;
+}
+
+void model_packet(struct model *ret, const uint8_t *data, size_t length,
+		  const struct model_link *link)
+{
+	struct packet_view v = {.rest = {.at = data, .left = length}};
 	struct model m = {};
+	uint16_t type = link->type;
 	bool ip;
 
-	skip(&v.rest, 14);
-	for (int i = 0; i < 3 && (type == 0x8100 || type == 0x88a8); i++) {
-		if (v.rest.left < 4) {
-			type = 0;
-			break;
-		}
-		if (i == 0)
-			m.vlan = get16(v.rest.at) & 0xfff;
-		if (i == 1)
-			m.cvlan = get16(v.rest.at) & 0xfff;
-		type = get16(v.rest.at + 2);
-		skip(&v.rest, 4);
-	}
+	if (link->tagged)
+		add_tag(&m, 0, link->tci);
+	if (!link->layer3)
+		type = ethernet(&m, &v.rest, link->tagged);
 	m.octets = v.rest.left;
 	m.verdict = MODEL_NOT_IP;
 	if (type == 0x0800 || type == 0x86dd) {

@@ -28,8 +28,17 @@ struct model {
 	bool cut_transport, cut_payload, deep_headers, orphan;
 };
 
-/* A frame with an Ethernet header of 14 octets at least. */
-void model_frame(struct model *ret, const uint8_t *frame, size_t length);
+/* What the device says beside the data. */
+struct model_link {
+	bool layer3;   /* no Ethernet header */
+	uint16_t type; /* layer3: EtherType of the data */
+	bool tagged;   /* a VLAN tag that is not in the data */
+	uint16_t tci;
+};
+
+/* A packet with an Ethernet header of 14 octets at least, where the device has one. */
+void model_packet(struct model *ret, const uint8_t *data, size_t length,
+		  const struct model_link *link);
 
 /*
  * Forgets the fragments that were seen; how many there are. The kernel half remembers some thousand
