@@ -28,8 +28,6 @@ MAX_LINES_OF = {'src/bpf/abi.h': 250}
 MAX_FUNCTION = 100
 MAX_BPF_NAME = 15
 MAX_SUBJECT = 72
-# Longer ones that were there before this rule was.
-LONG_SUBJECTS = ('86edeb7', 'be7d970', '5ebe903', '6919b21')
 LICENCES = {'src/bpf/': 'GPL-2.0-only OR BSD-2-Clause', '': 'Apache-2.0'}
 # Texts and data that cannot carry a comment.
 NO_COMMENT = re.compile(r'^LICENSE$|^LICENSES/.*\.txt$|\.(json|pcap|bin)$|^tests/golden/.*\.(out|err|expected|ok|bad)$|^tests/fuzz/corpus/')
@@ -174,7 +172,7 @@ def commit_subjects():
     for line in log.splitlines():
         commit, subject = line.split('\0', 1)
         commit = commit[:7]
-        if len(subject) > MAX_SUBJECT and commit not in LONG_SUBJECTS:
+        if len(subject) > MAX_SUBJECT:
             yield '%s: subject has %d characters' % (commit, len(subject))
         if not re.match(r'^[\w./,+-]+( [\w./+-]+)?: \S', subject):
             yield '%s: subject is not "area: what": %s' % (commit, subject)
