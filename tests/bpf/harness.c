@@ -169,10 +169,11 @@ void harness_forget_fragments(struct harness *h)
 		bpf_map_delete_elem(fd, key);
 }
 
-int harness_spy(struct harness *h, enum fm_hook hook, bool layer3)
+int harness_spy(struct harness *h, enum fm_hook hook, bool encap)
 {
-	h->wrap->bss->fm_spied_program = place(hook, layer3);
-	return bpf_program__fd(h->wrap->progs.fm_spy);
+	h->wrap->bss->fm_spied_program = place(hook, false);
+	h->wrap->bss->fm_spied_runs = 0;
+	return bpf_program__fd(encap ? h->wrap->progs.fm_encap : h->wrap->progs.fm_spy);
 }
 
 int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run)

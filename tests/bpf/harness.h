@@ -56,10 +56,11 @@ void harness_reset(struct harness *h);
 void harness_forget_fragments(struct harness *h);
 
 /*
- * A program for a device's hook, before the one that counts there: wrap->bss->fm_spied_linear is
- * then how much of the last packet was linear. Descriptor.
+ * A program for a device's hook, before the one that counts there: wrap->bss->fm_spied_runs is then
+ * how many buffers came by, fm_spied_linear how much of the last one was linear. With encap the
+ * program puts them into a tunnel first: wrap->bss->fm_encap_*. Descriptor.
  */
-int harness_spy(struct harness *h, enum fm_hook hook, bool layer3);
+int harness_spy(struct harness *h, enum fm_hook hook, bool encap);
 
 /* Runs the program of a hook. 0 or -errno; -EPROTO where it did not answer "next". */
 int harness_run(struct harness *h, const void *data, size_t length, const struct harness_run *run);

@@ -20,6 +20,10 @@
 
 #include "packet.h"
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4 /* Linux 6.2 */
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5
+#endif
+
 /* What the sender of a packet tells the kernel beside it. */
 struct wire_hint {
 	uint16_t linear;   /* octets in linear memory at least */

@@ -3,7 +3,8 @@
  * Programs that go before a program under test. fm_wrap gives the packet what BPF_PROG_TEST_RUN
  * cannot: a length below the smallest it takes, and a VLAN tag beside the data as a device hands it
  * over. Called by harness.c: cb[0] length or 0, cb[1] protocol << 16 | TCI or 0, cb[2] which
- * program. fm_spy sits at a device's hook and tells how much of the packet is linear.
+ * program. fm_spy sits at a device's hook and tells what comes by; fm_encap as well, and puts the
+ * packet into a tunnel before, as a tunnel device does with a super-packet.
  */
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -34,12 +35,55 @@ int fm_wrap(struct __sk_buff *skb)
 	return 102;
 }
 
-__u32 fm_spied_program, fm_spied_linear;
+__u32 fm_spied_program, fm_spied_linear, fm_spied_runs;
+
+static __always_inline int go_on(struct __sk_buff *skb)
+{
+	fm_spied_linear = (__u32)((long)skb->data_end - (long)skb->data);
+	fm_spied_runs++;
+	bpf_tail_call(skb, &fm_wrapped, fm_spied_program);
+	return 102;
+}
 
 SEC("tc")
 int fm_spy(struct __sk_buff *skb)
 {
-	fm_spied_linear = (__u32)((long)skb->data_end - (long)skb->data);
-	bpf_tail_call(skb, &fm_wrapped, fm_spied_program);
-	return 102;
+	return go_on(skb);
+}
+
+/* Everything between the outer Ethernet header and the inner IP header. */
+__u8 fm_encap_headers[128];
+__u32 fm_encap_length;
+__u64 fm_encap_flags; /* of bpf_skb_adjust_room */
+__u16 fm_encap_type;  /* EtherType outside, network order */
+__s32 fm_encap_error;
+
+static __always_inline int encap(struct __sk_buff *skb)
+{
+	__u32 length = fm_encap_length & 127;
+
+	if (!length)
+		return TC_ACT_SHOT;
+	fm_encap_error = bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_MAC,
+					     fm_encap_flags | BPF_F_ADJ_ROOM_FIXED_GSO);
+	if (!fm_encap_error)
+		fm_encap_error = bpf_skb_store_bytes(skb, 12, &fm_encap_type, 2, 0);
+	if (!fm_encap_error)
+		fm_encap_error = bpf_skb_store_bytes(skb, 14, fm_encap_headers, length, 0);
+	return fm_encap_error ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int fm_encap(struct __sk_buff *skb)
+{
+	int answer = encap(skb);
+
+	return answer == TC_ACT_UNSPEC ? go_on(skb) : answer;
+}
+
+/* Into the tunnel, and nobody counts. */
+SEC("tc")
+int fm_encap_only(struct __sk_buff *skb)
+{
+	return encap(skb);
 }
