@@ -24,6 +24,7 @@
 #include "daemon/export.h"
 #include "daemon/sweep.h"
 #include "ipfix/session.h"
+#include "ipfix/transport.h"
 
 #include "bench.skel.h" /* needs bpf/abi.h */
 
@@ -301,8 +302,8 @@ struct sink {
 	struct fm_export exporter;
 	struct fm_timebase timebase;
 	struct fm_session *session;
-	int fd;
-	uint64_t records, messages, octets;
+	struct fm_transport *transport; /* NULL: messages end here */
+	uint64_t records, messages, lost;
 };
 
 static bool room(void *userdata)
@@ -322,9 +323,26 @@ static void to_wire(void *userdata, const uint8_t *message, size_t size,
 	struct sink *sink = userdata;
 
 	sink->messages++;
-	sink->octets += size;
-	if (sink->fd >= 0 && send(sink->fd, message, size, 0) < 0 && errno != ENOBUFS)
-		die("send", errno);
+	if (sink->transport)
+		sink->transport->ops->send(sink->transport, message, size, info,
+					   fm_clock_monotonic_ns());
+}
+
+static void on_begun(void *userdata)
+{
+}
+
+static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
+{
+}
+
+static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
+{
+	((struct sink *)userdata)->lost++;
+}
+
+static void on_state(void *userdata, int error)
+{
 }
 
 static void export_conversation(void *userdata, const struct fm_conversation *conversation,
@@ -430,19 +448,29 @@ static void bench_sweep(void)
 	done(&bench);
 }
 
-static int loopback_pair(int *ret_receiver)
+/* A socket that nobody reads, and the daemon's own transport to it. */
+static int open_wire(struct sink *sink)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET,
 				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct fm_transport_options options = {.address_size = sizeof(address),
+					       .queue_octets = 1 << 20,
+					       .begun = on_begun,
+					       .sent = on_sent,
+					       .lost = on_lost,
+					       .state = on_state,
+					       .userdata = sink};
 	socklen_t size = sizeof(address);
-	int receiver = socket(AF_INET, SOCK_DGRAM, 0), sender = socket(AF_INET, SOCK_DGRAM, 0);
+	int receiver = socket(AF_INET, SOCK_DGRAM, 0);
 
-	if (receiver < 0 || sender < 0 || bind(receiver, (void *)&address, sizeof(address)) ||
-	    getsockname(receiver, (void *)&address, &size) ||
-	    connect(sender, (void *)&address, sizeof(address)))
+	if (receiver < 0 || bind(receiver, (void *)&address, sizeof(address)) ||
+	    getsockname(receiver, (void *)&address, &size))
 		die("loopback", errno);
-	*ret_receiver = receiver;
-	return sender;
+	memcpy(&options.address, &address, sizeof(address));
+	if (fm_transport_new(&sink->transport, &fm_transport_udp, &options) < 0)
+		die("transport", ENOMEM);
+	sink->transport->ops->start(sink->transport, fm_clock_monotonic_ns());
+	return receiver;
 }
 
 static void bench_export(enum fm_session_protocol protocol, bool wire, const char *name)
@@ -453,7 +481,7 @@ static void bench_export(enum fm_session_protocol protocol, bool wire, const cha
 						   .domain = 1,
 						   .enterprise_number = 32473,
 						   .message_size = 1400};
-	struct sink sink = {.fd = -1};
+	struct sink sink = {};
 	struct bench bench = {};
 	struct fm_sweep *sweep;
 	int receiver = -1;
@@ -462,7 +490,7 @@ static void bench_export(enum fm_session_protocol protocol, bool wire, const cha
 	sink.timebase.tick_ns = 4 * FM_NS_PER_MS;
 	sink.exporter.timebase = &sink.timebase;
 	if (wire)
-		sink.fd = loopback_pair(&receiver);
+		receiver = open_wire(&sink);
 	if (fm_session_new(&sink.session, &options, to_wire, &sink) < 0)
 		die("session", ENOMEM);
 	init(&bench, 1000000);
@@ -473,14 +501,17 @@ static void bench_export(enum fm_session_protocol protocol, bool wire, const cha
 	before = cpu_ns();
 	to_the_end(sweep);
 	fm_session_flush(sink.session, FM_NS_PER_S);
+	if (wire)
+		sink.transport->ops->flush(sink.transport, fm_clock_monotonic_ns());
 	result(name, (double)sink.records * 1e3 / (double)(cpu_ns() - before), "M records/s");
 	fm_sweep_free(sweep);
 	fm_session_free(sink.session);
 	done(&bench);
-	if (wire) {
-		close(sink.fd);
+	if (sink.lost)
+		die("messages given up", ENOBUFS);
+	fm_transport_free(sink.transport);
+	if (wire)
 		close(receiver);
-	}
 }
 
 int main(void)
