@@ -36,8 +36,9 @@ int fm_attach(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook, in
 	      enum fm_attach_mode mode);
 
 /*
- * Puts another program in its place in one step: no packet passes between, none passes both. 0 or
- * -errno (ENODEV, ENOLINK: the device is gone).
+ * Puts another program in its place in one step: no packet passes between, none passes both. Under
+ * clsact, what somebody else removed is attached anew. 0 or -errno (ENODEV, ENOLINK: the device is
+ * gone).
  */
 int fm_attach_replace(struct fm_attachment *attachment, int program_fd);
 

@@ -232,8 +232,7 @@ static int put_program(int fd, uint16_t flags, uint32_t ifindex, const struct pl
 		       int program_fd)
 {
 	char buffer[MNL_NLMSG_HDRLEN + 512];
-	struct nlmsghdr *header =
-		put_filter(buffer, RTM_NEWTFILTER, NLM_F_CREATE | flags, ifindex, place);
+	struct nlmsghdr *header = put_filter(buffer, RTM_NEWTFILTER, flags, ifindex, place);
 	struct nlattr *options = mnl_attr_nest_start(header, TCA_OPTIONS);
 
 	mnl_attr_put_u32(header, TCA_BPF_FD, (uint32_t)program_fd);
@@ -278,7 +277,7 @@ static int find_room(int fd, uint32_t ifindex, struct place *place, int program_
 
 	for (uint16_t i = PRIORITY_FIRST; i <= PRIORITY_LAST; i++) {
 		place->priority = i;
-		r = put_program(fd, NLM_F_EXCL, ifindex, place, program_fd);
+		r = put_program(fd, NLM_F_CREATE | NLM_F_EXCL, ifindex, place, program_fd);
 		if (r != -EINVAL && r != -EEXIST)
 			return r;
 	}
@@ -308,17 +307,14 @@ static int take_over(int fd, uint32_t ifindex, const struct survey *survey, int 
 	return found ? 0 : -ENOENT;
 }
 
-int fm_clsact_attach(struct fm_clsact *ret, int program_fd, uint32_t ifindex, enum fm_hook hook)
+/* In the namespace of the socket. *ret_place: hook; the rest is chosen. 0 or -errno. */
+static int attach(int fd, uint32_t ifindex, int program_fd, struct place *ret_place)
 {
-	struct place place = {.hook = hook, .handle = HANDLE_GUEST};
-	_fm_cleanup_close_ int fd = -1;
+	struct place place = {.hook = ret_place->hook, .handle = HANDLE_GUEST};
 	struct survey survey;
 	bool made;
-	int r = fm_netlink_open(&fd);
+	int r = need_qdisc(fd, ifindex, place.hook, &made);
 
-	if (r < 0)
-		return r;
-	r = need_qdisc(fd, ifindex, hook, &made);
 	if (r < 0)
 		return r;
 	r = look(fd, ifindex, &survey);
@@ -335,6 +331,20 @@ int fm_clsact_attach(struct fm_clsact *ret, int program_fd, uint32_t ifindex, en
 			drop_qdisc(fd, ifindex);
 		return r;
 	}
+	*ret_place = place;
+	return 0;
+}
+
+int fm_clsact_attach(struct fm_clsact *ret, int program_fd, uint32_t ifindex, enum fm_hook hook)
+{
+	struct place place = {.hook = hook};
+	_fm_cleanup_close_ int fd = -1;
+	int r = fm_netlink_open(&fd);
+
+	if (r == 0)
+		r = attach(fd, ifindex, program_fd, &place);
+	if (r < 0)
+		return r;
 	*ret = (struct fm_clsact){
 		.netlink_fd = FM_TAKE_FD(fd),
 		.ifindex = ifindex,
@@ -345,11 +355,20 @@ int fm_clsact_attach(struct fm_clsact *ret, int program_fd, uint32_t ifindex, en
 	return 0;
 }
 
-int fm_clsact_replace(const struct fm_clsact *clsact, int program_fd)
+int fm_clsact_replace(struct fm_clsact *clsact, int program_fd)
 {
-	const struct place place = {clsact->hook, clsact->priority, clsact->handle};
+	struct place place = {clsact->hook, clsact->priority, clsact->handle};
+	int r = put_program(clsact->netlink_fd, NLM_F_REPLACE, clsact->ifindex, &place, program_fd);
 
-	return put_program(clsact->netlink_fd, NLM_F_REPLACE, clsact->ifindex, &place, program_fd);
+	/* Somebody removed it: nothing of ours is there that could count a packet as well. Not
+	 * simply created again, the handle would claim a qdisc that may be theirs now. */
+	if (r == -EINVAL || r == -ENOENT)
+		r = attach(clsact->netlink_fd, clsact->ifindex, program_fd, &place);
+	if (r < 0)
+		return r;
+	clsact->priority = place.priority;
+	clsact->handle = place.handle;
+	return 0;
 }
 
 /* Whether the filter is still there and still ours. */

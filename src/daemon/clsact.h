@@ -28,8 +28,11 @@ struct fm_clsact {
  */
 int fm_clsact_attach(struct fm_clsact *ret, int program_fd, uint32_t ifindex, enum fm_hook hook);
 
-/* Another program in the same place, in one step. Any namespace. 0 or -errno. */
-int fm_clsact_replace(const struct fm_clsact *clsact, int program_fd);
+/*
+ * Another program in the same place, in one step; attached anew where somebody else removed the
+ * filter or the qdisc. Any namespace. 0 or -errno.
+ */
+int fm_clsact_replace(struct fm_clsact *clsact, int program_fd);
 
 /*
  * Removes the filter, and the qdisc if it came with us and nothing is on it. Any namespace. 0, also

@@ -274,6 +274,38 @@ static void test_ingress_qdisc(void)
 	close(map);
 }
 
+/*
+ * Somebody else removes what we are on; the next replacement puts us back. A qdisc that may be
+ * theirs is left to them.
+ */
+static void test_removed(const char *what, const char *command, int qdiscs_after)
+{
+	enum fm_hook hook = FM_HOOK_EGRESS;
+	int map = netlab_map(), other_map = netlab_map();
+	int program = netlab_program(map, NETLAB_NEXT);
+	int other = netlab_program(other_map, NETLAB_NEXT);
+	struct fm_attachment attachment;
+	int r;
+
+	make_pair();
+	r = fm_attach(&attachment, index_of(hook), hook, program, FM_ATTACH_CLSACT);
+	FM_TEST(r == 0 && netlab_run("%s", command) == 0 && sees(map, 0) && ours(hook) == 0,
+		"removed: %s", what);
+	r = fm_attach_replace(&attachment, other);
+	FM_TEST(r == 0 && sees(other_map, FRAMES) && ours(hook) == 1,
+		"removed: %s, replaced all the same", what);
+	r = fm_attach_replace(&attachment, program);
+	FM_TEST(r == 0 && sees(map, FRAMES) && ours(hook) == 1, "removed: %s, and again", what);
+	fm_detach(&attachment);
+	FM_TEST(sees(map, 0) && ours(hook) == 0 && qdiscs(hook) == qdiscs_after,
+		"removed: %s, then nothing of ours is left", what);
+	drop_pair();
+	close(program);
+	close(other);
+	close(map);
+	close(other_map);
+}
+
 /* A run that was killed left its filters: its successor takes their place. */
 static void test_killed(void)
 {
@@ -540,6 +572,14 @@ int main(void)
 	test_clsact_crowded();
 	test_clsact_guests();
 	test_ingress_qdisc();
+	test_removed("the filter", "tc filter del dev " OUT " egress", 1);
+	test_removed("the qdisc", "tc qdisc del dev " OUT " clsact", 0);
+	test_removed("the qdisc, an empty one is there",
+		     "tc qdisc del dev " OUT " clsact && tc qdisc add dev " OUT " clsact", 1);
+	test_removed("the qdisc, one with a filter is there",
+		     "tc qdisc del dev " OUT " clsact && tc qdisc add dev " OUT " clsact && "
+		     "tc filter add dev " OUT " egress pref 1 protocol ip u32 match u32 0 0",
+		     1);
 	test_killed();
 	if (has_tcx()) {
 		test_mode(FM_ATTACH_TCX);
