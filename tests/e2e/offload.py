@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Segmentation offload undone: packets and octets are those of the wire, not of super-packets."""
 import contextlib
+import functools
 import json
 import socket
 
@@ -44,6 +45,28 @@ def iperf(server, client, target, *options):
     listening.wait(20)
 
 
+def backlog_drops():
+    """Packets that the kernel threw away between a veth's one end and the other, before any hook."""
+    with open('/proc/net/softnet_stat', encoding='ascii') as file:
+        return sum(int(line.split()[1], 16) for line in file)
+
+
+def undisturbed(function):
+    """Runs again what failed while the way to the hook lost packets: a busy machine's backlog
+    overflows, and what a sender counts is not what arrives then. A failure without that stands."""
+    @functools.wraps(function)
+    def run(*args):
+        for _ in range(4):
+            before = backlog_drops()
+            try:
+                return function(*args)
+            except tap.Failure:
+                if backlog_drops() == before:
+                    raise
+        return function(*args)
+    return run
+
+
 @contextlib.contextmanager
 def counting(namespace, interfaces, result):
     """Runs flowmond around a block; result gets {source: [packets, octets]} and the records."""
@@ -61,6 +84,7 @@ def counting(namespace, interfaces, result):
     result.update(sums=sums, records=records)
 
 
+@undisturbed
 def segments(options, family):
     """TCP straight between two hosts, offloads on: packets as TCP itself counts its segments."""
     with Lab('tso') as lab:
@@ -140,6 +164,7 @@ def device6():
 
 
 @case('IPv6 super-packets above 64 KiB (BIG TCP)')
+@undisturbed
 def big_tcp():
     with Lab('big') as lab:
         a, m = lab.ns('a'), lab.ns('m')
