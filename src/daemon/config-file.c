@@ -226,6 +226,8 @@ static char *read_line(char *into, int size, void *userdata)
 	strcpy(into, "\n");
 	if (memchr(line, '\0', (size_t)length))
 		complain(reader, reader->line, "a NUL octet in the line: expected text");
+	else if (!strncmp(line, "\xef\xbb\xbf", 3)) /* inih skips it, headings are found here */
+		complain(reader, reader->line, "a byte order mark: expected plain UTF-8");
 	else if (length >= size)
 		complain(reader, reader->line, "the line is too long: expected at most %d octets",
 			 size - 2);

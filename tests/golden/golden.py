@@ -69,6 +69,7 @@ HOSTILE = {
     'a heading that does not end': (b'[flows\nmax = 2048\n', ':1: expected a heading'),
     'two hundred thousand lines': (b'#\n' * 200000, 'not a configuration'),
     'a line with a continuation': (b'[capture]\ninterfaces = a,\n  b\n', ':3: the line begins with'),
+    'a byte order mark': (b'\xef\xbb\xbf[flows] # x=1\nmax = junk\n', ':1: a byte order mark'),
     'no newline at the end': (b'[flows]\nmax = x', ':2: [flows] max = x: expected'),
     'not UTF-8': (b'[capture]\nobserve = \xff\xfe\n', ':2: [capture] observe'),
 }
