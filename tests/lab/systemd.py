@@ -10,7 +10,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'e2e'))
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'e2e'))
 
 from lib import tap  # noqa: E402
 from lib.collect import Nfcapd, account  # noqa: E402
@@ -237,6 +238,28 @@ def stop():
     equal('all flows', account(Life.collector.stop()).flows, Life.sent.flows)
 
 
+@step('interfaces of another namespace, with the drop-in that docs/operation.md tells')
+def other_namespace():
+    with open(os.path.join(HERE, '..', '..', 'docs', 'operation.md'), encoding='utf-8') as file:
+        drop_in = re.search(r'```ini\n(\[Service\]\n.*?)```', file.read(), re.S).group(1)
+    Life.container.run('ip', 'netns', 'add', 'guest')
+    Life.container.run('ip', '-n', 'guest', 'link', 'add', 'g0', 'type', 'veth', 'peer', 'name', 'g1')
+    Life.container.write('/etc/flowmond/flowmond.conf',
+                         settings() + '[capture]\ninterfaces = m0, g0@guest\n')
+    Life.container.run('systemctl', 'start', UNIT)
+    equal('without it', json.loads(Life.container.run('flowmonctl', 'status', '--json'))[
+        'interfaces'], 1)
+    Life.container.write('/etc/systemd/system/%s.d/guest.conf' % UNIT, drop_in)
+    Life.container.run('systemctl', 'daemon-reload')
+    Life.container.run('systemctl', 'restart', UNIT)
+    equal('with it', json.loads(Life.container.run('flowmonctl', 'status', '--json'))[
+        'interfaces'], 2)
+    Life.container.run('systemctl', 'stop', UNIT)
+    os.unlink(Life.container.root + '/etc/systemd/system/%s.d/guest.conf' % UNIT)
+    Life.container.run('systemctl', 'daemon-reload')
+    Life.container.write('/etc/flowmond/flowmond.conf', settings())
+
+
 @step('the watchdog: fed while it runs, a hung daemon is restarted')
 def watchdog():
     Life.container.run('sh', '-c', 'mkdir -p /run/systemd/system/%s.d; printf '
@@ -247,7 +270,7 @@ def watchdog():
     time.sleep(3)
     shown = Life.container.show('ActiveState', 'NRestarts', 'MainPID')
     equal('after 3 s', (shown['ActiveState'], shown['NRestarts']), ('active', '0'))
-    Life.container.run('kill', '-STOP', shown['MainPID'])
+    Life.container.run('sh', '-c', 'kill -STOP ' + shown['MainPID'])
     wait_until(lambda: Life.container.show('NRestarts')['NRestarts'] != '0', 10, 'the restart')
     wait_until(lambda: Life.container.show('ActiveState')['ActiveState'] == 'active', 10, 'active')
     Life.container.run('systemctl', 'stop', UNIT)
