@@ -88,6 +88,65 @@ struct fm_slot {
 	struct fm_half half[2];
 } __attribute__((aligned(64)));
 
+/* FM_TCP_METRIC options: seen in this side's segments. */
+#define FM_TCP_OPTION_MSS	 0x01
+#define FM_TCP_OPTION_SCALE	 0x02
+#define FM_TCP_OPTION_SACK	 0x04 /* permitted */
+#define FM_TCP_OPTION_TIMESTAMPS 0x08
+#define FM_TCP_OPTION_MULTIPATH	 0x10 /* RFC 8684 */
+#define FM_TCP_OPTION_FAST_OPEN	 0x20 /* RFC 7413 */
+#define FM_TCP_OPTION_ACCECN	 0x40 /* RFC 9768 */
+
+#define FM_TCP_ECN_ASKED     0x01 /* SYN that asks for classic ECN */
+#define FM_TCP_ECN_AGREED    0x02 /* SYN-ACK that agrees */
+#define FM_TCP_ACCECN_ASKED  0x04
+#define FM_TCP_ACCECN_AGREED 0x08
+
+#define FM_TCP_NOTE_MEASURED	0x01 /* there was a cell for at least one packet */
+#define FM_TCP_NOTE_MISSED	0x02 /* a packet found no cell: the figures are too low */
+#define FM_TCP_NOTE_MIDSTREAM	0x04 /* picked up without its handshake */
+#define FM_TCP_NOTE_SYN		0x08 /* this side sent a SYN without ACK */
+#define FM_TCP_NOTE_SYN_ACK	0x10
+#define FM_TCP_NOTE_SOCKET	0x20 /* kinds of retransmission as the local socket says */
+#define FM_TCP_NOTE_QUIC	0x40 /* QUIC, not TCP */
+#define FM_TCP_NOTE_QUIC_SOURCE 0x80 /* its long headers have a source connection id */
+
+/* One direction's part of what is measured beyond packets; beside the slot in a region of its own.
+ */
+struct fm_tcp_half {
+#define FM_TCP_METRIC(type, name, fold, help) type name;
+#include "tcp.def"
+#undef FM_TCP_METRIC
+} __attribute__((aligned(64)));
+
+struct fm_tcp_slot {
+	struct fm_tcp_half half[2];
+};
+
+/* What carries a conversation, if it is told apart by its inner headers; beside its slot. */
+enum fm_tunnel_type {
+	FM_TUNNEL_NONE = 0,
+	FM_TUNNEL_VXLAN = 1,
+	FM_TUNNEL_GENEVE = 2,
+	FM_TUNNEL_GRE = 3,
+	FM_TUNNEL_NVGRE = 4,
+	FM_TUNNEL_IPIP = 5,  /* IPv4 in IPv4 or IPv6 */
+	FM_TUNNEL_IP6IP = 6, /* IPv6 in IPv4 (6in4) or IPv6 */
+	FM_TUNNEL_GTPU = 7,
+	FM_TUNNEL_MPLS_UDP = 8, /* RFC 7510 */
+};
+
+#define FM_TUNNEL_NO_ID 0xffffffffu
+
+struct fm_tunnel {
+	__u8 addr[2][16]; /* outer source and destination of one packet; of a slot, by endpoint */
+	__u32 id[2];	  /* VNI, key, TEID by direction; FM_TUNNEL_NO_ID: none */
+	__u8 type;	  /* enum fm_tunnel_type */
+	__u8 family;	  /* of the outer addresses: 4 or 6 */
+	__u16 unused;
+	__u32 unused2;
+} __attribute__((aligned(16)));
+
 /* A packet that found no slot, as it travels on the overflow ring. */
 struct fm_overflow {
 	struct fm_key key;
@@ -124,6 +183,18 @@ struct fm_rodata {
 	__u8 key_vlan;
 	__u8 key_interface;
 	__u8 key_tos;
+	__u8 tunnel; /* enum fm_tunnel_key */
+	__u8 tcp;    /* measure TCP and QUIC */
+	__u32 tcp_cells;
+	__u32 timeout_ticks; /* a sender that was silent this long had a timeout (RFC 6298: 200 ms)
+			      */
+};
+
+/* Which headers a flow is keyed by. */
+enum fm_tunnel_key {
+	FM_TUNNEL_KEY_OUTER,
+	FM_TUNNEL_KEY_INNER,
+	FM_TUNNEL_KEY_BOTH,
 };
 
 /* A cell of fm_live.seen that more than one interface falls into: the interface table tells. */

@@ -19,6 +19,7 @@ static const struct fm_setting_word words[] = {
 
 #define FM_IN_COLLECTOR_capture	  false
 #define FM_IN_COLLECTOR_flows	  false
+#define FM_IN_COLLECTOR_metrics	  false
 #define FM_IN_COLLECTOR_collector true
 #define FM_IN_COLLECTOR_json	  false
 #define FM_IN_COLLECTOR_text	  false
@@ -27,6 +28,7 @@ static const struct fm_setting_word words[] = {
 
 #define FM_STRUCT_capture   struct fm_config
 #define FM_STRUCT_flows	    struct fm_config
+#define FM_STRUCT_metrics   struct fm_config
 #define FM_STRUCT_collector struct fm_collector_config
 #define FM_STRUCT_json	    struct fm_config
 #define FM_STRUCT_text	    struct fm_config
@@ -274,6 +276,8 @@ FM_SETTING_TYPE_ENUM(TRANSPORT);
 FM_SETTING_TYPE_ENUM(PROTOCOL);
 FM_SETTING_TYPE_ENUM(PROFILE);
 FM_SETTING_TYPE_ENUM(V9_TIME);
+FM_SETTING_TYPE_ENUM(TUNNEL);
+FM_SETTING_TYPE_ENUM(MEASURE);
 FM_SETTING_TYPE_ENUM(LOG_LEVEL);
 const struct fm_setting_type fm_setting_type_ENUM_KEYS = {parse_bits, print_bits, NULL, NULL};
 

@@ -15,12 +15,14 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/macro.h"
+#include "bpf/abi.h"
 
 enum fm_observe { FM_OBSERVE_ONCE, FM_OBSERVE_EVERY };
 enum fm_attach_mode { FM_ATTACH_AUTO, FM_ATTACH_TCX, FM_ATTACH_CLSACT };
 enum fm_transport_kind { FM_TRANSPORT_UDP, FM_TRANSPORT_TCP };
 enum fm_protocol { FM_PROTOCOL_IPFIX, FM_PROTOCOL_V9 };
-enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_FULL };
+enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_NTOP, FM_PROFILE_FULL };
+enum fm_measure { FM_MEASURE_AUTO, FM_MEASURE_NO, FM_MEASURE_YES };
 enum fm_v9_time { FM_V9_TIME_ABSOLUTE, FM_V9_TIME_SYSUPTIME };
 enum fm_log_level {
 	FM_LOG_LEVEL_ERROR = LOG_ERR,
@@ -58,6 +60,8 @@ struct fm_address {
 #define FM_CTYPE_ENUM_OBSERVE	enum fm_observe
 #define FM_CTYPE_ENUM_ATTACH	enum fm_attach_mode
 #define FM_CTYPE_ENUM_KEYS	unsigned int
+#define FM_CTYPE_ENUM_TUNNEL	enum fm_tunnel_key
+#define FM_CTYPE_ENUM_MEASURE	enum fm_measure
 #define FM_CTYPE_ENUM_TRANSPORT enum fm_transport_kind
 #define FM_CTYPE_ENUM_PROTOCOL	enum fm_protocol
 #define FM_CTYPE_ENUM_PROFILE	enum fm_profile
@@ -67,6 +71,7 @@ struct fm_address {
 /* Which struct a section's rows are members of. */
 #define FM_MAIN_capture(x) x
 #define FM_MAIN_flows(x)   x
+#define FM_MAIN_metrics(x) x
 #define FM_MAIN_collector(x)
 #define FM_MAIN_json(x)	   x
 #define FM_MAIN_text(x)	   x
@@ -74,6 +79,7 @@ struct fm_address {
 #define FM_MAIN_control(x) x
 #define FM_COLLECTOR_capture(x)
 #define FM_COLLECTOR_flows(x)
+#define FM_COLLECTOR_metrics(x)
 #define FM_COLLECTOR_collector(x) x
 #define FM_COLLECTOR_json(x)
 #define FM_COLLECTOR_text(x)

@@ -14,10 +14,13 @@
 
 struct fm_conversation {
 	struct fm_key key;
-	struct fm_half half[2]; /* SUM rows: since the last export */
-	bool seen[2];		/* the half counted a packet, ever */
-	bool exported[2];	/* part of the half was exported before */
-	uint32_t mark_tick;	/* when, if so */
+	struct fm_half half[2];	   /* SUM rows: since the last export */
+	bool seen[2];		   /* the half counted a packet, ever */
+	bool exported[2];	   /* part of the half was exported before */
+	uint32_t mark_tick;	   /* when, if so */
+	struct fm_tcp_half tcp[2]; /* SUM rows: since the last export; by who sent the packets */
+	bool measured;		   /* there is something in tcp */
+	struct fm_tunnel tunnel;   /* addr and id by endpoint of the key; type NONE: none */
 };
 
 /* Starts an empty conversation. */

@@ -65,6 +65,8 @@ struct fm_kernel_options {
 	bool key_vlan;
 	bool key_interface;
 	bool key_tos;
+	bool tcp;		   /* measure TCP and QUIC */
+	enum fm_tunnel_key tunnel; /* which headers are the key */
 };
 
 struct fm_kernel;

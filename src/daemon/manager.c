@@ -211,6 +211,17 @@ static const struct fm_interfaces_ops interfaces_ops = {
 
 /* --- starting --- */
 
+/* Whether anything takes what is measured of TCP and QUIC. */
+static bool measures_tcp(const struct fm_config *config)
+{
+	if (config->measure_tcp != FM_MEASURE_AUTO)
+		return config->measure_tcp == FM_MEASURE_YES;
+	for (size_t i = 0; i < config->n_collectors; i++)
+		if (config->collectors[i].profile != FM_PROFILE_STANDARD)
+			return true;
+	return *config->json_file;
+}
+
 static void kernel_options(const struct fm_config *config, struct fm_kernel_options *ret)
 {
 	*ret = (struct fm_kernel_options){
@@ -219,6 +230,8 @@ static void kernel_options(const struct fm_config *config, struct fm_kernel_opti
 		.key_vlan = config->key_extra & FM_KEY_VLAN,
 		.key_interface = config->key_extra & FM_KEY_INTERFACE,
 		.key_tos = config->key_extra & FM_KEY_TOS,
+		.tcp = measures_tcp(config),
+		.tunnel = config->tunnel,
 	};
 }
 
