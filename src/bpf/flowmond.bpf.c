@@ -8,6 +8,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "rodata.bpf.h"
 #include "fast.bpf.h"
 #include "hash.h"
 #include "parse.bpf.h"
@@ -18,9 +19,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define FM_OVERFLOW_OCTETS (1 << 20)
 #define FM_TCP_FIN	   0x01
 #define FM_TCP_RST	   0x04
-
-const volatile struct fm_rodata fm_ro = {.homes = 1};
-struct fm_live fm_live = {};
 
 /* One element a CPU. */
 struct {
