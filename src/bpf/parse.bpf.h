@@ -24,6 +24,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "rodata.bpf.h"
 
 #define FM_IP_DF       0x4000
 #define FM_IP_MF       0x2000
@@ -68,10 +69,20 @@ struct fm_packet {
 	__u32 packets;	   /* on the wire */
 	__u32 octets;	   /* IP octets on the wire */
 	__u32 l3_octets;   /* IP octets of the buffer */
+	__u32 flow_label;
+	__u32 seq; /* TCP, only if it is measured: these up to tcp_ae */
+	__u32 ack;
+	__u32 payload; /* octets behind the transport header, in the whole buffer */
+	__u64 mpls;    /* labels from the top, 20 bits each, behind a 1 bit; 0: none */
 	__u16 min_length;
 	__u16 max_length;
 	__u16 vlan;
 	__u16 cvlan;
+	__u16 window;
+	__u16 ip_id;
+	__u16 options_at; /* offset of TCP options or of UDP payload */
+	__u8 options_length;
+	__u8 tcp_ae; /* the accurate ECN bit, RFC 9768 */
 	__u8 ttl;
 	__u8 tos;
 	__u8 tcp_flags;
@@ -86,6 +97,7 @@ struct fm_packet {
 /* A packet on its way through the parser. */
 struct fm_parser {
 	struct fm_packet packet;
+	struct fm_tunnel tunnel; /* around the packet that is counted, addresses as it travels */
 	struct fm_cursor at;
 };
 
