@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of the distribution in a virtual machine whose root is this host's: fetched by apt, booted
+by qemu without KVM, which is slow but runs everywhere. Used by kernels.py."""
+import gzip
+import io
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+# What must be there before the root is: the rest is loaded from it.
+EARLY = ('virtio_pci', '9pnet_virtio', '9p', 'overlay')
+BOOT_SECONDS = 90
+
+
+class Unavailable(Exception):
+    """What is needed cannot be had here; the text says why."""
+
+
+def run(*command, **options):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, check=False, **options)
+    if done.returncode:
+        raise Unavailable('%s: %s' % (' '.join(command[:3]), done.stdout.strip()[-300:]))
+    return done.stdout
+
+
+def newest(series):
+    """The distribution's newest kernel of a series ('6.1'): the name of its package."""
+    found = []
+    for name in run('apt-cache', 'pkgnames', 'linux-image-' + series).split():
+        match = re.fullmatch(r'linux-image-(%s\.\d[\d.]*(?:-\d+|\+deb\d+[\d.u]*)?)-amd64'
+                             % re.escape(series), name)
+        if match:
+            found.append(([int(number) for number in re.findall(r'\d+', match.group(1))], name))
+    for _, name in sorted(found, reverse=True):
+        if 'Candidate: (none)' not in run('apt-cache', 'policy', name):
+            return name
+    raise Unavailable('apt knows no kernel ' + series)
+
+
+class Kernel:
+    """A kernel of a series, unpacked in the cache."""
+
+    def __init__(self, series, cache):
+        self.series = series
+        package = newest(series)
+        self.release = package[len('linux-image-'):]
+        self.dir = os.path.join(cache, self.release)
+        if not os.path.exists(self.dir):
+            self._fetch(package, cache)
+        self.image = os.path.join(self.dir, 'boot', 'vmlinuz-' + self.release)
+        self.modules = os.path.join(self.dir, 'lib', 'modules', self.release)
+
+    def _fetch(self, package, cache):
+        place = os.path.join(cache, 'new-%d' % os.getpid())
+        os.makedirs(place)
+        try:
+            try:
+                run('apt-get', 'download', '-q', package, cwd=place)
+            except Unavailable:
+                run('apt-get', 'update', '-q')
+                run('apt-get', 'download', '-q', package, cwd=place)
+            archive = os.path.join(place, os.listdir(place)[0])
+            run('dpkg-deb', '-x', archive, place)
+            os.unlink(archive)
+            run('depmod', '-b', place, self.release)
+            os.rename(place, self.dir)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def early(self):
+        """The files of EARLY and of what they need, in the order of loading."""
+        needs, paths, order = {}, {}, []
+        with open(os.path.join(self.modules, 'modules.dep'), encoding='ascii') as file:
+            for line in file:
+                path, _, others = line.partition(':')
+                needs[path] = others.split()
+                paths[re.sub(r'\.ko.*', '', os.path.basename(path)).replace('-', '_')] = path
+        for name in EARLY:
+            if name in paths:
+                for path in [*reversed(needs[paths[name]]), paths[name]]:
+                    if path not in order:
+                        order.append(path)
+        return order
+
+    def initramfs(self, path):
+        archive = Cpio()
+        for name in ('bin', 'modules'):
+            archive.add(name, b'', 0o040755)
+        with open('/bin/busybox', 'rb') as file:
+            archive.add('bin/busybox', file.read(), 0o100755)
+        with open(os.path.join(HERE, 'guest', 'init'), 'rb') as file:
+            archive.add('init', file.read(), 0o100755)
+        names = []
+        for module in self.early():
+            with open(os.path.join(self.modules, module), 'rb') as file:
+                data = file.read()
+            names.append(os.path.basename(module).partition('.')[0] + '.ko')
+            archive.add('modules/' + names[-1], plain(module, data), 0o100644)
+        archive.add('modules/order', ''.join(name + '\n' for name in names).encode(), 0o100644)
+        archive.write(path)
+
+
+def plain(name, data):
+    if name.endswith('.xz'):
+        return lzma.decompress(data)
+    if name.endswith('.gz'):
+        return gzip.decompress(data)
+    return data
+
+
+class Cpio:
+    """An archive as the kernel takes it for an initramfs ("newc")."""
+
+    def __init__(self):
+        self.file, self.number = io.BytesIO(), 0
+
+    def add(self, name, data, mode):
+        self.number += 1
+        fields = (self.number, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+        self.file.write(b'070701' + b''.join(b'%08X' % field for field in fields))
+        for part in (name.encode() + b'\0', data):
+            self.file.write(part)
+            self.file.write(bytes(-self.file.tell() % 4))
+
+    def write(self, path):
+        self.add('TRAILER!!!', b'', 0)
+        with open(path, 'wb') as file:
+            file.write(gzip.compress(self.file.getvalue(), 1))
+
+
+class Machine:
+    """A booted kernel that runs a list of shell commands and ends. result(i) waits for one."""
+
+    def __init__(self, lab, kernel, commands, memory=1536, cpus=2):
+        self.lab, self.kernel = lab, kernel
+        self.share = lab.path('vm-' + kernel.series)
+        os.mkdir(self.share)
+        self.initramfs = lab.path('initramfs-' + kernel.series)
+        kernel.initramfs(self.initramfs)
+        shutil.copy(os.path.join(HERE, 'guest', 'agent'), self.share)
+        self._write('settings', "MODULES='%s'\n" % kernel.modules)
+        for number, command in enumerate(commands):
+            self._write('%03d.command' % number, command + '\n')
+        # Never KVM: on some hosts that offer it, a kernel hangs in it.
+        self.command = [
+            'qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-M', 'pc', '-m', str(memory),
+            '-smp', str(cpus), '-nic', 'none', '-nodefaults', '-display', 'none', '-serial',
+            'stdio', '-no-reboot', '-kernel', kernel.image, '-initrd', self.initramfs, '-append',
+            'console=ttyS0 panic=-1 loglevel=4 mitigations=off',
+            '-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,'
+            'multidevs=remap',
+            '-virtfs', 'local,path=%s,mount_tag=lab,security_model=none' % self.share]
+
+    def _write(self, name, text):
+        with open(os.path.join(self.share, name), 'w', encoding='utf-8') as file:
+            file.write(text)
+
+    def _read(self, name):
+        with open(os.path.join(self.share, name), encoding='utf-8', errors='replace') as file:
+            return file.read()
+
+    def _there(self, name):
+        return os.path.exists(os.path.join(self.share, name))
+
+    def boot(self):
+        """Boots, once more if it hangs on the way; the kernel's release, as it says itself."""
+        for _ in range(2):
+            self.process = self.lab.start(self.command, 'qemu-' + self.kernel.series)
+            deadline = time.monotonic() + BOOT_SECONDS
+            while time.monotonic() < deadline and self.process.running():
+                if self._there('up'):
+                    return self._read('up').strip()
+                time.sleep(0.1)
+            self.end()
+        raise TimeoutError('no boot within %d s\n%s' % (BOOT_SECONDS, self.console()))
+
+    def console(self, lines=40):
+        return '\n'.join(self.process.log().splitlines()[-lines:])
+
+    def result(self, number, seconds):
+        """(status, output) of a command; status is None if the machine did not get so far."""
+        name = '%03d' % number
+        deadline = time.monotonic() + seconds
+        while not self._there(name + '.status'):
+            if not self.process.running() or time.monotonic() > deadline:
+                time.sleep(0.2)
+                break
+            time.sleep(0.1)
+        output = self._read(name + '.output') if self._there(name + '.output') else ''
+        if self._there(name + '.status'):
+            return int(self._read(name + '.status')), output
+        self.end()
+        return None, output
+
+    def end(self):
+        if self.process.running():
+            self.process.popen.kill()
+            self.process.popen.wait()
