@@ -112,7 +112,7 @@ static void add_region(struct bench *bench, struct bench_bpf *skeleton)
 	region->fd = fd;
 	region->slots = map_memory(fd, (size_t)fm_region_elements(bench->generation.n_slots) *
 					       sizeof(struct fm_slot));
-	region->exported = fm_exported_new(bench->generation.n_slots);
+	region->exported = fm_exported_new(bench->generation.n_slots, sizeof(struct fm_exported));
 }
 
 static void load(struct bench *bench, enum mode mode)
@@ -169,7 +169,7 @@ static void done(struct bench *bench)
 		munmap(region->slots, ((size_t)fm_region_elements(bench->generation.n_slots) *
 					       sizeof(struct fm_slot) +
 				       4095) & ~(size_t)4095);
-		fm_exported_free(region->exported, bench->generation.n_slots);
+		fm_exported_free(region->exported, bench->generation.n_slots, sizeof(*region->exported));
 		close(region->fd);
 	}
 	for (unsigned int i = 0; i < _MODE_MAX; i++) {

@@ -123,6 +123,10 @@ struct fm_tcp_slot {
 	struct fm_tcp_half half[2];
 };
 
+/* A connection's state while it is measured, shared by all CPUs: the programs' own. */
+#define FM_CELL_OCTETS 192
+#define FM_CELL_PROBES 8
+
 /* What carries a conversation, if it is told apart by its inner headers; beside its slot. */
 enum fm_tunnel_type {
 	FM_TUNNEL_NONE = 0,

@@ -84,7 +84,7 @@ static __always_inline void fm_fast_key(struct fm_packet *packet, __u32 ports, _
 }
 
 static __always_inline int fm_fast_ip4(struct fm_packet *packet, void *data, void *data_end,
-				       __u32 available)
+				       __u32 available, __u32 link)
 {
 	struct iphdr *ip = data;
 	__u32 total, src, dst, swap, ports;
@@ -98,6 +98,11 @@ static __always_inline int fm_fast_ip4(struct fm_packet *packet, void *data, voi
 	    !fm_fast_transport(packet, data + FM_IP4_OCTETS, data_end, ip->protocol,
 			       total - FM_IP4_OCTETS, &ports))
 		return 0;
+	if (fm_ro.tcp) {
+		packet->l4 = link + FM_IP4_OCTETS;
+		packet->l4_octets = total - FM_IP4_OCTETS;
+		packet->ip_id = bpf_ntohs(ip->id);
+	}
 	packet->octets = total;
 	packet->ttl = ip->ttl;
 	packet->tos = ip->tos;
@@ -115,7 +120,7 @@ static __always_inline int fm_fast_ip4(struct fm_packet *packet, void *data, voi
 }
 
 static __always_inline int fm_fast_ip6(struct fm_packet *packet, void *data, void *data_end,
-				       __u32 available)
+				       __u32 available, __u32 link)
 {
 	struct ipv6hdr *ip = data;
 	__u64 *lo = (__u64 *)packet->key.addr[0], *hi = (__u64 *)packet->key.addr[1];
@@ -130,7 +135,13 @@ static __always_inline int fm_fast_ip6(struct fm_packet *packet, void *data, voi
 	    !fm_fast_transport(packet, data + FM_IP6_OCTETS, data_end, ip->nexthdr,
 			       total - FM_IP6_OCTETS, &ports))
 		return 0;
+	if (fm_ro.tcp) {
+		packet->l4 = link + FM_IP6_OCTETS;
+		packet->l4_octets = total - FM_IP6_OCTETS;
+	}
 	packet->octets = total;
+	packet->flow_label =
+		(__u32)(ip->flow_lbl[0] & 15) << 16 | ip->flow_lbl[1] << 8 | ip->flow_lbl[2];
 	packet->ttl = ip->hop_limit;
 	packet->tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
 	__builtin_memcpy(src, &ip->saddr, sizeof(src));
@@ -171,9 +182,9 @@ static __always_inline int fm_fast_parse(struct __sk_buff *skb, struct fm_packet
 		ethertype = ((struct ethhdr *)data)->h_proto;
 	}
 	if (ethertype == bpf_htons(ETH_P_IP))
-		known = fm_fast_ip4(packet, data + link, data_end, length - link);
+		known = fm_fast_ip4(packet, data + link, data_end, length - link, link);
 	else if (ethertype == bpf_htons(ETH_P_IPV6))
-		known = fm_fast_ip6(packet, data + link, data_end, length - link);
+		known = fm_fast_ip6(packet, data + link, data_end, length - link, link);
 	if (!known)
 		return 0;
 	if (skb->vlan_present)

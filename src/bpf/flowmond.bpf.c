@@ -13,12 +13,11 @@
 #include "hash.h"
 #include "parse.bpf.h"
 #include "table.bpf.h"
+#include "tcp.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FM_OVERFLOW_OCTETS (1 << 20)
-#define FM_TCP_FIN	   0x01
-#define FM_TCP_RST	   0x04
 
 /* One element a CPU. */
 struct {
@@ -117,6 +116,8 @@ static __always_inline void fm_half_start(struct fm_half *half, const struct fm_
 	half->max_length = packet->max_length;
 	half->vlan = packet->vlan;
 	half->cvlan = packet->cvlan;
+	half->flow_label = packet->flow_label;
+	half->mpls = packet->mpls;
 	half->min_ttl = packet->ttl;
 	half->max_ttl = packet->ttl;
 	half->tos = packet->tos;
@@ -223,10 +224,10 @@ static __always_inline void fm_learn_egress(struct fm_counters *counters, void *
 					    __u32 ifindex)
 {
 	struct fm_slot *slot = NULL;
-	__u32 free;
+	__u32 position;
 
 	if (region)
-		slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &free);
+		slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &position);
 	fm_count(counters, FM_COUNTER_again, packet);
 	if (!slot) {
 		fm_count(counters, FM_COUNTER_egress_unknown, packet);
@@ -235,11 +236,66 @@ static __always_inline void fm_learn_egress(struct fm_counters *counters, void *
 	fm_half_leave(&slot->half[packet->direction & 1], ifindex);
 }
 
-static __always_inline void fm_account(struct fm_counters *counters, void *region,
-				       const struct fm_packet *packet, __u64 hash,
-				       struct __sk_buff *skb, enum fm_hook hook)
+/* The tunnel of a new slot. The ids of its two directions can differ. */
+static __always_inline void fm_tunnel_store(__u32 position, const struct fm_parser *parser)
 {
-	__u32 now_tick = bpf_jiffies64(), free = FM_NO_POSITION;
+	struct fm_tunnel *tunnel = fm_beside(&fm_tunnel_table, position);
+	__u32 d = parser->packet.direction & 1;
+
+	if (!tunnel)
+		return;
+	__builtin_memcpy(tunnel->addr[d], parser->tunnel.addr[0], sizeof(tunnel->addr[d]));
+	__builtin_memcpy(tunnel->addr[!d], parser->tunnel.addr[1], sizeof(tunnel->addr[d]));
+	tunnel->id[d] = parser->tunnel.id[0];
+	tunnel->id[!d] = FM_TUNNEL_NO_ID;
+	tunnel->type = parser->tunnel.type;
+	tunnel->family = parser->tunnel.family;
+}
+
+static __always_inline void fm_tunnel_store_id(__u32 position, const struct fm_parser *parser)
+{
+	struct fm_tunnel *tunnel = fm_beside(&fm_tunnel_table, position);
+
+	if (tunnel)
+		tunnel->id[parser->packet.direction & 1] = parser->tunnel.id[0];
+}
+
+/* Tells the TCP metrics of a packet that was counted in the slot at position. */
+static __always_inline void fm_measure(struct fm_counters *counters, struct __sk_buff *skb,
+				       const struct fm_packet *packet, __u64 hash, __u32 position,
+				       __u32 now_tick, enum fm_hook hook, int near)
+{
+	__u64 where = (__u64)position << 32 | now_tick;
+	__u64 what = (__u64)packet->l4_octets << 32 | (__u32)packet->ip_id << 16 | packet->l4;
+	__u32 how = packet->direction & 1;
+
+	how |= (packet->tos & 3) << FM_HOW_ECN_SHIFT;
+	if (hook == FM_HOOK_EGRESS && !FM_SKB_LOAD(skb, ingress_ifindex, __u32))
+		how |= FM_HOW_LOCAL;
+	if (near && fm_tcp_near(skb, hash, where, what, how))
+		return;
+	if (!fm_tcp_event(skb, hash, where, what, how))
+		fm_count(counters, FM_COUNTER_not_measured, packet);
+}
+
+/* What lies beside a slot begins empty as well. */
+static __always_inline struct fm_slot *fm_slot_create(void *region, __u32 position,
+						      const struct fm_parser *parser, __u64 hash,
+						      __u32 now_tick)
+{
+	if (fm_ro.tcp)
+		fm_tcp_slot_clear(position);
+	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER)
+		fm_tunnel_store(position, parser);
+	return fm_table_create(region, position, &parser->packet.key, hash, fm_ro.homes, now_tick);
+}
+
+static __always_inline void fm_account(struct fm_counters *counters, void *region,
+				       struct fm_parser *parser, __u64 hash, struct __sk_buff *skb,
+				       enum fm_hook hook)
+{
+	const struct fm_packet *packet = &parser->packet;
+	__u32 now_tick = bpf_jiffies64(), position = FM_NO_POSITION;
 	struct fm_slot *slot;
 	struct fm_half *half;
 
@@ -247,21 +303,27 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_no_table);
 		return;
 	}
-	slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &free);
-	if (!slot && free != FM_NO_POSITION)
-		slot = fm_table_create(region, free, &packet->key, hash, fm_ro.homes, now_tick);
+	slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &position);
+	if (!slot && position != FM_NO_POSITION)
+		slot = fm_slot_create(region, position, parser, hash, now_tick);
 	if (!slot) {
 		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_overflow_lost);
 		return;
 	}
 	half = &slot->half[packet->direction & 1];
+	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && !half->packets)
+		fm_tunnel_store_id(position, parser);
 	fm_half_count(half, packet, skb, hook, now_tick);
 	fm_slot_due(slot, half, now_tick);
+	parser->hash = hash;
+	parser->position = position;
+	parser->tick = now_tick;
 }
 
 /* Counts a packet that was parsed: any flow, any slot. Verified by itself. */
-FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_packet *packet, int hook)
+FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
+	struct fm_packet *packet = parser ? &parser->packet : NULL;
 	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
 	struct fm_counters *counters = bpf_map_lookup_elem(&fm_counters, &cpu);
 	void *region;
@@ -294,21 +356,31 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_packet *packet, int h
 	}
 	if (packet->notes)
 		fm_count_notes(counters, packet);
-	fm_account(counters, region, packet, hash, skb, hook);
+	fm_account(counters, region, parser, hash, skb, hook);
 	return 0;
 }
 
 /* The long way. */
 FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
 	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
+	struct fm_counters *counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	struct fm_packet *packet;
 
-	if (!parser)
+	if (!parser || !counters)
 		return 0;
+	packet = &parser->packet;
 	__builtin_memset(parser, 0, sizeof(*parser));
-	parser->packet.verdict = fm_parse(skb, parser, layer3);
-	return fm_conclude(skb, &parser->packet, hook);
+	parser->position = FM_NO_POSITION;
+	packet->verdict = fm_parse(skb, parser, layer3);
+	fm_conclude(skb, parser, hook);
+	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
+	    packet->key.protocol == IPPROTO_TCP && packet->transport &&
+	    !(packet->fragment_flags & FM_FRAGMENT_MF))
+		fm_measure(counters, skb, packet, parser->hash, parser->position, parser->tick,
+			   hook, 0);
+	return 0;
 }
 
 /*
@@ -321,6 +393,7 @@ static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet
 	struct fm_counters *counters;
 	struct fm_slot *slot;
 	struct fm_half *half;
+	__u32 position = 0;
 	void *region;
 	__u64 hash;
 	int again = 0;
@@ -338,7 +411,7 @@ static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
 	if (!counters || !region)
 		return 0;
-	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes);
+	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot)
 		return 0;
 	half = &slot->half[packet->direction & 1];
@@ -353,6 +426,8 @@ static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_slot_due(slot, half, now_tick);
+	if (fm_ro.tcp && packet->key.protocol == IPPROTO_TCP)
+		fm_measure(counters, skb, packet, hash, position, now_tick, hook, 1);
 	return 1;
 }
 
@@ -360,18 +435,8 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 {
 	struct fm_packet packet = {};
 
-	if (!fm_fast_parse(skb, &packet, layer3)) {
+	if (!fm_fast_parse(skb, &packet, layer3) || !fm_count_near(skb, &packet, hook))
 		fm_hook_any(skb, hook, layer3);
-	} else if (!fm_count_near(skb, &packet, hook)) {
-		/* Only now the packet's members need memory. */
-		__u32 zero = 0;
-		struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
-
-		if (!parser)
-			return TC_ACT_UNSPEC;
-		parser->packet = packet;
-		fm_conclude(skb, &parser->packet, hook);
-	}
 	return TC_ACT_UNSPEC;
 }
 

@@ -70,19 +70,14 @@ struct fm_packet {
 	__u32 octets;	   /* IP octets on the wire */
 	__u32 l3_octets;   /* IP octets of the buffer */
 	__u32 flow_label;
-	__u32 seq; /* TCP, only if it is measured: these up to tcp_ae */
-	__u32 ack;
-	__u32 payload; /* octets behind the transport header, in the whole buffer */
-	__u64 mpls;    /* labels from the top, 20 bits each, behind a 1 bit; 0: none */
+	__u32 l4_octets; /* of the buffer, from the transport header to the end of the IP packet */
+	__u64 mpls;	 /* labels from the top, 20 bits each, behind a 1 bit; 0: none */
 	__u16 min_length;
 	__u16 max_length;
 	__u16 vlan;
 	__u16 cvlan;
-	__u16 window;
-	__u16 ip_id;
-	__u16 options_at; /* offset of TCP options or of UDP payload */
-	__u8 options_length;
-	__u8 tcp_ae; /* the accurate ECN bit, RFC 9768 */
+	__u16 ip_id; /* IPv4 identification */
+	__u16 l4;    /* offset of the transport header */
 	__u8 ttl;
 	__u8 tos;
 	__u8 tcp_flags;
@@ -98,6 +93,9 @@ struct fm_packet {
 struct fm_parser {
 	struct fm_packet packet;
 	struct fm_tunnel tunnel; /* around the packet that is counted, addresses as it travels */
+	__u64 hash;		 /* where it was counted, if it was */
+	__u32 position;
+	__u32 tick;
 	struct fm_cursor at;
 };
 
@@ -333,6 +331,9 @@ FM_GLOBAL int fm_parse_ports(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	if (!parser)
 		return 0;
+	parser->packet.l4 = parser->at.offset;
+	parser->packet.l4_octets =
+		parser->at.end > parser->at.offset ? parser->at.end - parser->at.offset : 0;
 	switch (parser->at.protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
@@ -460,6 +461,7 @@ static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struc
 		total = parser->packet.l3_octets;
 	}
 	parser->packet.octets = total;
+	parser->packet.ip_id = bpf_ntohs(ip->id);
 	parser->packet.ttl = ip->ttl;
 	parser->packet.tos = ip->tos;
 	parser->packet.key.family = 4;

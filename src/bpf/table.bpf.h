@@ -36,6 +36,38 @@ struct {
 	__array(values, struct fm_region_map);
 } fm_table SEC(".maps");
 
+/*
+ * What only some configurations have of a conversation lies beside its slot, at the same position
+ * of a region of its own, one a CPU as well: the rows of tcp.def, and the tunnel.
+ */
+#define FM_BESIDE(name, struct_type)                                                               \
+	const struct struct_type *name##_described __attribute__((unused));                        \
+	struct name##_region_map {                                                                 \
+		__uint(type, BPF_MAP_TYPE_ARRAY);                                                  \
+		__uint(map_flags, BPF_F_MMAPABLE);                                                 \
+		__uint(max_entries, 1);                                                            \
+		__type(key, __u32);                                                                \
+		__type(value, struct struct_type);                                                 \
+	};                                                                                         \
+	struct {                                                                                   \
+		__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);                                          \
+		__uint(max_entries, 1);                                                            \
+		__type(key, __u32);                                                                \
+		__array(values, struct name##_region_map);                                         \
+	} name SEC(".maps")
+
+FM_BESIDE(fm_tcp_table, fm_tcp_slot);
+FM_BESIDE(fm_tunnel_table, fm_tunnel);
+
+/* This CPU's element at a position of one of them; NULL: it has none. */
+static __always_inline void *fm_beside(void *table, __u32 position)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	void *region = bpf_map_lookup_elem(table, &cpu);
+
+	return region ? bpf_map_lookup_elem(region, &position) : NULL;
+}
+
 static __always_inline int fm_key_equal(const struct fm_key *a, const struct fm_key *b)
 {
 	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
@@ -45,9 +77,12 @@ static __always_inline int fm_key_equal(const struct fm_key *a, const struct fm_
 	       a->ifindex == b->ifindex;
 }
 
-/* The live slot of a key at its home or little behind it, where most are; NULL: not there. */
+/*
+ * The live slot of a key at its home or little behind it, where most are, and its position; NULL:
+ * not there.
+ */
 static __always_inline struct fm_slot *fm_table_near(void *region, const struct fm_key *key,
-						     __u64 hash, __u32 homes)
+						     __u64 hash, __u32 homes, __u32 *ret_position)
 {
 	__u32 position = fm_hash_home(hash, homes), tag = fm_hash_tag(hash);
 
@@ -58,6 +93,7 @@ static __always_inline struct fm_slot *fm_table_near(void *region, const struct 
 		if (!slot)
 			return NULL;
 		seen = FM_READ_ONCE(slot->tag);
+		*ret_position = position;
 		if (seen == tag)
 			return fm_key_equal(&slot->key, key) ? slot : NULL;
 		if (seen == FM_TAG_FREE)
@@ -67,11 +103,11 @@ static __always_inline struct fm_slot *fm_table_near(void *region, const struct 
 }
 
 /*
- * The live slot of a key, or NULL and in *ret_free the position where it may be created
+ * The live slot of a key and its position, or NULL and the position where it may be created
  * (FM_NO_POSITION: none within reach).
  */
 static __always_inline struct fm_slot *fm_table_find(void *region, const struct fm_key *key,
-						     __u64 hash, __u32 homes, __u32 *ret_free)
+						     __u64 hash, __u32 homes, __u32 *ret_position)
 {
 	__u32 position = fm_hash_home(hash, homes), tag = fm_hash_tag(hash);
 	__u32 free = FM_NO_POSITION;
@@ -83,8 +119,10 @@ static __always_inline struct fm_slot *fm_table_find(void *region, const struct 
 		if (!slot)
 			break;
 		seen = FM_READ_ONCE(slot->tag);
-		if (seen == tag && fm_key_equal(&slot->key, key))
+		if (seen == tag && fm_key_equal(&slot->key, key)) {
+			*ret_position = position;
 			return slot;
+		}
 		if (seen == FM_TAG_FREE) {
 			if (free == FM_NO_POSITION)
 				free = position;
@@ -93,7 +131,7 @@ static __always_inline struct fm_slot *fm_table_find(void *region, const struct 
 		if (seen == FM_TAG_TOMBSTONE && free == FM_NO_POSITION)
 			free = position;
 	}
-	*ret_free = free;
+	*ret_position = free;
 	return NULL;
 }
 

@@ -98,6 +98,57 @@ void fm_fold_slot(struct fm_conversation *conversation, const struct fm_slot *sl
 	}
 }
 
+/* Rows of tcp.def come with the half of their direction: its times say what is first and last. */
+static void fold_tcp(struct fm_tcp_half *into, const struct fm_tcp_half *from, bool earlier,
+		     bool later)
+{
+#define FM_TCP_METRIC(type, name, rule, help) FOLD_##rule(name)
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
+}
+
+void fm_fold_tcp(struct fm_conversation *conversation, const struct fm_slot *slot,
+		 const struct fm_tcp_slot *tcp, const struct fm_tcp_exported *before,
+		 struct fm_tcp_exported *ret_now)
+{
+	*ret_now = *before;
+	conversation->measured = true;
+	for (unsigned int d = 0; d < 2; d++) {
+		/* The slot was folded before: this one is the latest if its last packet is. */
+		bool later = READ(slot->half[d].last_tick) == conversation->half[d].last_tick;
+		bool earlier = READ(slot->half[d].first_ns) == conversation->half[d].first_ns;
+		struct fm_tcp_half half = {};
+
+		if (!READ(slot->half[d].packets))
+			continue;
+#define FM_TCP_METRIC(type, name, rule, help) half.name = READ(tcp->half[d].name);
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
+#define FM_TCP_METRIC(type, name, rule, help) KEEP_##rule(name)
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
+#define FM_TCP_METRIC(type, name, rule, help) SUBTRACT_##rule(name)
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
+		fold_tcp(&conversation->tcp[d], &half, earlier, later);
+	}
+}
+
+void fm_fold_tunnel(struct fm_conversation *conversation, const struct fm_tunnel *tunnel)
+{
+	struct fm_tunnel *into = &conversation->tunnel;
+
+	if (tunnel->type == FM_TUNNEL_NONE)
+		return;
+	if (into->type == FM_TUNNEL_NONE) {
+		*into = *tunnel;
+		return;
+	}
+	for (unsigned int d = 0; d < 2; d++)
+		if (into->id[d] == FM_TUNNEL_NO_ID)
+			into->id[d] = READ(tunnel->id[d]);
+}
+
 bool fm_fold_ended(const struct fm_conversation *conversation)
 {
 	const struct fm_half *a = &conversation->half[0], *b = &conversation->half[1];

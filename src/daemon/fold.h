@@ -33,6 +33,17 @@ void fm_fold_init(struct fm_conversation *conversation, const struct fm_key *key
 void fm_fold_slot(struct fm_conversation *conversation, const struct fm_slot *slot,
 		  const struct fm_exported *before, struct fm_exported *ret_now);
 
+/*
+ * Adds what lies beside a slot that fm_fold_slot() added: its rows of tcp.def. before and ret_now
+ * as there.
+ */
+void fm_fold_tcp(struct fm_conversation *conversation, const struct fm_slot *slot,
+		 const struct fm_tcp_slot *tcp, const struct fm_tcp_exported *before,
+		 struct fm_tcp_exported *ret_now);
+
+/* Adds the tunnel of a slot; each direction may know its own id alone. */
+void fm_fold_tunnel(struct fm_conversation *conversation, const struct fm_tunnel *tunnel);
+
 /* Adds one half that was never exported. */
 void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
 		  const struct fm_half *half);

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
@@ -143,32 +144,37 @@ static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	return 0;
 }
 
-static int inner_map_new(uint32_t n_slots)
+static int inner_map_new(uint32_t n_elements, size_t value_size)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", sizeof(uint32_t),
-				sizeof(struct fm_slot), fm_region_elements(n_slots), &opts);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", sizeof(uint32_t), value_size,
+				n_elements, &opts);
 
 	return fd < 0 ? -errno : fd;
 }
 
-struct fm_exported *fm_exported_new(uint32_t n_slots)
+void *fm_exported_new(uint32_t n_slots, size_t size)
 {
-	size_t size = (size_t)n_slots * sizeof(struct fm_exported);
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	void *memory = mmap(NULL, n_slots * size, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (memory == MAP_FAILED)
 		return NULL;
 	/* Touched at random, slot by slot: a fault a page would cost more than the sweep. */
-	madvise(memory, size, MADV_HUGEPAGE);
+	madvise(memory, n_slots * size, MADV_HUGEPAGE);
 	return memory;
 }
 
-void fm_exported_free(struct fm_exported *exported, uint32_t n_slots)
+void fm_exported_free(void *exported, uint32_t n_slots, size_t size)
 {
 	if (exported)
-		munmap(exported, (size_t)n_slots * sizeof(*exported));
+		munmap(exported, n_slots * size);
+}
+
+/* Elements of a map lie at multiples of 8. */
+static size_t beside_octets(uint32_t n_slots, size_t size)
+{
+	return page_round(n_slots * ((size + 7) & ~(size_t)7));
 }
 
 static size_t region_octets(uint32_t n_slots)
@@ -180,34 +186,89 @@ static void region_done(struct fm_region *region, uint32_t n_slots)
 {
 	if (region->slots)
 		munmap(region->slots, region_octets(n_slots));
-	fm_exported_free(region->exported, n_slots);
+	if (region->tcp)
+		munmap(region->tcp, beside_octets(n_slots, sizeof(*region->tcp)));
+	if (region->tunnels)
+		munmap(region->tunnels, beside_octets(n_slots, sizeof(*region->tunnels)));
+	fm_exported_free(region->exported, n_slots, sizeof(*region->exported));
+	fm_exported_free(region->tcp_exported, n_slots, sizeof(*region->tcp_exported));
 	if (region->fd >= 0)
 		close(region->fd);
 	*region = (struct fm_region){.fd = -1};
 }
 
+/* What lies beside a CPU's slots: a map of its own, put into the table of its kind. */
+static int beside_init(const struct fm_generation *generation, int table_fd, uint32_t cpu,
+		       size_t size, void **ret)
+{
+	_fm_cleanup_close_ int fd = inner_map_new(generation->n_slots, size);
+	void *memory = NULL;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = map_shared(fd, beside_octets(generation->n_slots, size), &memory);
+	if (r < 0)
+		return r;
+	if (bpf_map_update_elem(table_fd, &cpu, &fd, BPF_ANY) < 0) {
+		r = -errno;
+		munmap(memory, beside_octets(generation->n_slots, size));
+		return r;
+	}
+	*ret = memory;
+	return 0;
+}
+
+/* Everything a region has but its slots. */
+static int region_besides(struct fm_region *region, const struct fm_generation *generation,
+			  uint32_t cpu)
+{
+	void *memory;
+	int r;
+
+	region->exported = fm_exported_new(generation->n_slots, sizeof(*region->exported));
+	if (!region->exported)
+		return -ENOMEM;
+	if (generation->options.tcp) {
+		r = beside_init(generation, generation->tcp_table_fd, cpu, sizeof(*region->tcp),
+				&memory);
+		if (r < 0)
+			return r;
+		region->tcp = memory;
+		region->tcp_exported =
+			fm_exported_new(generation->n_slots, sizeof(*region->tcp_exported));
+		if (!region->tcp_exported)
+			return -ENOMEM;
+	}
+	if (generation->options.tunnel != FM_TUNNEL_KEY_OUTER) {
+		r = beside_init(generation, generation->tunnel_table_fd, cpu,
+				sizeof(*region->tunnels), &memory);
+		if (r < 0)
+			return r;
+		region->tunnels = memory;
+	}
+	return 0;
+}
+
 static int region_init(struct fm_region *region, const struct fm_generation *generation,
 		       uint32_t cpu)
 {
-	struct fm_region made = {.fd = inner_map_new(generation->n_slots)};
+	struct fm_region made = {.fd = inner_map_new(fm_region_elements(generation->n_slots),
+						     sizeof(struct fm_slot))};
 	void *memory = NULL;
 	int r;
 
 	if (made.fd < 0)
 		return made.fd;
 	r = map_shared(made.fd, region_octets(generation->n_slots), &memory);
-	if (r < 0) {
-		region_done(&made, generation->n_slots);
-		return r;
+	if (r == 0) {
+		made.slots = memory;
+		r = region_besides(&made, generation, cpu);
 	}
-	made.slots = memory;
-	made.exported = fm_exported_new(generation->n_slots);
-	if (!made.exported) {
-		region_done(&made, generation->n_slots);
-		return -ENOMEM;
-	}
-	if (bpf_map_update_elem(generation->table_fd, &cpu, &made.fd, BPF_ANY) < 0) {
+	/* Last: programs use what lies beside a slot as soon as there are slots. */
+	if (r == 0 && bpf_map_update_elem(generation->table_fd, &cpu, &made.fd, BPF_ANY) < 0)
 		r = -errno;
+	if (r < 0) {
 		region_done(&made, generation->n_slots);
 		return r;
 	}
@@ -275,6 +336,23 @@ static uint32_t homes_for(const struct fm_kernel *kernel, uint64_t max_flows)
 	return FM_MIN(homes, (uint64_t)UINT32_MAX - FM_PROBES);
 }
 
+/* State cells of TCP connections: one a conversation. */
+static uint32_t cells_of(const struct fm_generation *generation)
+{
+	return generation->options.tcp ? FM_MIN(generation->options.max_flows, 1u << 31) : 1;
+}
+
+/* Linux' smallest retransmission timeout, 200 ms, less one tick for where in them it falls. */
+static uint32_t timeout_ticks(void)
+{
+	struct timespec resolution = {};
+	uint64_t ticks = 50;
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 && resolution.tv_nsec)
+		ticks = 200 * FM_NS_PER_MS / resolution.tv_nsec;
+	return FM_MAX(ticks, (uint64_t)2) - 1;
+}
+
 static void set_rodata(struct fm_rodata *rodata, const struct fm_generation *generation,
 		       unsigned int ns)
 {
@@ -285,26 +363,83 @@ static void set_rodata(struct fm_rodata *rodata, const struct fm_generation *gen
 		.key_vlan = generation->options.key_vlan,
 		.key_interface = generation->options.key_interface,
 		.key_tos = generation->options.key_tos,
+		.tunnel = generation->options.tunnel,
+		.tcp = generation->options.tcp,
+		.tcp_cells = cells_of(generation),
+		.timeout_ticks = timeout_ticks(),
 	};
 	memcpy(rodata->seed, generation->seed, sizeof(rodata->seed));
 }
 
-/*
- * Sizes maps before loading, or takes those that exist. inner_fd: a table like those that will be
- * put into the table of tables, the pattern they are checked against.
- */
+/* The tables: maps of maps. */
+enum {
+	FM_TABLE_SLOTS,
+	FM_TABLE_TCP,
+	FM_TABLE_TUNNELS,
+	_FM_TABLE_MAX,
+};
+
+/* Maps that the inner maps of the tables are checked against; needed until the object is loaded. */
+struct patterns {
+	int fd[_FM_TABLE_MAX];
+};
+
+static void patterns_done(struct patterns *patterns)
+{
+	for (unsigned int i = 0; i < _FM_TABLE_MAX; i++)
+		if (patterns->fd[i] >= 0)
+			close(patterns->fd[i]);
+}
+
+/* Sizes the tables, or takes those that exist; a table that is not used has one element. */
+static int prepare_tables(struct flowmond_bpf *skeleton, const struct fm_generation *generation,
+			  struct patterns *patterns)
+{
+	bool tunnels = generation->options.tunnel != FM_TUNNEL_KEY_OUTER;
+	const struct {
+		struct bpf_map *map;
+		int fd;
+		bool used;
+		uint32_t n_elements;
+		size_t value_size;
+	} tables[_FM_TABLE_MAX] = {
+		{skeleton->maps.fm_table, generation->table_fd, true,
+		 fm_region_elements(generation->n_slots), sizeof(struct fm_slot)},
+		{skeleton->maps.fm_tcp_table, generation->tcp_table_fd, generation->options.tcp,
+		 generation->n_slots, sizeof(struct fm_tcp_slot)},
+		{skeleton->maps.fm_tunnel_table, generation->tunnel_table_fd, tunnels,
+		 generation->n_slots, sizeof(struct fm_tunnel)},
+	};
+
+	for (unsigned int i = 0; i < _FM_TABLE_MAX; i++) {
+		int r = inner_map_new(tables[i].used ? tables[i].n_elements : 1,
+				      tables[i].value_size);
+
+		if (r < 0)
+			return r;
+		patterns->fd[i] = r;
+		r = bpf_map__set_inner_map_fd(tables[i].map, patterns->fd[i]);
+		if (r == 0 && tables[i].fd >= 0)
+			r = bpf_map__reuse_fd(tables[i].map, tables[i].fd);
+		else if (r == 0)
+			r = bpf_map__set_max_entries(tables[i].map,
+						     tables[i].used ? generation->n_cpus : 1);
+		if (r < 0)
+			return r;
+	}
+	if (generation->cells_fd >= 0)
+		return bpf_map__reuse_fd(skeleton->maps.fm_cells, generation->cells_fd);
+	return bpf_map__set_max_entries(skeleton->maps.fm_cells,
+					cells_of(generation) + FM_CELL_PROBES - 1);
+}
+
+/* Sizes maps before loading, or takes those that exist. */
 static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generation *generation,
-			int inner_fd)
+			struct patterns *patterns)
 {
 	const struct fm_kernel *kernel = generation->kernel;
-	int r = bpf_map__set_inner_map_fd(skeleton->maps.fm_table, inner_fd);
+	int r = prepare_tables(skeleton, generation, patterns);
 
-	if (r < 0)
-		return r;
-	if (generation->table_fd >= 0)
-		r = bpf_map__reuse_fd(skeleton->maps.fm_table, generation->table_fd);
-	else
-		r = bpf_map__set_max_entries(skeleton->maps.fm_table, generation->n_cpus);
 	if (r < 0)
 		return r;
 	if (kernel->map_fd[FM_MAP_COUNTERS] < 0)
@@ -320,17 +455,14 @@ static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generatio
 /* Loads the programs for one network namespace. */
 static int load_programs(struct fm_generation *generation, unsigned int ns)
 {
-	_fm_cleanup_close_ int inner_fd = inner_map_new(generation->n_slots);
-	struct flowmond_bpf *skeleton;
+	_fm_cleanup_(patterns_done) struct patterns patterns = {{-1, -1, -1}};
+	struct flowmond_bpf *skeleton = flowmond_bpf__open();
 	int r;
 
-	if (inner_fd < 0)
-		return inner_fd;
-	skeleton = flowmond_bpf__open();
 	if (!skeleton)
 		return -errno;
 	set_rodata((struct fm_rodata *)&skeleton->rodata->fm_ro, generation, ns);
-	r = prepare_maps(skeleton, generation, inner_fd);
+	r = prepare_maps(skeleton, generation, &patterns);
 	if (r == 0)
 		r = flowmond_bpf__load(skeleton);
 	if (r == 0 && generation->kernel->map_fd[FM_MAP_COUNTERS] < 0)
@@ -339,8 +471,12 @@ static int load_programs(struct fm_generation *generation, unsigned int ns)
 		flowmond_bpf__destroy(skeleton);
 		return r;
 	}
-	if (generation->table_fd < 0)
+	if (generation->table_fd < 0) {
 		generation->table_fd = bpf_map__fd(skeleton->maps.fm_table);
+		generation->tcp_table_fd = bpf_map__fd(skeleton->maps.fm_tcp_table);
+		generation->tunnel_table_fd = bpf_map__fd(skeleton->maps.fm_tunnel_table);
+		generation->cells_fd = bpf_map__fd(skeleton->maps.fm_cells);
+	}
 	generation->programs[ns] = skeleton;
 	return 0;
 }
@@ -360,6 +496,9 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 		.n_cpus = kernel->n_cpus,
 		.homes = homes_for(kernel, options->max_flows),
 		.table_fd = -1,
+		.tcp_table_fd = -1,
+		.tunnel_table_fd = -1,
+		.cells_fd = -1,
 		.n_programs = 1,
 	};
 	if (generation->homes == 0)
@@ -434,12 +573,17 @@ int fm_generation_program(struct fm_generation *generation, unsigned int ns, enu
 
 uint64_t fm_generation_memory(const struct fm_generation *generation)
 {
-	uint64_t octets = 0;
+	uint64_t octets = 0, slot = sizeof(struct fm_slot) + sizeof(struct fm_exported);
 
+	if (generation->options.tcp)
+		slot += sizeof(struct fm_tcp_slot) + sizeof(struct fm_tcp_exported);
+	if (generation->options.tunnel != FM_TUNNEL_KEY_OUTER)
+		slot += sizeof(struct fm_tunnel);
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
 		if (generation->regions[cpu].slots)
-			octets += (uint64_t)generation->n_slots *
-				  (sizeof(struct fm_slot) + sizeof(struct fm_exported));
+			octets += generation->n_slots * slot;
+	if (generation->options.tcp)
+		octets += (uint64_t)cells_of(generation) * FM_CELL_OCTETS;
 	return octets;
 }
 

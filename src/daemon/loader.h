@@ -17,19 +17,29 @@
 #include "base/cleanup.h"
 #include "bpf/abi.h"
 
+#define FM_EXPORTED_SUM(type, name) type name;
+#define FM_EXPORTED_MIN(type, name)
+#define FM_EXPORTED_MAX(type, name)
+#define FM_EXPORTED_OR(type, name)
+#define FM_EXPORTED_LATEST(type, name)
+#define FM_EXPORTED_FIRST(type, name)
+#define FM_EXPORTED_LAST(type, name)
+
 /* What of a slot was exported before: the SUM rows of metrics.def, both directions. */
 struct fm_exported {
 	struct {
-#define FM_EXPORTED_SUM(name) uint64_t name;
-#define FM_EXPORTED_MIN(name)
-#define FM_EXPORTED_MAX(name)
-#define FM_EXPORTED_OR(name)
-#define FM_EXPORTED_LATEST(name)
-#define FM_EXPORTED_FIRST(name)
-#define FM_EXPORTED_LAST(name)
-#define FM_METRIC(type, name, fold, help) FM_EXPORTED_##fold(name)
+#define FM_METRIC(type, name, fold, help) FM_EXPORTED_##fold(type, name)
 #include "bpf/metrics.def"
 #undef FM_METRIC
+	} half[2];
+};
+
+/* The same of the rows of tcp.def. */
+struct fm_tcp_exported {
+	struct {
+#define FM_TCP_METRIC(type, name, fold, help) FM_EXPORTED_##fold(type, name)
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
 	} half[2];
 };
 
@@ -47,15 +57,18 @@ static inline uint8_t *fm_region_mark(struct fm_slot *slots, uint32_t n_slots, u
 	return (uint8_t *)&slots[n_slots + block / FM_MARKS_PER_SLOT] + block % FM_MARKS_PER_SLOT;
 }
 
-/* An account a slot, all zero; NULL: no memory. */
-struct fm_exported *fm_exported_new(uint32_t n_slots);
-void fm_exported_free(struct fm_exported *exported, uint32_t n_slots);
+/* Accounts of n_slots slots, size octets each, all zero; NULL: no memory. */
+void *fm_exported_new(uint32_t n_slots, size_t size);
+void fm_exported_free(void *exported, uint32_t n_slots, size_t size);
 
 /* One CPU's table; slots is NULL where the CPU was never online. */
 struct fm_region {
 	int fd;
 	struct fm_slot *slots;
-	struct fm_exported *exported; /* the daemon's, one a slot */
+	struct fm_exported *exported;	      /* the daemon's, one a slot */
+	struct fm_tcp_slot *tcp;	      /* beside each slot; NULL: not measured */
+	struct fm_tcp_exported *tcp_exported; /* likewise */
+	struct fm_tunnel *tunnels; /* beside each slot; NULL: tunnels are not looked into */
 };
 
 /* What the programs are made with. */
@@ -82,6 +95,9 @@ struct fm_generation {
 	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
 	size_t n_programs;
 	int table_fd;
+	int tcp_table_fd;
+	int tunnel_table_fd;
+	int cells_fd;
 };
 
 /* Makes the object that later generations share maps through. 0 or -ENOMEM. */

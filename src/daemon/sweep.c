@@ -58,6 +58,7 @@ struct fm_sweep {
 	struct ref *refs;
 	size_t n_refs, next_ref;
 	struct fm_exported *now_sums; /* one a region */
+	struct fm_tcp_exported *now_tcp_sums;
 	uint64_t live, tombstones;
 	struct fm_sweep_stats stats;
 };
@@ -70,12 +71,6 @@ static uint32_t read_tag(const struct fm_slot *slot)
 static struct fm_slot *slot_at(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
 {
 	return &sweep->generation->regions[region].slots[position];
-}
-
-static struct fm_exported *exported_at(const struct fm_sweep *sweep, uint16_t region,
-				       uint32_t position)
-{
-	return &sweep->generation->regions[region].exported[position];
 }
 
 int fm_sweep_new(struct fm_sweep **ret, const struct fm_sweep_ops *ops, void *userdata)
@@ -100,6 +95,7 @@ struct fm_sweep *fm_sweep_free(struct fm_sweep *sweep)
 	free(sweep->regions);
 	free(sweep->refs);
 	free(sweep->now_sums);
+	free(sweep->now_tcp_sums);
 	free(sweep);
 	return NULL;
 }
@@ -110,6 +106,7 @@ static int list_regions(struct fm_sweep *sweep)
 	const struct fm_generation *generation = sweep->generation;
 	uint16_t *regions = reallocarray(sweep->regions, generation->n_cpus, sizeof(*regions));
 	struct fm_exported *sums;
+	struct fm_tcp_exported *tcp_sums;
 
 	if (!regions)
 		return -ENOMEM;
@@ -118,6 +115,10 @@ static int list_regions(struct fm_sweep *sweep)
 	if (!sums)
 		return -ENOMEM;
 	sweep->now_sums = sums;
+	tcp_sums = reallocarray(sweep->now_tcp_sums, generation->n_cpus, sizeof(*tcp_sums));
+	if (!tcp_sums)
+		return -ENOMEM;
+	sweep->now_tcp_sums = tcp_sums;
 	sweep->n_regions = 0;
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
 		if (generation->regions[cpu].slots)
@@ -225,14 +226,47 @@ static size_t find_partials(struct fm_sweep *sweep, const struct ref *candidate,
 	return n;
 }
 
+/* Adds a slot and what lies beside it; what was read of it goes to place i. */
+static void fold_ref(struct fm_sweep *sweep, const struct ref *ref, size_t i,
+		     struct fm_conversation *ret)
+{
+	const struct fm_region *region = &sweep->generation->regions[ref->region];
+	const struct fm_slot *slot = &region->slots[ref->position];
+
+	fm_fold_slot(ret, slot, &region->exported[ref->position], &sweep->now_sums[i]);
+	if (region->tcp)
+		fm_fold_tcp(ret, slot, &region->tcp[ref->position],
+			    &region->tcp_exported[ref->position], &sweep->now_tcp_sums[i]);
+	if (region->tunnels)
+		fm_fold_tunnel(ret, &region->tunnels[ref->position]);
+}
+
 static void fold_refs(struct fm_sweep *sweep, const struct ref *refs, size_t n,
 		      const struct fm_key *key, struct fm_conversation *ret)
 {
 	fm_fold_init(ret, key);
 	for (size_t i = 0; i < n; i++)
-		fm_fold_slot(ret, slot_at(sweep, refs[i].region, refs[i].position),
-			     exported_at(sweep, refs[i].region, refs[i].position),
-			     &sweep->now_sums[i]);
+		fold_ref(sweep, &refs[i], i, ret);
+}
+
+/* What was read is exported: kept as that. */
+static void keep_sums(struct fm_sweep *sweep, const struct ref *ref, size_t i)
+{
+	const struct fm_region *region = &sweep->generation->regions[ref->region];
+
+	region->exported[ref->position] = sweep->now_sums[i];
+	if (region->tcp)
+		region->tcp_exported[ref->position] = sweep->now_tcp_sums[i];
+}
+
+/* The slot's next conversation begins with nothing exported. */
+static void forget_sums(struct fm_sweep *sweep, const struct ref *ref)
+{
+	const struct fm_region *region = &sweep->generation->regions[ref->region];
+
+	region->exported[ref->position] = (struct fm_exported){};
+	if (region->tcp)
+		region->tcp_exported[ref->position] = (struct fm_tcp_exported){};
 }
 
 /* Goes on after an active timeout: what was exported is kept beside the slots. */
@@ -242,7 +276,7 @@ static void keep_open(struct fm_sweep *sweep, const struct ref *refs, size_t n,
 	if (fm_fold_pending(conversation))
 		sweep->ops.conversation(sweep->userdata, conversation, FM_END_REASON_ACTIVE);
 	for (size_t i = 0; i < n; i++) {
-		*exported_at(sweep, refs[i].region, refs[i].position) = sweep->now_sums[i];
+		keep_sums(sweep, &refs[i], i);
 		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->mark_tick,
 				 sweep->now, __ATOMIC_RELAXED);
 	}
@@ -271,7 +305,7 @@ static void drain_slots(struct fm_sweep *sweep, size_t n,
 	if (fm_fold_pending(conversation))
 		sweep->ops.conversation(sweep->userdata, conversation, sweep->drain_reason);
 	for (size_t i = 0; i < n; i++) {
-		*exported_at(sweep, refs[i].region, refs[i].position) = (struct fm_exported){};
+		forget_sums(sweep, &refs[i]);
 		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
 				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
 	}
@@ -481,7 +515,7 @@ static size_t collect(struct fm_sweep *sweep)
 	if (fm_fold_pending(&conversation))
 		sweep->ops.conversation(sweep->userdata, &conversation, refs[0].reason);
 	for (size_t i = 0; i < n; i++) {
-		*exported_at(sweep, refs[i].region, refs[i].position) = (struct fm_exported){};
+		forget_sums(sweep, &refs[i]);
 		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
 				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
 	}
