@@ -219,6 +219,20 @@ size_t harness_slots(const struct harness *h, struct fm_slot **ret_first)
 	return n;
 }
 
+const struct fm_tcp_slot *harness_tcp(const struct harness *h, const struct fm_slot *slot)
+{
+	const struct fm_region *region = &h->generation->regions[h->cpu];
+
+	return region->tcp ? &region->tcp[slot - region->slots] : NULL;
+}
+
+const struct fm_tunnel *harness_tunnel(const struct harness *h, const struct fm_slot *slot)
+{
+	const struct fm_region *region = &h->generation->regions[h->cpu];
+
+	return region->tunnels ? &region->tunnels[slot - region->slots] : NULL;
+}
+
 struct fm_count harness_count(const struct harness *h, enum fm_counter which)
 {
 	struct fm_counters now;

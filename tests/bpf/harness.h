@@ -70,6 +70,11 @@ int harness_run(struct harness *h, const void *data, size_t length, const struct
 /* Live slots of the CPU's region: how many, and the first. */
 size_t harness_slots(const struct harness *h, struct fm_slot **ret_first);
 
+/* What lies beside a slot of the CPU's region: the TCP figures, the tunnel; NULL where that is off.
+ */
+const struct fm_tcp_slot *harness_tcp(const struct harness *h, const struct fm_slot *slot);
+const struct fm_tunnel *harness_tunnel(const struct harness *h, const struct fm_slot *slot);
+
 /* A counter since the last reset. */
 struct fm_count harness_count(const struct harness *h, enum fm_counter which);
 
