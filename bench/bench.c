@@ -37,14 +37,26 @@ enum mode {
 	MODE_REWRITE,
 	MODE_PARSE,
 	MODE_COUNT,
+	MODE_TCP, /* counted and measured */
 	_MODE_MAX,
+};
+
+enum traffic {
+	TRAFFIC_STREAM,
+	TRAFFIC_TALK,
+};
+
+/* As in bench.bpf.c. */
+struct packet {
+	uint32_t flow, number, total, unused;
 };
 
 struct bench {
 	struct bench_bpf *skeleton[_MODE_MAX];
 	struct fm_generation generation; /* of MODE_COUNT */
 	struct fm_region *regions;
-	uint32_t *sequence[_MODE_MAX];
+	enum traffic traffic;
+	struct packet *sequence[_MODE_MAX];
 };
 
 static void die(const char *what, int error)
@@ -82,12 +94,15 @@ static double median(double *values, size_t n)
 
 /* --- loading --- */
 
-static int new_region_map(uint32_t n_slots)
+static int new_region_map(uint32_t n_elements, size_t size)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", 4, (uint32_t)size, n_elements,
+				&opts);
 
-	return bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", 4, sizeof(struct fm_slot),
-			      fm_region_elements(n_slots), &opts);
+	if (fd < 0)
+		die("map", errno);
+	return fd;
 }
 
 static void *map_memory(int fd, size_t size)
@@ -101,44 +116,71 @@ static void *map_memory(int fd, size_t size)
 }
 
 /* A table for the CPU this runs on; others have none and are not used. */
-static void add_region(struct bench *bench, struct bench_bpf *skeleton)
+static int add_table(struct bpf_map *table, uint32_t n_elements, size_t size)
 {
 	uint32_t cpu = (uint32_t)sched_getcpu();
-	int fd = new_region_map(bench->generation.n_slots);
-	struct fm_region *region = &bench->regions[cpu];
+	int fd = new_region_map(n_elements, size);
 
-	if (fd < 0 || bpf_map_update_elem(bpf_map__fd(skeleton->maps.fm_table), &cpu, &fd, BPF_ANY))
+	if (bpf_map_update_elem(bpf_map__fd(table), &cpu, &fd, BPF_ANY))
 		die("table", errno);
-	region->fd = fd;
-	region->slots = map_memory(fd, (size_t)fm_region_elements(bench->generation.n_slots) *
-					       sizeof(struct fm_slot));
-	region->exported = fm_exported_new(bench->generation.n_slots, sizeof(struct fm_exported));
+	return fd;
+}
+
+static void add_region(struct bench *bench, struct bench_bpf *skeleton)
+{
+	struct fm_region *region = &bench->regions[sched_getcpu()];
+	uint32_t n_slots = bench->generation.n_slots;
+
+	region->fd = add_table(skeleton->maps.fm_table, fm_region_elements(n_slots),
+			       sizeof(struct fm_slot));
+	region->slots = map_memory(region->fd,
+				   (size_t)fm_region_elements(n_slots) * sizeof(struct fm_slot));
+	region->exported = fm_exported_new(n_slots, sizeof(struct fm_exported));
 }
 
 static void load(struct bench *bench, enum mode mode)
 {
 	struct bench_bpf *skeleton = bench_bpf__open();
-	int inner = new_region_map(bench->generation.n_slots);
+	uint32_t n_slots = bench->generation.n_slots, cells = bench->generation.homes / 2 / 4 * 5;
+	int inner = new_region_map(fm_region_elements(n_slots), sizeof(struct fm_slot));
+	int inner_tcp = new_region_map(n_slots, sizeof(struct fm_tcp_slot));
+	int inner_tunnel = new_region_map(1, sizeof(struct fm_tunnel));
 	struct fm_rodata *rodata;
 
-	if (!skeleton || inner < 0)
+	if (!skeleton)
 		die("open", errno);
-	skeleton->rodata->bench_mode = mode;
+	skeleton->rodata->bench_traffic = bench->traffic;
+	skeleton->rodata->bench_mode = mode == MODE_TCP ? MODE_COUNT : mode;
 	rodata = (struct fm_rodata *)&skeleton->rodata->fm_ro;
 	rodata->homes = bench->generation.homes;
 	memcpy(rodata->seed, bench->generation.seed, sizeof(rodata->seed));
+	rodata->tcp = mode == MODE_TCP;
+	rodata->tcp_cells = cells;
+	rodata->timeout_ticks = 49;
 	bpf_map__set_inner_map_fd(skeleton->maps.fm_table, inner);
+	bpf_map__set_inner_map_fd(skeleton->maps.fm_tcp_table, inner_tcp);
+	bpf_map__set_inner_map_fd(skeleton->maps.fm_tunnel_table, inner_tunnel);
 	bpf_map__set_max_entries(skeleton->maps.fm_table, bench->generation.n_cpus);
+	bpf_map__set_max_entries(skeleton->maps.fm_tcp_table, bench->generation.n_cpus);
+	if (mode == MODE_TCP)
+		bpf_map__set_max_entries(skeleton->maps.fm_cells, cells + FM_CELL_PROBES - 1);
 	bpf_map__set_max_entries(skeleton->maps.fm_counters, bench->generation.n_cpus);
 	if (bench_bpf__load(skeleton))
 		die("load", errno);
 	close(inner);
+	close(inner_tcp);
+	close(inner_tunnel);
 	skeleton->bss->fm_live = (struct fm_live){.idle_ticks = 1 << 30, .linger_ticks = 1};
-	bench->sequence[mode] =
-		map_memory(bpf_map__fd(skeleton->maps.bench_sequence), SEQUENCE * sizeof(uint64_t));
+	bench->sequence[mode] = map_memory(bpf_map__fd(skeleton->maps.bench_sequence),
+					   SEQUENCE * sizeof(struct packet));
 	bench->skeleton[mode] = skeleton;
 	if (mode == MODE_COUNT)
 		add_region(bench, skeleton);
+	if (mode != MODE_TCP)
+		return;
+	close(add_table(skeleton->maps.fm_table, fm_region_elements(n_slots),
+			sizeof(struct fm_slot)));
+	close(add_table(skeleton->maps.fm_tcp_table, n_slots, sizeof(struct fm_tcp_slot)));
 }
 
 static void init(struct bench *bench, uint32_t max_flows)
@@ -169,11 +211,12 @@ static void done(struct bench *bench)
 		munmap(region->slots, ((size_t)fm_region_elements(bench->generation.n_slots) *
 					       sizeof(struct fm_slot) +
 				       4095) & ~(size_t)4095);
-		fm_exported_free(region->exported, bench->generation.n_slots, sizeof(*region->exported));
+		fm_exported_free(region->exported, bench->generation.n_slots,
+				 sizeof(*region->exported));
 		close(region->fd);
 	}
 	for (unsigned int i = 0; i < _MODE_MAX; i++) {
-		munmap(bench->sequence[i], SEQUENCE * sizeof(uint64_t));
+		munmap(bench->sequence[i], SEQUENCE * sizeof(struct packet));
 		bench_bpf__destroy(bench->skeleton[i]);
 	}
 	free(bench->regions);
@@ -181,12 +224,21 @@ static void done(struct bench *bench)
 
 /* --- the packet path --- */
 
-/* Array elements of 4 octets lie 8 apart. */
 static void set_sequence(struct bench *bench, const uint32_t *flows)
 {
-	for (unsigned int mode = 0; mode < _MODE_MAX; mode++)
-		for (size_t i = 0; i < SEQUENCE; i++)
-			bench->sequence[mode][2 * i] = flows[i];
+	struct packet *sequence = bench->sequence[0];
+	uint32_t n_flows = 0, *totals;
+
+	for (size_t i = 0; i < SEQUENCE; i++)
+		n_flows = FM_MAX(n_flows, flows[i] + 1);
+	totals = calloc(n_flows, sizeof(*totals));
+	for (size_t i = 0; i < SEQUENCE; i++)
+		sequence[i] = (struct packet){.flow = flows[i], .number = totals[flows[i]]++};
+	for (size_t i = 0; i < SEQUENCE; i++)
+		sequence[i].total = totals[flows[i]];
+	for (unsigned int mode = 1; mode < _MODE_MAX; mode++)
+		memcpy(bench->sequence[mode], sequence, SEQUENCE * sizeof(*sequence));
+	free(totals);
 }
 
 static uint32_t random_below(uint32_t n)
@@ -223,6 +275,11 @@ static double run(int fd, int repeat, const uint8_t *frame)
 /* Medians of runs that take turns: what the machine does meanwhile hits all of them. */
 static void measure(struct bench *bench, const uint8_t *frame, const char *name)
 {
+	static const char *const goes[] = {
+		[MODE_PARSE] = "parse only",
+		[MODE_COUNT] = "counted",
+		[MODE_TCP] = "TCP measured",
+	};
 	double ns[_MODE_MAX][ROUNDS], floor;
 	char text[96];
 
@@ -234,10 +291,10 @@ static void measure(struct bench *bench, const uint8_t *frame, const char *name)
 				run(bpf_program__fd(bench->skeleton[mode]->progs.fm_bench), REPEAT,
 				    frame);
 	floor = median(ns[MODE_REWRITE], ROUNDS);
-	snprintf(text, sizeof(text), "packet, %s: parse only", name);
-	result(text, median(ns[MODE_PARSE], ROUNDS) - floor, "ns over the floor");
-	snprintf(text, sizeof(text), "packet, %s: counted", name);
-	result(text, median(ns[MODE_COUNT], ROUNDS) - floor, "ns over the floor");
+	for (unsigned int mode = MODE_PARSE; mode < _MODE_MAX; mode++) {
+		snprintf(text, sizeof(text), "packet, %s: %s", name, goes[mode]);
+		result(text, median(ns[mode], ROUNDS) - floor, "ns over the floor");
+	}
 }
 
 static void make_frame(uint8_t frame[FRAME])
@@ -254,6 +311,35 @@ static void make_frame(uint8_t frame[FRAME])
 	memcpy(frame, tcp_in_ip4, sizeof(tcp_in_ip4));
 }
 
+static void bench_floor(const uint8_t *frame)
+{
+	double empty[ROUNDS], rewrite[ROUNDS];
+	struct bench bench = {};
+
+	init(&bench, 1024);
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		empty[round] =
+			run(bpf_program__fd(bench.skeleton[0]->progs.fm_empty), REPEAT, frame);
+		rewrite[round] =
+			run(bpf_program__fd(bench.skeleton[0]->progs.fm_bench), REPEAT, frame);
+	}
+	result("packet: empty program", median(empty, ROUNDS), "ns");
+	result("packet: floor (packet rewritten)", median(rewrite, ROUNDS), "ns");
+	done(&bench);
+}
+
+/* Tables of their own for each: sequence numbers begin anew. */
+static void bench_traffic(enum traffic traffic, uint32_t n, const uint32_t *flows,
+			  const uint8_t *frame, const char *name)
+{
+	struct bench bench = {.traffic = traffic};
+
+	init(&bench, FM_MAX(n, 65536u));
+	set_sequence(&bench, flows);
+	measure(&bench, frame, name);
+	done(&bench);
+}
+
 static void bench_packet(void)
 {
 	static const struct {
@@ -266,33 +352,17 @@ static void bench_packet(void)
 	};
 	uint32_t *flows = calloc(SEQUENCE, sizeof(*flows));
 	uint8_t frame[FRAME];
-	double empty[ROUNDS], rewrite[ROUNDS];
 
 	make_frame(frame);
+	bench_floor(frame);
 	for (size_t i = 0; i < FM_ARRAY_SIZE(cases); i++) {
-		struct bench bench = {};
-
-		init(&bench, FM_MAX(cases[i].flows, 65536u));
-		if (i == 0) {
-			for (unsigned int round = 0; round < ROUNDS; round++) {
-				empty[round] =
-					run(bpf_program__fd(bench.skeleton[0]->progs.fm_empty),
-					    REPEAT, frame);
-				rewrite[round] =
-					run(bpf_program__fd(bench.skeleton[0]->progs.fm_bench),
-					    REPEAT, frame);
-			}
-			result("packet: empty program", median(empty, ROUNDS), "ns");
-			result("packet: floor (address rewritten)", median(rewrite, ROUNDS), "ns");
-		}
 		uniform(flows, cases[i].flows);
-		set_sequence(&bench, flows);
-		measure(&bench, frame, cases[i].uniform);
+		bench_traffic(TRAFFIC_STREAM, cases[i].flows, flows, frame, cases[i].uniform);
 		zipf(flows, cases[i].flows);
-		set_sequence(&bench, flows);
-		measure(&bench, frame, cases[i].zipf);
-		done(&bench);
+		bench_traffic(TRAFFIC_STREAM, cases[i].flows, flows, frame, cases[i].zipf);
 	}
+	uniform(flows, 1000);
+	bench_traffic(TRAFFIC_TALK, 1000, flows, frame, "1k flows of requests and answers");
 	free(flows);
 }
 

@@ -31,9 +31,9 @@
 #define FM_HOLES 2
 /* A gap this large is no loss but another connection, or nonsense. */
 #define FM_GAP_MAX (1 << 30)
-/* Of so many packets the first three are timed for the jitter. */
-#define FM_JITTER_PERIOD 16
-#define FM_JITTER_TIMED	 3
+/* Of so many packets the first four are timed for the jitter. */
+#define FM_JITTER_PERIOD 64
+#define FM_JITTER_TIMED	 4
 /* Reordered packets come this soon where the round trip is not known: 3 ms. */
 #define FM_REORDER_SPAN 2930
 
@@ -92,7 +92,8 @@ struct fm_tcp_cell {
 	__u64 tag;     /* hash of the key, odd; 0: free */
 	__u8 phase[2]; /* packets by direction */
 	__u8 accecn;   /* 1: asked for, 2: agreed on */
-	__u8 unused[5];
+	__u8 unused;
+	__u16 gap[2]; /* longest silence by direction, ticks */
 	struct fm_tcp_hot hot[2];
 	struct fm_tcp_cold cold[2];
 } __attribute__((aligned(64)));
@@ -182,10 +183,10 @@ static __always_inline int fm_tcp_quiet(struct fm_tcp_cell *cell, const struct f
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 	__u32 advance = segment->ack - peer->acked;
 
-	if (cell->tag != segment->tag || segment->ecn ||
-	    (segment->flags & ~FM_TCP_PSH) != FM_TCP_ACK || !(me->state & FM_STATE_KNOWN) ||
-	    (me->state & FM_STATE_RTO) || peer->ack_state != FM_ACKED_KNOWN ||
-	    me->window != segment->window || segment->tick - me->last_tick > 1 ||
+	if (segment->ecn || (segment->flags & ~FM_TCP_PSH) != FM_TCP_ACK ||
+	    !(me->state & FM_STATE_KNOWN) || (me->state & FM_STATE_RTO) ||
+	    peer->ack_state != FM_ACKED_KNOWN || me->window != segment->window ||
+	    segment->tick - me->last_tick > cell->gap[segment->direction & 1] ||
 	    segment->seq != me->next ||
 	    (cell->phase[segment->direction & 1] & (FM_JITTER_PERIOD - 1)) < FM_JITTER_TIMED)
 		return 0;
@@ -872,13 +873,20 @@ static __always_inline int fm_segment_read(struct __sk_buff *skb, __u64 hash, __
 /* Most packets. 0: nothing was done, it is one for fm_tcp_event(). */
 FM_GLOBAL int fm_tcp_near(struct __sk_buff *skb, __u64 hash, __u64 where, __u64 what, __u32 how)
 {
-	__u32 home = fm_hash_home(hash, fm_ro.tcp_cells);
-	struct fm_tcp_cell *cell = bpf_map_lookup_elem(&fm_cells, &home);
+	__u32 position = fm_hash_home(hash, fm_ro.tcp_cells);
 	struct fm_segment segment;
 
-	if (!cell || !fm_segment_read(skb, hash, where, what, how, &segment))
+	if (!fm_segment_read(skb, hash, where, what, how, &segment))
 		return 0;
-	return fm_tcp_quiet(cell, &segment);
+	for (int i = 0; i < FM_CELL_PROBES; i++, position++) {
+		struct fm_tcp_cell *cell = bpf_map_lookup_elem(&fm_cells, &position);
+
+		if (!cell)
+			return 0;
+		if (cell->tag == segment.tag)
+			return fm_tcp_quiet(cell, &segment);
+	}
+	return 0;
 }
 
 /* What this CPU looks at: too much for the stack. */
@@ -951,6 +959,8 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb, __u64 hash, __u64 where, __u64
 	gap = segment->tick - me->last_tick;
 	if (gap > half->gap_ticks)
 		half->gap_ticks = gap;
+	if (gap > cell->gap[segment->direction & 1])
+		cell->gap[segment->direction & 1] = gap < 0xffff ? gap : 0xffff;
 	fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
 		      cell->phase[segment->direction & 1]);
 	me->last_tick = segment->tick;

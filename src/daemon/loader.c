@@ -336,10 +336,12 @@ static uint32_t homes_for(const struct fm_kernel *kernel, uint64_t max_flows)
 	return FM_MIN(homes, (uint64_t)UINT32_MAX - FM_PROBES);
 }
 
-/* State cells of TCP connections: one a conversation. */
+/* State cells of TCP connections: some more than conversations, so that few are displaced. */
 static uint32_t cells_of(const struct fm_generation *generation)
 {
-	return generation->options.tcp ? FM_MIN(generation->options.max_flows, 1u << 31) : 1;
+	uint64_t cells = generation->options.max_flows;
+
+	return generation->options.tcp ? FM_MIN(cells + cells / 4, (uint64_t)1 << 31) : 1;
 }
 
 /* Linux' smallest retransmission timeout, 200 ms, less one tick for where in them it falls. */
