@@ -1,0 +1,588 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""TCP metrics against truth that is not ours: what the end points' kernels say of their sockets,
+what a bump in the wire did to the packets, and what tshark finds in captures.
+
+--table prints every comparison as a table when the cases are done.
+"""
+import contextlib
+import socket
+import statistics
+import sys
+import threading
+import time
+
+from lib import bump, socketinfo, tap
+from lib.daemon import Flowmond
+from lib.net import Lab, wait_until
+from lib.packets import SYN
+from lib.tap import Failure, equal
+from lib.traffic import family_of
+from lib.truth import Capture, tshark
+
+CLIENT, SERVER = 40001, 5201
+# 20 Mbit/s; bump keeps its times at this rate even where the processors are shared.
+RATE, OCTETS = 2500000, 3000000
+DELAY = {'delay': ('ab:5000', 'ba:5000')}
+RTT = 10000
+SO_MAX_PACING_RATE = 47
+DEVICES = {'a': 'a0', 'r': 'r1', 'b': 'b0'}
+
+PACKET = ['frame.time_epoch', 'tcp.srcport', 'tcp.len', 'tcp.flags', 'tcp.window_size', 'tcp.seq',
+          'tcp.ack', 'ip.dsfield.ecn', 'ipv6.tclass.ecn', 'tcp.options.mss_val',
+          'tcp.options.wscale.shift']
+ANALYSIS = ['retransmission', 'fast_retransmission', 'spurious_retransmission', 'out_of_order',
+            'duplicate_ack', 'zero_window', 'zero_window_probe', 'window_full', 'ack_rtt']
+
+table = []
+
+
+class Checks:
+    """Compares figures of one case, remembers all of them, and fails with the wrong ones."""
+
+    def __init__(self, case):
+        self.case, self.wrong = case, []
+
+    def _row(self, where, way, field, truth, source, seen, good):
+        table.append((self.case, where, way, field, truth, source, seen, good))
+        if not good:
+            self.wrong.append('%s %s %s: %s, but %s by %s' % (where, way, field, seen, truth,
+                                                              source))
+
+    def equal(self, where, way, record, field, truth, source):
+        seen = record.get(field)
+        self._row(where, way, field, truth, source, seen, seen == truth)
+
+    def near(self, where, way, record, field, truth, source, percent=5, slack=0):
+        """slack: what is allowed in any case, in the field's unit."""
+        seen = record.get(field)
+        self._row(where, way, field, truth, source, seen, seen is not None and abs(
+            seen - truth) <= max(truth * percent / 100, slack))
+
+    def least(self, where, way, record, field, truth, source):
+        seen = record.get(field)
+        self._row(where, way, field, '>= %s' % truth, source, seen,
+                  seen is not None and seen >= truth)
+
+    def done(self):
+        if self.wrong:
+            raise Failure('\n'.join(self.wrong))
+
+
+class Scene:
+    """One case: the network, bump, a flowmond and a capture at each point of observation."""
+
+    def __init__(self, lab, script, family=4, router=False, sysctls=()):
+        self.lab, self.family = lab, family
+        self.spaces = bump.routed(lab) if router else bump.straight(lab)
+        self.points = ('a', 'r', 'b') if router else ('a', 'b')
+        for name, value in sysctls:
+            for end in 'ab':
+                self.spaces[end].sysctl(name, value)
+        self.address = {end: self.spaces[end].address[family] for end in 'ab'}
+        self.bump = bump.Bump(self.spaces['x'], 'x0', 'x1', {**DELAY, **script})
+        self.captures = {point: Capture(self.spaces[point], DEVICES[point], 'tcp')
+                         for point in self.points}
+        self.daemons = {point: self._flowmond(point) for point in self.points}
+
+    def _flowmond(self, point):
+        return Flowmond(self.spaces[point], {
+            'capture': {'interfaces': '!lo'}, 'metrics': {'tcp': 'yes'},
+            'json': {'file': self.lab.path('flowmond-%s.json' % point)}}, 'flowmond-' + point)
+
+    def socket(self, end):
+        made = self.spaces[end].socket(family_of(self.address[end]), socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.settimeout(30)
+        return made
+
+    def client(self):
+        made = self.socket('a')
+        made.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, RATE)
+        made.bind((self.address['a'], CLIENT))
+        return made
+
+    @contextlib.contextmanager
+    def connection(self, buffer=None):
+        """A client in A and what a server in B accepted; both closed and gone at the end."""
+        with self.socket('b') as listener, self.client() as client:
+            if buffer:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            listener.bind((self.address['b'], SERVER))
+            listener.listen(1)
+            client.connect((self.address['b'], SERVER))
+            server = listener.accept()[0]
+            server.settimeout(30)
+            with server:
+                yield client, server
+                client.shutdown(socket.SHUT_WR)
+                while server.recv(65536):
+                    pass
+        wait_until(self._closed, 30, 'the connection to end')
+
+    def _closed(self):
+        kind = 'tcp' if self.family == 4 else 'tcp6'
+        return all(words[3] in ('06', '0A') for end in 'ab'
+                   for words in self.spaces[end].sockets(kind, SERVER))
+
+    def finish(self):
+        return Result(self)
+
+
+class Result:
+    """What everybody says when a scene is over."""
+
+    def __init__(self, scene):
+        self.scene = scene
+        self.captures = {point: Analysis(capture.stop())
+                         for point, capture in scene.captures.items()}
+        for daemon in scene.daemons.values():
+            daemon.stop()
+        self.bump = scene.bump.stop()
+        self.events = scene.bump.events()
+        self.nstat = {end: socketinfo.nstat(scene.spaces[end]) for end in 'ab'}
+
+    def record(self, point, way):
+        """The record of what A (way 'ab') or B (way 'ba') sent."""
+        source = CLIENT if way == 'ab' else SERVER
+        found = [record for record in self.scene.daemons[point].json_records()
+                 if record.get('sourceTransportPort') == source]
+        equal('records of %s at %s' % (way, point), len(found), 1)
+        return found[0]
+
+
+class Analysis:
+    """tshark's view of a capture: packets by way, with what its analysis says of each."""
+
+    def __init__(self, path):
+        fields = PACKET + ['tcp.analysis.' + name for name in ANALYSIS]
+        self.packets = {'ab': [], 'ba': []}
+        self.ip6 = False
+        for row in tshark(path, fields):
+            packet = {field: values[0] for field, values in row.items() if values}
+            self.ip6 = 'ipv6.tclass.ecn' in packet
+            self.packets['ba' if packet['tcp.srcport'] == str(SERVER) else 'ab'].append(packet)
+
+    def count(self, way, analysis):
+        return sum('tcp.analysis.' + analysis in packet for packet in self.packets[way])
+
+    def flags(self, way, mask, value):
+        return sum(int(packet['tcp.flags'], 0) & mask == value for packet in self.packets[way])
+
+    def ecn(self, way, *values):
+        return sum(int(packet.get('ip.dsfield.ecn') or packet['ipv6.tclass.ecn'], 0) in values
+                   for packet in self.packets[way])
+
+    def windows(self, way):
+        """Windows in octets, of all packets but SYN and RST: those are not scaled."""
+        return [int(packet['tcp.window_size']) for packet in self.packets[way]
+                if int(packet['tcp.flags'], 0) & 6 == 0]
+
+    def rtt(self, way):
+        """Round trips of this way's data in us; the analysis stands at the acknowledgements."""
+        back = 'ba' if way == 'ab' else 'ab'
+        return [1e6 * float(packet['tcp.analysis.ack_rtt']) for packet in self.packets[back]
+                if 'tcp.analysis.ack_rtt' in packet and int(packet['tcp.flags'], 0) & 2 == 0]
+
+
+def drain(server, octets):
+    left = octets
+    while left:
+        data = server.recv(min(left, 65536))
+        if not data:
+            return
+        left -= len(data)
+
+
+def idle(client):
+    info = socketinfo.tcp_info(client)
+    return not info['unacked'] and not info['notsent_bytes']
+
+
+def send(client, server, octets=OCTETS):
+    """Sends so many octets and waits until all are acknowledged; the sender's view of its RTT."""
+    smoothed = []
+    threads = [threading.Thread(target=client.sendall, args=(bytes(octets),)),
+               threading.Thread(target=drain, args=(server, octets))]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        smoothed.append(socketinfo.tcp_info(client)['rtt'])
+        time.sleep(0.01)
+    wait_until(lambda: idle(client), 30, 'acknowledgements')
+    return smoothed
+
+
+def repeated(result):
+    """Segments of A with octets that A had sent before, and that bump passed on: (packets, octets).
+    Not behind a loss does this equal what A counts; B never saw what was lost."""
+    end, again = None, {}
+    packets = octets = 0
+    for event in result.events:
+        if event.way != 'ab' or event.flags & SYN or not event.length:
+            continue
+        if event.event in ('in', 'drop'):
+            if end is not None and (event.seq - end) % 2**32 >= 2**31:
+                again[event.number] = True
+            if end is None or (event.seq + event.length - end) % 2**32 < 2**31:
+                end = (event.seq + event.length) % 2**32
+        elif event.event == 'out' and event.number in again:
+            packets += 1
+            octets += event.length
+    return packets, octets
+
+
+def bulk(case, scene):
+    """A sends OCTETS to B."""
+    with scene.connection() as (client, server):
+        smoothed = send(client, server)
+        case.client, case.server = map(socketinfo.tcp_info, (client, server))
+    case.smoothed = statistics.mean(smoothed[1:])
+
+
+class Case:
+    """Traffic through a scene, and what came of it."""
+
+    def __init__(self, name, script, family=4, router=False, sysctls=(), traffic=bulk):
+        self.client = self.server = None
+        with Lab('tcp') as lab:
+            scene = Scene(lab, script, family, router, sysctls)
+            traffic(self, scene)
+            self.result = result = scene.finish()
+            self.bump, self.nstat = result.bump, result.nstat
+            self.captures, self.points = result.captures, scene.points
+            self.records = {(point, way): result.record(point, way) for point in scene.points
+                            for way in ('ab', 'ba')}
+        self.before = [point for point in self.points if point != 'b']
+        self.checks = Checks('%s, IPv%d%s' % (name, family, ', routed' if router else ''))
+
+    def everywhere(self, way, field, truth, source):
+        for point in self.points:
+            self.equal(point, way, field, truth, source)
+
+    def equal(self, point, way, field, truth, source):
+        self.checks.equal(point.upper(), way, self.records[point, way], field, truth, source)
+
+    def near(self, point, way, field, truth, source, percent=5, slack=0):
+        self.checks.near(point.upper(), way, self.records[point, way], field, truth, source,
+                         percent, slack)
+
+    def least(self, point, way, field, truth, source):
+        self.checks.least(point.upper(), way, self.records[point, way], field, truth, source)
+
+    def packets(self):
+        for point in self.points:
+            for way in ('ab', 'ba'):
+                self.equal(point, way, 'packetDeltaCount', len(self.captures[point].packets[way]),
+                           'capture')
+
+    def retransmissions(self):
+        """Before the loss all observers must say what the sender's kernel says; behind it what came
+        through is all that can be told of."""
+        nstat, client = self.nstat['a'], self.client
+        for point in self.before:
+            self.equal(point, 'ab', 'tcpRetransmittedPackets', nstat['TcpRetransSegs'],
+                       'TcpRetransSegs')
+            self.equal(point, 'ab', 'tcpRetransmittedOctets', client['bytes_retrans'],
+                       'tcpi_bytes_retrans')
+        packets, octets = repeated(self.result)
+        self.equal('b', 'ab', 'tcpRetransmittedPackets', packets, 'bump: repeated, passed on')
+        self.equal('b', 'ab', 'tcpRetransmittedOctets', octets, 'bump: repeated, passed on')
+        self.everywhere('ba', 'tcpRetransmittedPackets', self.nstat['b']['TcpRetransSegs'],
+                        'TcpRetransSegs of B')
+
+    def kinds(self):
+        """Kinds as the sender's kernel counts them; the router must infer them."""
+        nstat = self.nstat['a']
+        probes = nstat['TcpExtTCPLossProbes']
+        timeouts = nstat['TcpRetransSegs'] - nstat['TcpExtTCPFastRetrans'] - probes
+        for point in self.before:
+            self.equal(point, 'ab', 'tcpFastRetransmissions', nstat['TcpExtTCPFastRetrans'],
+                       'TCPFastRetrans')
+            self.equal(point, 'ab', 'tcpTimeoutRetransmissions', timeouts,
+                       'TcpRetransSegs - TCPFastRetrans - TCPLossProbes')
+            if nstat['TcpRetransSegs']:
+                self.equal(point, 'ab', 'tcpRetransmissionSource', 2 if point == 'a' else 1,
+                           'where it is')
+
+    def order(self):
+        """Reordered and doubled by the network: only behind it can that be seen."""
+        for point in self.before:
+            self.equal(point, 'ab', 'tcpOutOfOrderPackets', 0, 'nothing reordered yet')
+            self.equal(point, 'ab', 'duplicatePackets', 0, 'nothing doubled yet')
+        self.equal('b', 'ab', 'tcpOutOfOrderPackets', self.bump['ab']['reordered'],
+                   'bump: reordered')
+        self.equal('b', 'ab', 'duplicatePackets', self.bump['ab']['duplicated'],
+                   'bump: duplicated')
+
+    def acknowledgements(self):
+        for point in self.points:
+            self.equal(point, 'ba', 'tcpDuplicateAcks',
+                       self.captures[point].count('ba', 'duplicate_ack'), 'tshark duplicate_ack')
+
+    def round_trips(self):
+        for point in self.before:
+            seen = self.captures[point].rtt('ab')
+            self.near(point, 'ab', 'rttMean', round(statistics.mean(seen)), 'tshark mean ack_rtt')
+            self.least(point, 'ab', 'rttMin', RTT, 'bump: delay both ways')
+            self.near(point, 'ab', 'rttMin', round(min(seen)), 'tshark min ack_rtt')
+        self.near('a', 'ab', 'rttMean', round(self.smoothed), 'mean of tcpi_rtt')
+        self.near('a', 'ab', 'rttSmoothed', self.client['rtt'], 'tcpi_rtt at the end')
+
+    def handshake(self):
+        """The SYN-ACK's and the ACK's own distance to what they answer, as the capture has it."""
+        for point in self.points:
+            answers = [self.captures[point].packets[way][n]['tcp.analysis.ack_rtt']
+                       for way, n in (('ba', 0), ('ab', 1))]
+            server, client = (round(1e6 * float(value)) for value in answers)
+            for way in ('ab', 'ba'):
+                record = self.records[point, way]
+                self.near(point, way, 'tcpServerNetworkTime', server, 'capture', slack=200)
+                self.near(point, way, 'tcpClientNetworkTime', client, 'capture', slack=200)
+                self.equal(point, way, 'tcpHandshakeTime',
+                           (record.get('tcpServerNetworkTime') or 0) + (
+                               record.get('tcpClientNetworkTime') or 0), 'their sum')
+        for point in self.before:
+            self.least(point, 'ab', 'tcpServerNetworkTime', RTT, 'bump: delay both ways')
+        self.least('b', 'ab', 'tcpClientNetworkTime', RTT, 'bump: delay both ways')
+        self.everywhere('ab', 'biflowDirection', 1, 'A connects')
+        self.everywhere('ba', 'biflowDirection', 2, 'A connects')
+
+    def offers(self):
+        mss = (1460, 1440)[self.captures['a'].ip6]
+        for way, info in (('ab', self.client), ('ba', self.server)):
+            self.everywhere(way, 'tcpMaximumSegmentSize', mss, 'MTU')
+            self.everywhere(way, 'tcpWindowScale', info['rcv_wscale'], 'tcpi_rcv_wscale')
+
+    def windows(self):
+        for point in self.points:
+            for way in ('ab', 'ba'):
+                seen = self.captures[point].windows(way)
+                for field, value in (('Min', min(seen)), ('Max', max(seen)), ('Last', seen[-1])):
+                    self.equal(point, way, 'tcpWindow' + field, value, 'capture')
+            self.equal(point, 'ab', 'tcpWindowFulls',
+                       self.captures[point].count('ab', 'window_full'), 'tshark window_full')
+            self.equal(point, 'ba', 'tcpZeroWindows', self.nstat['b']['TcpExtTCPToZeroWindowAdv'],
+                       'TCPToZeroWindowAdv of B')
+
+    def congestion(self):
+        prefix = 'IpExt' if not self.captures['a'].ip6 else 'Ip6'
+        for point in self.points:
+            capture = self.captures[point]
+            self.equal(point, 'ab', 'ecnCapablePackets', self.bump['ab']['ect'], 'bump: ECT')
+            self.equal(point, 'ab', 'ecnCongestedPackets',
+                       self.nstat['b'][prefix + 'InCEPkts'] if point == 'b' else 0,
+                       'InCEPkts of B' if point == 'b' else 'nothing marked yet')
+            self.equal(point, 'ba', 'tcpEcnEchoPackets', capture.flags('ba', 0x42, 0x40),
+                       'capture: ECE')
+            self.equal(point, 'ab', 'tcpWindowReducedPackets', capture.flags('ab', 0x82, 0x80),
+                       'capture: CWR')
+        equal('bump marked what B says', self.bump['ab']['marked'],
+              self.nstat['b'][prefix + 'InCEPkts'])
+
+    def retransmitted_none(self):
+        """What is sent again to set up a connection has a figure of its own."""
+        for way in ('ab', 'ba'):
+            self.everywhere(way, 'tcpRetransmittedPackets', 0, 'no data lost')
+
+    def everything(self):
+        self.packets()
+        self.retransmissions()
+        self.kinds()
+        self.order()
+        self.acknowledgements()
+        self.handshake()
+        self.offers()
+        self.windows()
+        self.congestion()
+        self.checks.done()
+
+
+def last(count):
+    """The numbers of the last segments of a transfer, full ones and the rest."""
+    segments = -(-OCTETS // 1448)
+    return ','.join(str(segments - i) for i in reversed(range(count)))
+
+
+ECN_ON = (('net/ipv4/tcp_ecn', 1),)
+NO_PROBES = (('net/ipv4/tcp_early_retrans', 0),)
+TRANSFERS = [
+    ('clean', {}, 4, False, ()),
+    ('clean', {}, 6, True, ()),
+    ('loss of every 50th', {'drop': 'ab:/50'}, 4, False, ()),
+    ('loss of every 50th', {'drop': 'ab:/50'}, 6, True, ()),
+    ('every 50th 3 ms late', {'reorder': 'ab:/50'}, 4, True, ()),
+    ('every 50th 3 ms late', {'reorder': 'ab:/50'}, 6, False, ()),
+    ('every 50th twice', {'duplicate': 'ab:/50'}, 4, True, ()),
+    ('every 50th twice', {'duplicate': 'ab:/50'}, 6, False, ()),
+    ('last segment lost', {'tail': 'ab:%d' % OCTETS}, 4, True, ()),
+    ('last 10 lost, no probes', {'drop': 'ab:' + last(10)}, 4, True, NO_PROBES),
+    ('every 50th marked CE', {'mark': 'ab:/50'}, 4, True, ECN_ON),
+    ('every 50th marked CE', {'mark': 'ab:/50'}, 6, False, ECN_ON),
+]
+
+
+def run_transfer(name, script, family, router, sysctls):
+    case = Case(name, script, family, router, sysctls)
+    case.round_trips()
+    case.everything()
+
+
+for one in TRANSFERS:
+    tap.add_case('%s, IPv%d%s' % (one[0], one[2], ', routed' if one[3] else ''), run_transfer,
+                 *one)
+
+
+def short(case, scene):
+    """A sends a little."""
+    with scene.connection() as (client, server):
+        send(client, server, 1000)
+        case.client, case.server = map(socketinfo.tcp_info, (client, server))
+
+
+def handshake_lost(option, family):
+    """The first SYN or SYN-ACK is lost: who sees which of the others."""
+    name = 'first %s lost' % {'drop_syn': 'SYN', 'drop_synack': 'SYN-ACK'}[option]
+    case = Case(name, {option: True}, family, True, traffic=short)
+    equal('SYN and SYN-ACK lost', case.bump['ab']['syn_dropped'] + case.bump['ba']['syn_dropped'],
+          1)
+    for point in case.points:
+        capture = case.captures[point]
+        for way, flags in (('ab', 2), ('ba', 0x12)):
+            case.equal(point, way, 'tcpSynRetransmissions',
+                       capture.flags(way, 0x12, flags) - 1, 'capture: SYN or SYN-ACK after one')
+    for point in case.before:
+        case.equal(point, 'ab', 'tcpSynRetransmissions', case.nstat['a']['TcpExtTCPSynRetrans'],
+                   'TCPSynRetrans of A')
+        case.least(point, 'ab', 'tcpServerNetworkTime', RTT, 'bump: delay both ways')
+    case.equal('b', 'ba', 'tcpSynRetransmissions', case.nstat['b']['TcpRetransSegs'],
+               'TcpRetransSegs of B')
+    case.retransmitted_none()
+    case.checks.done()
+
+
+def refused(family):
+    def knock(_case, scene):
+        with scene.client() as client:
+            try:
+                client.connect((scene.address['b'], SERVER))
+            except ConnectionRefusedError:
+                return
+        raise Failure('the connection was not refused')
+
+    case = Case('connection refused', {}, family, True, traffic=knock)
+    case.everywhere('ba', 'tcpRefusedConnections', case.nstat['b']['TcpOutRsts'],
+                    'TcpOutRsts of B')
+    case.everywhere('ba', 'tcpRefusedConnections', case.nstat['a']['TcpAttemptFails'],
+                    'TcpAttemptFails of A')
+    case.everywhere('ab', 'tcpRefusedConnections', 0, 'B refused')
+    case.checks.done()
+
+
+def unread(case, scene):
+    """B reads nothing until A was told often enough that its window is closed."""
+    with scene.connection(16384) as (client, server):
+        sender = threading.Thread(target=client.sendall, args=(bytes(200000),))
+        sender.start()
+        wait_until(lambda: socketinfo.tcp_info(client)['probes'] >= 2, 30, 'probes of the window')
+        drain(server, 200000)
+        sender.join()
+        wait_until(lambda: idle(client), 30, 'acknowledgements')
+        case.client, case.server = map(socketinfo.tcp_info, (client, server))
+
+
+def window_closed(family):
+    case = Case('receiver does not read', {}, family, True, traffic=unread)
+    tap.check('the window was closed', case.nstat['b']['TcpExtTCPToZeroWindowAdv'] > 0)
+    case.everything()
+
+
+def dialogue(case, scene):
+    """A asks five times; B answers each after 30, 40, ... ms, and measures how long it took."""
+    case.took = []
+    with scene.connection() as (client, server):
+        for i in range(5):
+            client.sendall(bytes(300))
+            drain(server, 300)
+            start = time.monotonic()
+            time.sleep(0.03 + i / 100)
+            case.took.append(1e6 * (time.monotonic() - start))
+            server.sendall(bytes(500))
+            drain(client, 500)
+        wait_until(lambda: idle(server), 30, 'acknowledgements')
+
+
+def application(family):
+    """At the server its own time; elsewhere the way to the server and back as well."""
+    case = Case('questions and answers', {}, family, True, traffic=dialogue)
+    mean, longest = statistics.mean(case.took), max(case.took)
+    for point in case.points:
+        way = 0 if point == 'b' else RTT
+        case.equal(point, 'ba', 'applicationLatencySamples', 5, 'answers of B')
+        case.near(point, 'ba', 'applicationLatencyMean', round(mean) + way, 'clock of B')
+        case.near(point, 'ba', 'applicationLatencyMax', round(longest) + way, 'clock of B')
+        case.least(point, 'ba', 'applicationLatencyMax', round(longest) + way, 'clock of B')
+    case.checks.done()
+
+
+def uneven(case, scene):
+    """Small segments 5 and 15 ms apart in turn, and half a second of silence."""
+    with scene.connection() as (client, server):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for i in range(120):
+            client.sendall(bytes(100))
+            time.sleep(0.005 if i % 2 else 0.015)
+        time.sleep(0.5)
+        client.sendall(bytes(100))
+        drain(server, 12100)
+        wait_until(lambda: idle(client), 30, 'acknowledgements')
+
+
+def intervals(family):
+    case = Case('uneven intervals', {}, family, True, traffic=uneven)
+    for point in case.points:
+        times = [float(packet['frame.time_epoch']) for packet in
+                 case.captures[point].packets['ab']]
+        gaps = [1e6 * (b - a) for a, b in zip(times, times[1:])]
+        steady = gaps[2:121]
+        jitter = statistics.mean(abs(b - a) for a, b in zip(steady, steady[1:]))
+        case.near(point, 'ab', 'interArrivalJitter', round(jitter), 'capture', percent=20)
+        case.near(point, 'ab', 'longestIdleGap', round(max(gaps) / 1000), 'capture', slack=10)
+    case.checks.done()
+
+
+tap.add_case('first SYN lost', handshake_lost, 'drop_syn', 4)
+tap.add_case('first SYN lost, IPv6', handshake_lost, 'drop_syn', 6)
+tap.add_case('first SYN-ACK lost', handshake_lost, 'drop_synack', 4)
+for number in (4, 6):
+    tap.add_case('connection refused, IPv%d' % number, refused, number)
+    tap.add_case('receiver does not read, IPv%d' % number, window_closed, number)
+    tap.add_case('questions and answers, IPv%d' % number, application, number)
+tap.add_case('uneven intervals', intervals, 4)
+
+
+def print_table():
+    print('| case | at | of | field | truth | by | flowmond | error |')
+    print('|---|---|---|---|---|---|---|---|')
+    for case, where, way, field, truth, source, seen, good in table:
+        error = '' if good else 'wrong'
+        if isinstance(truth, int) and isinstance(seen, int) and truth:
+            error = '%.1f %%' % (100 * abs(seen - truth) / truth)
+        print('| %s |' % ' | '.join(map(str, (case, where, way, field, truth, source, seen,
+                                              error))))
+
+
+def main():
+    wanted = '--table' in sys.argv
+    if wanted:
+        sys.argv.remove('--table')
+    tap.require_root()
+    try:
+        tap.main()
+    finally:
+        if wanted:
+            print_table()
+
+
+if __name__ == '__main__':
+    main()
