@@ -97,6 +97,9 @@ struct fm_slot {
 #define FM_TCP_OPTION_FAST_OPEN	 0x20 /* RFC 7413 */
 #define FM_TCP_OPTION_ACCECN	 0x40 /* RFC 9768 */
 
+/* The same row where it is QUIC. */
+#define FM_QUIC_DESTINATION 0x01 /* long headers have a destination connection id */
+
 #define FM_TCP_ECN_ASKED     0x01 /* SYN that asks for classic ECN */
 #define FM_TCP_ECN_AGREED    0x02 /* SYN-ACK that agrees */
 #define FM_TCP_ACCECN_ASKED  0x04
@@ -139,6 +142,13 @@ enum fm_tunnel_type {
 	FM_TUNNEL_GTPU = 7,
 	FM_TUNNEL_MPLS_UDP = 8, /* RFC 7510 */
 };
+
+/* UDP ports behind which a tunnel is looked for. */
+#define FM_PORT_VXLAN	  4789
+#define FM_PORT_VXLAN_OLD 8472
+#define FM_PORT_GENEVE	  6081
+#define FM_PORT_GTPU	  2152
+#define FM_PORT_MPLS_UDP  6635
 
 #define FM_TUNNEL_NO_ID 0xffffffffu
 

@@ -51,6 +51,14 @@ static __always_inline __u64 fm_ports_less(__u32 ports)
 #endif
 }
 
+/* Ports behind which the long way looks for a tunnel. */
+static __always_inline int fm_is_tunnel_port(__be16 port)
+{
+	return port == bpf_htons(FM_PORT_VXLAN) || port == bpf_htons(FM_PORT_VXLAN_OLD) ||
+	       port == bpf_htons(FM_PORT_GENEVE) || port == bpf_htons(FM_PORT_GTPU) ||
+	       port == bpf_htons(FM_PORT_MPLS_UDP);
+}
+
 /*
  * Ports and what the transport alone says; 0: not for here. room: octets that the IP header states
  * behind itself.
@@ -65,6 +73,11 @@ static __always_inline int fm_fast_transport(struct fm_packet *packet, void *tra
 		packet->tcp_flags = ((__u8 *)transport)[13];
 	} else if (protocol == IPPROTO_UDP) {
 		if (transport + FM_UDP_OCTETS > data_end || room < FM_UDP_OCTETS)
+			return 0;
+		if (fm_ro.tcp && transport + FM_UDP_OCTETS + 1 <= data_end)
+			packet->first = ((__u8 *)transport)[FM_UDP_OCTETS];
+		if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER &&
+		    fm_is_tunnel_port(((struct udphdr *)transport)->dest))
 			return 0;
 	} else {
 		return 0;

@@ -12,6 +12,7 @@
 #include "fast.bpf.h"
 #include "hash.h"
 #include "parse.bpf.h"
+#include "quic.bpf.h"
 #include "table.bpf.h"
 #include "tcp.bpf.h"
 
@@ -260,7 +261,7 @@ static __always_inline void fm_tunnel_store_id(__u32 position, const struct fm_p
 		tunnel->id[parser->packet.direction & 1] = parser->tunnel.id[0];
 }
 
-/* Tells the TCP metrics of a packet that was counted in the slot at position. */
+/* Measures a TCP or UDP packet that was counted in the slot at position. */
 static __always_inline void fm_measure(struct fm_counters *counters, struct __sk_buff *skb,
 				       const struct fm_packet *packet, __u64 hash, __u32 position,
 				       __u32 now_tick, enum fm_hook hook, int near)
@@ -272,10 +273,26 @@ static __always_inline void fm_measure(struct fm_counters *counters, struct __sk
 	how |= (packet->tos & 3) << FM_HOW_ECN_SHIFT;
 	if (hook == FM_HOOK_EGRESS && !FM_SKB_LOAD(skb, ingress_ifindex, __u32))
 		how |= FM_HOW_LOCAL;
+	if (packet->key.protocol == IPPROTO_UDP) {
+		if (!fm_quic_packet(skb, hash, where, what, how))
+			fm_count(counters, FM_COUNTER_not_measured, packet);
+		return;
+	}
 	if (near && fm_tcp_near(skb, hash, where, what, how))
 		return;
 	if (!fm_tcp_event(skb, hash, where, what, how))
 		fm_count(counters, FM_COUNTER_not_measured, packet);
+}
+
+/* Whether a packet of a known flow has to be looked at. */
+static __always_inline int fm_is_measured(const struct fm_packet *packet,
+					  const struct fm_half *half)
+{
+	if (packet->key.protocol == IPPROTO_TCP)
+		return 1;
+	return packet->key.protocol == IPPROTO_UDP &&
+	       (half->quic ||
+		(packet->first & (FM_QUIC_LONG | FM_QUIC_FIXED)) == (FM_QUIC_LONG | FM_QUIC_FIXED));
 }
 
 /* What lies beside a slot begins empty as well. */
@@ -376,8 +393,8 @@ FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 	packet->verdict = fm_parse(skb, parser, layer3);
 	fm_conclude(skb, parser, hook);
 	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
-	    packet->key.protocol == IPPROTO_TCP && packet->transport &&
-	    !(packet->fragment_flags & FM_FRAGMENT_MF))
+	    (packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP) &&
+	    packet->transport && !(packet->fragment_flags & FM_FRAGMENT_MF))
 		fm_measure(counters, skb, packet, parser->hash, parser->position, parser->tick,
 			   hook, 0);
 	return 0;
@@ -426,7 +443,7 @@ static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_slot_due(slot, half, now_tick);
-	if (fm_ro.tcp && packet->key.protocol == IPPROTO_TCP)
+	if (fm_ro.tcp && fm_is_measured(packet, half))
 		fm_measure(counters, skb, packet, hash, position, now_tick, hook, 1);
 	return 1;
 }

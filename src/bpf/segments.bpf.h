@@ -9,10 +9,7 @@
 
 #include "parse.bpf.h"
 
-#define FM_PORT_VXLAN	  4789
-#define FM_PORT_VXLAN_OLD 8472
-#define FM_PORT_GENEVE	  6081
-#define FM_ETH_P_TEB	  0x6558
+#define FM_ETH_P_TEB 0x6558
 /* A gso_size that says: each segment as long as it is (SCTP); the lengths are then an average. */
 #define FM_GSO_BY_FRAGS 0xffff
 
