@@ -106,6 +106,27 @@ static int probe_clsact(struct probe *probe)
 	return 0;
 }
 
+/* Whether programs with these options load as well. */
+static int probe_options(struct probe *probe, const struct fm_kernel_options *options)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+
+	return probe->generation ? fm_generation_new(&generation, probe->kernel, options)
+				 : -ENODATA;
+}
+
+static int probe_tcp(struct probe *probe)
+{
+	return probe_options(probe,
+			     &(struct fm_kernel_options){.max_flows = PROBE_FLOWS, .tcp = true});
+}
+
+static int probe_tunnels(struct probe *probe)
+{
+	return probe_options(probe, &(struct fm_kernel_options){.max_flows = PROBE_FLOWS,
+								.tunnel = FM_TUNNEL_KEY_BOTH});
+}
+
 static int probe_membarrier(struct probe *probe)
 {
 	long commands = syscall(SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0);

@@ -495,6 +495,7 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 	*generation = (struct fm_generation){
 		.kernel = kernel,
 		.options = *options,
+		.wanted = *options,
 		.n_cpus = kernel->n_cpus,
 		.homes = homes_for(kernel, options->max_flows),
 		.table_fd = -1,

@@ -87,6 +87,7 @@ struct fm_kernel;
 struct fm_generation {
 	struct fm_kernel *kernel;
 	struct fm_kernel_options options;
+	struct fm_kernel_options wanted; /* options, unless the kernel could not do all of it */
 	__u64 seed[FM_SEEDS];
 	unsigned int n_cpus; /* possible CPUs = regions */
 	uint32_t homes;	     /* homes a region */

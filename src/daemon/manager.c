@@ -259,6 +259,26 @@ static int log_load_failure(int error, const struct fm_config *config)
 	return error;
 }
 
+/* Programs and tables; without measuring where only that does not load. */
+static int new_generation(struct fm_manager *manager, const struct fm_config *config,
+			  const struct fm_kernel_options *wanted, struct fm_generation **ret)
+{
+	struct fm_kernel_options options = *wanted;
+	int r = fm_generation_new(ret, manager->kernel, &options);
+
+	if (r < 0 && r != -ENOMEM && options.tcp) {
+		options.tcp = false;
+		if (fm_generation_new(ret, manager->kernel, &options) == 0) {
+			fm_log_warning(
+				"TCP is not measured: this kernel does not load the programs for it (%s)",
+				strerror(-r));
+			(*ret)->wanted = *wanted;
+			return 0;
+		}
+	}
+	return r < 0 ? log_load_failure(r, config) : 0;
+}
+
 /* Programs and tables; the sweeper owns the generation from here on. */
 static int start_kernel(struct fm_manager *manager)
 {
@@ -280,9 +300,9 @@ static int start_kernel(struct fm_manager *manager)
 	if (r < 0)
 		return r;
 	kernel_options(config, &options);
-	r = fm_generation_new(&generation, manager->kernel, &options);
+	r = new_generation(manager, config, &options, &generation);
 	if (r < 0)
-		return log_load_failure(r, config);
+		return r;
 	r = fm_timebase_init(&manager->timebase, manager->kernel);
 	if (r < 0)
 		return r;
@@ -411,11 +431,11 @@ static int reload_kernel(struct fm_manager *manager, const struct fm_config *con
 	int r;
 
 	kernel_options(config, &options);
-	if (!memcmp(&options, &before->options, sizeof(options)))
+	if (!memcmp(&options, &before->wanted, sizeof(options)))
 		return 0;
-	r = fm_generation_new(&generation, manager->kernel, &options);
+	r = new_generation(manager, config, &options, &generation);
 	if (r < 0)
-		return log_load_failure(r, config);
+		return r;
 	r = fm_hooks_replace(&manager->hooks, generation);
 	if (r < 0) {
 		fm_log_error("cannot replace programs: %s", strerror(-r));
