@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/macro.h"
+#include "daemon/measures.h"
 
 /* Records a conversation can make. */
 #define RECORDS_MAX 2
@@ -83,6 +84,8 @@ static void set_half(struct fm_record *record, const struct fm_half *half)
 	record->egress_if = half->egress_if;
 	record->tcp_flags = half->tcp_flags;
 	record->tos = half->tos;
+	record->dscp = half->tos >> 2;
+	record->flow_label = half->flow_label;
 	record->direction = half->hook;
 	record->min_ttl = half->min_ttl;
 	record->max_ttl = half->max_ttl;
@@ -95,13 +98,17 @@ static void set_half(struct fm_record *record, const struct fm_half *half)
 
 static void set_record(const struct fm_export *exporter, struct fm_record *record,
 		       const struct fm_conversation *conversation, unsigned int d,
-		       enum fm_end_reason reason)
+		       unsigned int first, enum fm_end_reason reason)
 {
 	memset(record, 0, sizeof(*record));
+	record->biflow = exporter->biflow;
+	/* Initiator, RFC 5103 6.3: the side that was seen first, unless there is a SYN. */
+	record->biflow_direction = exporter->biflow;
 	set_key(record, &conversation->key, d);
 	set_half(record, &conversation->half[d]);
 	set_time(exporter, record, conversation, d);
 	record->end_reason = reason;
+	fm_measures_set(record, conversation, d, first, exporter->timebase);
 }
 
 static void set_reverse(const struct fm_export *exporter, struct fm_record *record,
@@ -137,10 +144,7 @@ size_t fm_export_records(const struct fm_export *exporter,
 	if (conversation->seen[0] && conversation->seen[1])
 		first = half[1].first_ns < half[0].first_ns;
 	if (exporter->biflow) {
-		set_record(exporter, &ret[0], conversation, first, reason);
-		ret[0].biflow = 1;
-		/* Initiator, RFC 5103 6.3: the side that was seen first. */
-		ret[0].biflow_direction = 1;
+		set_record(exporter, &ret[0], conversation, first, first, reason);
 		if (conversation->seen[!first])
 			set_reverse(exporter, &ret[0], conversation, !first);
 		return 1;
@@ -149,7 +153,7 @@ size_t fm_export_records(const struct fm_export *exporter,
 		unsigned int d = i ? !first : first;
 
 		if (half[d].packets || half[d].octets)
-			set_record(exporter, &ret[n++], conversation, d, reason);
+			set_record(exporter, &ret[n++], conversation, d, first, reason);
 	}
 	return n;
 }

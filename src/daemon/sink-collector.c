@@ -200,10 +200,15 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 static int init(struct collector *collector)
 {
+	static const unsigned int profiles[] = {
+		[FM_PROFILE_STANDARD] = FM_P_STANDARD,
+		[FM_PROFILE_NTOP] = FM_P_NTOP,
+		[FM_PROFILE_FULL] = FM_P_FULL,
+	};
 	const struct fm_collector_config *config = collector->config;
 	const struct fm_session_options options = {
 		.protocol = config->protocol == FM_PROTOCOL_V9 ? FM_SESSION_V9 : FM_SESSION_IPFIX,
-		.profile = config->profile == FM_PROFILE_FULL ? FM_P_FULL : FM_P_STANDARD,
+		.profile = profiles[config->profile],
 		.biflow = collector->env.config->biflow,
 		.domain = (uint32_t)config->domain,
 		.enterprise_number = (uint32_t)config->enterprise_number,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON lines: an object a record, its keys the names of the information elements (fields.def),
- * rows of other families left out. Times are milliseconds since 1970, finer ones text.
+ * rows of other families left out. Times are milliseconds since 1970; what was not measured is
+ * null.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
@@ -9,7 +10,11 @@
 #include "base/macro.h"
 #include "daemon/sink-lines.h"
 
-#define JSON_U(value)	 fm_buf_printf(ret, "%" PRIu64, (uint64_t)(value))
+#define JSON_U(value) fm_buf_printf(ret, "%" PRIu64, (uint64_t)(value))
+#define JSON_OPT(value)                                                                            \
+	((value) == (__typeof__(value))-1 ? fm_buf_append(ret, "null", 4) : JSON_U(value))
+#define JSON_LABEL(value)                                                                          \
+	((value) == FM_ABSENT ? fm_buf_append(ret, "null", 4) : JSON_U((value) >> 4))
 #define JSON_MSEC(value) fm_buf_printf(ret, "%" PRIu64, (value) / FM_NS_PER_MS)
 #define JSON_NTP(value)	 fm_buf_printf(ret, "%" PRIu64, (value))
 #define JSON_IP4(value)	 json_address(AF_INET, value, ret)
@@ -25,11 +30,11 @@ static void json_address(int family, const uint8_t *address, struct fm_buf *ret)
 static void json_line(const struct fm_sink_env *env, const struct fm_record *record,
 		      struct fm_buf *ret)
 {
+	const struct fm_shape shape = fm_record_shape(record);
 	const char *separator = "{";
 
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
-	if (((families) & (1u << record->family)) &&                                               \
-	    (record->biflow || ((families)&FM_F_BIFLOW) != FM_F_BIFLOW)) {                         \
+	if (((profile)&FM_P_FULL) && fm_shape_has(&shape, families)) {                             \
 		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
 		JSON_##kind(record->name);                                                         \
 		separator = ",";                                                                   \

@@ -37,7 +37,7 @@ static void protocol_name(const struct fm_record *record, char ret[8])
 
 static bool is_ip6(const struct fm_record *record)
 {
-	return record->family == FM_FAMILY_IP6 || record->family == FM_FAMILY_ICMP6;
+	return FM_F_IP6 & (1u << record->family);
 }
 
 static void endpoint(const struct fm_record *record, const uint8_t *ip4, const uint8_t *ip6,

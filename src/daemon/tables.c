@@ -66,17 +66,46 @@ static const char *pen_text(uint32_t pen, char ret[16])
 
 static const char *families_text(uint32_t families)
 {
-	switch (families & ~0x100u) {
-	case FM_F_ALL:
-		return families & 0x100u ? "biflow" : "all";
-	case FM_F_IP4:
-		return "IPv4";
-	case FM_F_IP6:
-		return "IPv6";
-	case FM_F_ICMP4:
-		return "ICMP";
-	case FM_F_ICMP6:
-		return "ICMPv6";
+	static const struct {
+		uint32_t families;
+		const char *text;
+	} texts[] = {
+		{FM_F_ALL, "all"},
+		{FM_F_IP4, "IPv4"},
+		{FM_F_IP6, "IPv6"},
+		{FM_F_ICMP4, "ICMP"},
+		{FM_F_ICMP6, "ICMPv6"},
+		{FM_F_TCP, "TCP"},
+		{FM_F_QUIC, "QUIC"},
+		{FM_F_MEASURED, "TCP, QUIC"},
+		{FM_F_TUNNEL, "tunnel"},
+		{FM_F_TUNNEL4, "tunnel, outer IPv4"},
+		{FM_F_TUNNEL6, "tunnel, outer IPv6"},
+		{FM_F_MPLS, "MPLS"},
+		{FM_F_BIFLOW, "biflow"},
+		{FM_F_INITIATOR, "biflow or TCP"},
+		{FM_F_TCP_REVERSE, "TCP biflow"},
+		{FM_F_MEASURED_REVERSE, "TCP, QUIC biflow"},
+		{FM_F_TUNNEL_REVERSE, "tunnel biflow"},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(texts); i++)
+		if (texts[i].families == families)
+			return texts[i].text;
+	return "?";
+}
+
+static const char *profiles_text(unsigned int profiles)
+{
+	switch (profiles) {
+	case FM_P_ALL:
+		return "all";
+	case FM_P_FULL:
+		return "full";
+	case FM_P_NTOP:
+		return "ntop";
+	case FM_P_FULL | FM_P_NTOP:
+		return "full, ntop";
 	}
 	return "?";
 }
@@ -91,9 +120,9 @@ static const char *number_or_none(unsigned int number, char ret[16])
 
 int fm_tables_fields(enum fm_table_format format, struct fm_buf *ret)
 {
-	static const char *const names[] = {"element", "PEN",	  "id",	  "v9",	 "octets",
-					    "records", "profile", "unit", "help"};
-	static const int widths[] = {30, 5, 4, 4, 6, 7, 8, 12, 0};
+	static const char *const names[] = {"element", "PEN",	   "id",   "v9",  "octets",
+					    "records", "profiles", "unit", "help"};
+	static const int widths[] = {32, 5, 4, 5, 6, 18, 10, 12, 0};
 
 	title(format, "Fields of flow records", "src/ipfix/fields.def", ret);
 	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
@@ -106,7 +135,7 @@ int fm_tables_fields(enum fm_table_format format, struct fm_buf *ret)
 					     number_or_none(v9, text[1]),                          \
 					     #wire,                                                \
 					     families_text(families),                              \
-					     (profile) == FM_P_FULL ? "full" : "standard",         \
+					     profiles_text(profile),                               \
 					     unit,                                                 \
 					     help};                                                \
 		row(format, cells, widths, FM_ARRAY_SIZE(cells), ret);                             \

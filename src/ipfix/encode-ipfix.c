@@ -18,10 +18,15 @@
 
 #define HEADER_SIZE	16
 #define SET_HEADER_SIZE 4
+#define FIELD_SIZE	8
+
+_Static_assert(FM_SESSION_TEMPLATE_MAX >=
+		       HEADER_SIZE + SET_HEADER_SIZE + 6 + FM_LAYOUT_FIELDS_MAX * FIELD_SIZE,
+	       "a template of all fields");
 
 struct ipfix {
 	struct fm_encoder encoder;
-	const struct fm_layout *layouts;
+	const struct fm_layout *layouts[FM_LAYOUTS_MAX];
 	size_t n_layouts;
 	uint32_t enterprise_number;
 	uint16_t size; /* of message */
@@ -50,24 +55,33 @@ static int take_error(GError **error)
 	return r;
 }
 
+static uint8_t element_type(const struct fm_field *field)
+{
+	if (field->kind == FM_KIND_IP4)
+		return FB_IP4_ADDR;
+	if (field->kind == FM_KIND_IP6)
+		return FB_IP6_ADDR;
+	return field->wire == 8	  ? FB_UINT_64
+	       : field->wire == 4 ? FB_UINT_32
+	       : field->wire == 2 ? FB_UINT_16
+				  : FB_UINT_8;
+}
+
 /* Elements that IANA does not know. Without them libfixbuf would take numbers for octets. */
-static void add_own_elements(struct ipfix *ipfix)
+static void add_elements(struct ipfix *ipfix)
 {
 	for (size_t i = 0; i < fm_n_fields; i++) {
 		const struct fm_field *field = &fm_fields[i];
 		fbInfoElement_t element = {
 			.ref.name = field->ie_name,
-			.ent = ipfix->enterprise_number,
+			.ent = field->pen == FM_PEN_OWN ? ipfix->enterprise_number : field->pen,
 			.num = field->ie,
 			.len = field->wire,
-			.flags = FB_IE_F_ENDIAN,
-			.type = field->wire == 8   ? FB_UINT_64
-				: field->wire == 4 ? FB_UINT_32
-				: field->wire == 2 ? FB_UINT_16
-						   : FB_UINT_8,
+			.flags = field->kind == FM_KIND_IP6 ? 0 : FB_IE_F_ENDIAN,
+			.type = element_type(field),
 		};
 
-		if (field->pen == FM_PEN_OWN)
+		if (field->pen && field->pen != FM_PEN_REVERSE)
 			fbInfoModelAddElement(ipfix->model, &element);
 	}
 }
@@ -95,23 +109,50 @@ static int make_template(struct ipfix *ipfix, const struct fm_layout *layout, fb
 	return 0;
 }
 
+/*
+ * Templates and data share no message: where the one follows the other, libfixbuf says once that
+ * the message ends, even one of nothing. True if that was it, and the call is to be repeated.
+ */
+static bool turned(struct ipfix *ipfix, GError **error)
+{
+	if (!g_error_matches(*error, FB_ERROR_DOMAIN, FB_ERROR_EOM))
+		return false;
+	g_clear_error(error);
+	return fBufEmit(ipfix->buffer, error);
+}
+
+static int add_one(struct ipfix *ipfix, const struct fm_layout *layout, gboolean internal)
+{
+	fbTemplate_t *template = NULL;
+	GError *error = NULL;
+	int r = make_template(ipfix, layout, &template);
+
+	if (r < 0)
+		return r;
+	if (!fbSessionAddTemplate(ipfix->session, internal, layout->id, template, &error) &&
+	    (!turned(ipfix, &error) ||
+	     !fbSessionAddTemplate(ipfix->session, internal, layout->id, template, &error))) {
+		fbTemplateFreeUnused(template);
+		return take_error(&error);
+	}
+	return 0;
+}
+
 /* Once internal, once external; an external template belongs to the domain set at that moment. */
 static int add_template(struct ipfix *ipfix, const struct fm_layout *layout)
 {
-	fbSessionSetDomain(ipfix->session, layout->domain);
-	for (int internal = 0; internal < 2; internal++) {
-		fbTemplate_t *template = NULL;
-		GError *error = NULL;
-		int r = make_template(ipfix, layout, &template);
+	GError *error = NULL;
+	int r;
 
-		if (r < 0)
-			return r;
-		if (!fbSessionAddTemplate(ipfix->session, internal, layout->id, template, &error)) {
-			fbTemplateFreeUnused(template);
-			return take_error(&error);
-		}
-	}
-	return 0;
+	fbSessionSetDomain(ipfix->session, layout->domain);
+	r = add_one(ipfix, layout, TRUE);
+	if (r < 0)
+		return r;
+	r = add_one(ipfix, layout, FALSE);
+	if (r < 0 || !ipfix->buffer)
+		return r;
+	/* A running session writes the template at once; it is sent when it is asked for. */
+	return fBufEmit(ipfix->buffer, &error) ? 0 : take_error(&error);
 }
 
 static void close_session(struct ipfix *ipfix)
@@ -128,7 +169,7 @@ static int open_session(struct ipfix *ipfix)
 {
 	ipfix->session = fbSessionAlloc(ipfix->model);
 	for (size_t i = 0; i < ipfix->n_layouts; i++) {
-		int r = add_template(ipfix, &ipfix->layouts[i]);
+		int r = add_template(ipfix, ipfix->layouts[i]);
 
 		if (r < 0)
 			return r;
@@ -137,6 +178,16 @@ static int open_session(struct ipfix *ipfix)
 	ipfix->buffer = fBufAllocForExport(ipfix->session, ipfix->exporter);
 	fBufSetAutomaticMode(ipfix->buffer, FALSE);
 	return 0;
+}
+
+static int ipfix_add(struct fm_encoder *encoder, const struct fm_layout *layout)
+{
+	struct ipfix *ipfix = (struct ipfix *)encoder;
+
+	if (ipfix->n_layouts == FM_LAYOUTS_MAX)
+		return -EINVAL;
+	ipfix->layouts[ipfix->n_layouts++] = layout;
+	return add_template(ipfix, layout);
 }
 
 static void ipfix_free(struct fm_encoder *encoder)
@@ -148,23 +199,21 @@ static void ipfix_free(struct fm_encoder *encoder)
 	free(ipfix);
 }
 
-static int ipfix_new(struct fm_encoder **ret, const struct fm_session_options *options,
-		     const struct fm_layout *layouts, size_t n_layouts)
+static int ipfix_new(struct fm_encoder **ret, const struct fm_session_options *options)
 {
-	struct ipfix *ipfix = malloc(sizeof(*ipfix) + options->message_size);
+	size_t size = FM_MAX(options->message_size, (size_t)FM_SESSION_TEMPLATE_MAX);
+	struct ipfix *ipfix = malloc(sizeof(*ipfix) + size);
 	int r;
 
 	if (!ipfix)
 		return -ENOMEM;
 	*ipfix = (struct ipfix){
 		.encoder.ops = &fm_encoder_ipfix,
-		.layouts = layouts,
-		.n_layouts = n_layouts,
 		.enterprise_number = options->enterprise_number,
-		.size = (uint16_t)options->message_size,
+		.size = (uint16_t)size,
 		.model = fbInfoModelAlloc(),
 	};
-	add_own_elements(ipfix);
+	add_elements(ipfix);
 	r = open_session(ipfix);
 	if (r < 0) {
 		ipfix_free(&ipfix->encoder);
@@ -195,18 +244,6 @@ static int finish(struct ipfix *ipfix, uint32_t sequenced, struct fm_encoded *re
 		.sequenced = sequenced,
 	};
 	return 0;
-}
-
-/*
- * Templates and data share no message: where the one follows the other, libfixbuf says once that
- * the message ends, even one of nothing. True if that was it, and the call is to be repeated.
- */
-static bool turned(struct ipfix *ipfix, GError **error)
-{
-	if (!g_error_matches(*error, FB_ERROR_DOMAIN, FB_ERROR_EOM))
-		return false;
-	g_clear_error(error);
-	return fBufEmit(ipfix->buffer, error);
 }
 
 static int ipfix_describe(struct fm_encoder *encoder, const struct fm_layout *layout,
@@ -262,6 +299,7 @@ static int ipfix_encode(struct fm_encoder *encoder, const struct fm_layout *layo
 const struct fm_encoder_ops fm_encoder_ipfix = {
 	.host_order = true,
 	.new = ipfix_new,
+	.add = ipfix_add,
 	.free = ipfix_free,
 	.restart = ipfix_restart,
 	.capacity = ipfix_capacity,

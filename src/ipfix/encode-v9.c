@@ -18,8 +18,11 @@
 #define SET_OPTIONS	   1
 #define SCOPE_SYSTEM	   1
 #define FIELD_SIZE	   4
-#define TEMPLATE_SIZE_MAX  (HEADER_SIZE + SET_HEADER_SIZE + 6 + FM_LAYOUT_FIELDS_MAX * FIELD_SIZE)
 #define ALIGN_DOWN4(value) ((value) & ~(size_t)3)
+
+_Static_assert(FM_SESSION_TEMPLATE_MAX >=
+		       HEADER_SIZE + SET_HEADER_SIZE + 6 + FM_LAYOUT_FIELDS_MAX * FIELD_SIZE,
+	       "a template of all fields");
 
 struct v9 {
 	struct fm_encoder encoder;
@@ -36,10 +39,9 @@ static size_t v9_capacity(const struct fm_session_options *options, const struct
 	return (set - SET_HEADER_SIZE) / layout->record_size;
 }
 
-static int v9_new(struct fm_encoder **ret, const struct fm_session_options *options,
-		  const struct fm_layout *layouts, size_t n_layouts)
+static int v9_new(struct fm_encoder **ret, const struct fm_session_options *options)
 {
-	size_t size = FM_MAX(options->message_size, (size_t)TEMPLATE_SIZE_MAX);
+	size_t size = FM_MAX(options->message_size, (size_t)FM_SESSION_TEMPLATE_MAX);
 	struct v9 *v9 = malloc(sizeof(*v9) + size);
 
 	if (!v9)
@@ -47,6 +49,11 @@ static int v9_new(struct fm_encoder **ret, const struct fm_session_options *opti
 	*v9 = (struct v9){.encoder.ops = &fm_encoder_v9, .boot_ns = options->boot_ns, .size = size};
 	*ret = &v9->encoder;
 	return 0;
+}
+
+static int v9_add(struct fm_encoder *encoder, const struct fm_layout *layout)
+{
+	return 0; /* a layout is all it needs */
 }
 
 static void v9_free(struct fm_encoder *encoder)
@@ -120,6 +127,7 @@ static int v9_encode(struct fm_encoder *encoder, const struct fm_layout *layout,
 
 const struct fm_encoder_ops fm_encoder_v9 = {
 	.new = v9_new,
+	.add = v9_add,
 	.free = v9_free,
 	.restart = v9_restart,
 	.capacity = v9_capacity,

@@ -12,6 +12,10 @@
 
 #include "ipfix/layout.h"
 
+/* Layouts of a session: flow records, options. */
+#define FM_LAYOUTS_OPTIONS 3
+#define FM_LAYOUTS_MAX	   (FM_LAYOUTS_RECORDS + FM_LAYOUTS_OPTIONS)
+
 struct fm_encoder;
 
 /* A finished message; valid until the encoder's next. */
@@ -23,9 +27,10 @@ struct fm_encoded {
 
 struct fm_encoder_ops {
 	bool host_order; /* takes records in host order */
-	/* The layouts outlive the encoder. 0, -ENOMEM, -EINVAL. */
-	int (*new)(struct fm_encoder **ret, const struct fm_session_options *options,
-		   const struct fm_layout *layouts, size_t n_layouts);
+	/* 0, -ENOMEM, -EINVAL. */
+	int (*new)(struct fm_encoder **ret, const struct fm_session_options *options);
+	/* Takes up a layout, before it is described; it outlives the encoder. 0 or -errno. */
+	int (*add)(struct fm_encoder *encoder, const struct fm_layout *layout);
 	void (*free)(struct fm_encoder *encoder);
 	/* Sequence numbers from 0. */
 	int (*restart)(struct fm_encoder *encoder);

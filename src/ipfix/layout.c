@@ -2,6 +2,7 @@
 /* Layouts and the writing of records: see layout.h. */
 #include "ipfix/layout.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <string.h>
 
@@ -10,13 +11,16 @@
 /* Seconds between 1900 (NTP) and 1970. */
 #define NTP_EPOCH 2208988800ULL
 
-#define INTERFACE_ID	     290
-#define STATISTICS_ID	     291
-#define TYPE_ID		     292
 #define RECORDS_ID	     256
-#define RECORDS_ID_BIFLOW    4
-#define RECORDS_ID_FULL	     8
-#define RECORDS_ID_SYSUPTIME 16
+#define RECORDS_ID_BIFLOW    32
+#define RECORDS_ID_SYSUPTIME 64
+#define RECORDS_ID_FULL	     128
+#define RECORDS_ID_NTOP	     256
+#define INTERFACE_ID	     1024
+#define STATISTICS_ID	     1025
+#define TYPE_ID		     1026
+
+_Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
 
 const struct fm_field fm_fields[] = {
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
@@ -39,37 +43,40 @@ const struct fm_field fm_fields[] = {
 
 const size_t fm_n_fields = FM_ARRAY_SIZE(fm_fields);
 
-_Static_assert(FM_ARRAY_SIZE(fm_fields) <= FM_LAYOUT_FIELDS_MAX, "too many rows for a template");
-
 /* Numbers of these sizes are written; reduced sizes between them are not. */
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, ...)                           \
-	_Static_assert(FM_KIND_##kind == FM_KIND_IP6 || wire == 1 || wire == 2 || wire == 4 ||     \
-			       wire == 8,                                                          \
+	_Static_assert(FM_KIND_##kind == FM_KIND_IP6 ||                                            \
+			       (FM_KIND_##kind == FM_KIND_LABEL                                    \
+					? wire == 3                                                \
+					: wire == 1 || wire == 2 || wire == 4 || wire == 8),       \
 		       #name);
 #include "ipfix/fields.def"
 #undef FM_FIELD
 
 static void add(struct fm_layout *layout, const struct fm_field *field)
 {
+	assert(layout->n < FM_LAYOUT_FIELDS_MAX);
 	layout->fields[layout->n++] = *field;
 	layout->record_size += field->wire;
 }
 
 void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
-		       enum fm_family family)
+		       unsigned int index)
 {
 	bool v9 = options->protocol == FM_SESSION_V9;
+	const struct fm_shape shape = {index % _FM_FAMILY_MAX, index / _FM_FAMILY_MAX,
+				       options->biflow};
 
-	*ret = (struct fm_layout){.id = RECORDS_ID + family, .domain = options->domain};
+	*ret = (struct fm_layout){.id = (uint16_t)(RECORDS_ID + index), .domain = options->domain};
 	ret->id += options->biflow ? RECORDS_ID_BIFLOW : 0;
 	ret->id += options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0;
+	ret->id += options->profile == FM_P_NTOP ? RECORDS_ID_NTOP : 0;
 	ret->sysuptime = v9 && options->v9_sysuptime;
 	ret->id += ret->sysuptime ? RECORDS_ID_SYSUPTIME : 0;
 	for (size_t i = 0; i < fm_n_fields; i++) {
 		struct fm_field field = fm_fields[i];
 
-		if (!(field.families & (1u << family)) || !(field.profile & options->profile) ||
-		    (!options->biflow && (field.families & FM_F_BIFLOW) == FM_F_BIFLOW) ||
+		if (!fm_shape_has(&shape, field.families) || !(field.profile & options->profile) ||
 		    (v9 && !field.v9))
 			continue;
 		if (field.pen == FM_PEN_OWN) {
@@ -141,10 +148,18 @@ void fm_layout_type(struct fm_layout *ret)
 		OPTION(fm_type_option, data_type, "informationElementDataType", 339, 1, FM_KIND_U),
 		OPTION(fm_type_option, semantics, "informationElementSemantics", 344, 1, FM_KIND_U),
 		OPTION(fm_type_option, units, "informationElementUnits", 345, 2, FM_KIND_U),
+		OPTION(fm_type_option, range_begin, "informationElementRangeBegin", 342, 8,
+		       FM_KIND_U),
+		OPTION(fm_type_option, range_end, "informationElementRangeEnd", 343, 8, FM_KIND_U),
 		OPTION(fm_type_option, name, "informationElementName", 341, 48, FM_KIND_TEXT),
 	};
 
 	options_layout(ret, TYPE_ID, 2, fields, FM_ARRAY_SIZE(fields));
+}
+
+static uint64_t all_ones(uint8_t octets)
+{
+	return UINT64_MAX >> (64 - 8 * octets);
 }
 
 /* Numbers of the IANA registry of units. */
@@ -154,8 +169,8 @@ static uint16_t unit_number(const char *unit)
 		const char *name;
 		uint16_t number;
 	} units[] = {
-		{"octets", 2},	     {"packets", 3},	 {"flows", 4}, {"seconds", 5},
-		{"milliseconds", 6}, {"nanoseconds", 8}, {"hops", 11},
+		{"octets", 2},	     {"packets", 3},	  {"flows", 4},	      {"seconds", 5},
+		{"milliseconds", 6}, {"microseconds", 7}, {"nanoseconds", 8}, {"hops", 11},
 	};
 
 	for (size_t i = 0; i < FM_ARRAY_SIZE(units); i++)
@@ -164,16 +179,28 @@ static uint16_t unit_number(const char *unit)
 	return 0;
 }
 
+/* Numbers of the IANA registry of data types. */
+static uint8_t data_type(const struct fm_field *field)
+{
+	if (field->kind == FM_KIND_IP4)
+		return 18;
+	if (field->kind == FM_KIND_IP6)
+		return 19;
+	return (uint8_t)(1 + __builtin_ctz(field->wire)); /* unsigned8, 16, 32, 64 */
+}
+
 void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,
 		       uint32_t enterprise_number)
 {
 	*ret = (struct fm_type_option){
 		.pen = enterprise_number,
 		.ie = field->ie,
-		/* unsigned8, 16, 32, 64 are 1 to 4 */
-		.data_type = (uint8_t)(1 + __builtin_ctz(field->wire)),
+		.data_type = data_type(field),
 		.units = unit_number(field->unit),
 	};
+	/* What is absent lies outside of the range. */
+	if (field->kind == FM_KIND_U || field->kind == FM_KIND_OPT)
+		ret->range_end = all_ones(field->wire) - (field->kind == FM_KIND_OPT);
 	memcpy(ret->name, field->ie_name, strnlen(field->ie_name, sizeof(ret->name) - 1));
 }
 
@@ -238,6 +265,21 @@ static uint64_t ntp_time(uint64_t ns)
 	return seconds << 32 | (rest << 32) / FM_NS_PER_S;
 }
 
+/* The largest number says absent: a larger one is the largest below. */
+static uint64_t on_wire(uint64_t value, uint8_t size, uint8_t wire)
+{
+	return value == all_ones(size) ? all_ones(wire) : FM_MIN(value, all_ones(wire) - 1);
+}
+
+static void write_label(uint64_t section, uint8_t *ret)
+{
+	if (section == FM_ABSENT)
+		section = 0;
+	ret[0] = (uint8_t)(section >> 16);
+	ret[1] = (uint8_t)(section >> 8);
+	ret[2] = (uint8_t)section;
+}
+
 static void write_address4(const void *member, bool host_order, uint8_t *ret)
 {
 	uint8_t octets[4];
@@ -259,6 +301,14 @@ void fm_layout_write(const struct fm_layout *layout, const void *source, bool ho
 		case FM_KIND_U:
 			write_number(read_unsigned(member, field->size), field->wire, host_order,
 				     ret);
+			break;
+		case FM_KIND_OPT:
+			value = read_unsigned(member, field->size);
+			write_number(on_wire(value, field->size, field->wire), field->wire,
+				     host_order, ret);
+			break;
+		case FM_KIND_LABEL:
+			write_label(read_unsigned(member, field->size), ret);
 			break;
 		case FM_KIND_MSEC:
 			value = read_unsigned(member, field->size);

@@ -13,16 +13,18 @@
 #include "ipfix/record.h"
 #include "ipfix/session.h"
 
-#define FM_LAYOUT_FIELDS_MAX 64
+#define FM_LAYOUT_FIELDS_MAX 128
 
 enum fm_field_kind {
 	FM_KIND_U,    /* unsigned, host order in the record */
+	FM_KIND_OPT,  /* unsigned, all bits one: absent */
 	FM_KIND_IP4,  /* 4 octets, network order */
 	FM_KIND_IP6,  /* 16 octets */
 	FM_KIND_MSEC, /* nanoseconds since 1970 -> milliseconds since 1970 (dateTimeMilliseconds) */
 	FM_KIND_NTP,  /* nanoseconds since 1970 -> NTP 32.32 (dateTimeNanoseconds, RFC 7011 6.1.10)
 		       */
-	FM_KIND_TEXT, /* options only: NUL padded */
+	FM_KIND_LABEL, /* section of an MPLS label stack, 3 octets; absent: 0 */
+	FM_KIND_TEXT,  /* options only: NUL padded */
 };
 
 /* A row of fields.def, or a field of an options record. */
@@ -56,9 +58,17 @@ struct fm_layout {
 	struct fm_field fields[FM_LAYOUT_FIELDS_MAX];
 };
 
-/* The layout of a family's flow records. */
+/* Flow records have so many layouts, numbered by fm_layout_index. */
+#define FM_LAYOUTS_RECORDS ((unsigned int)_FM_FAMILY_MAX * _FM_ENCAPSULATION_MAX)
+
+static inline unsigned int fm_layout_index(const struct fm_record *record)
+{
+	return record->encapsulation * _FM_FAMILY_MAX + record->family;
+}
+
+/* The layout of flow records with this index. */
 void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
-		       enum fm_family family);
+		       unsigned int index);
 
 /* The layouts of options records; their values are given as structs of these. */
 struct fm_interface_option {
@@ -78,6 +88,7 @@ struct fm_type_option {
 	uint8_t data_type;
 	uint8_t semantics;
 	uint16_t units;
+	uint64_t range_begin, range_end; /* both 0: no range */
 	char name[48];
 };
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exporting sessions: see session.h. Records wait in one batch a family, already in the form of
- * their template; a full batch is a message. So a message has one set, and its size is known
- * before it is made.
+ * Exporting sessions: see session.h. Records wait in one batch a layout, already in the form of
+ * its template; a full batch is a message. So a message has one set, and its size is known before
+ * it is made. A layout is made when its first record comes.
  */
 #include "ipfix/session.h"
 
@@ -18,17 +18,20 @@
 #define MESSAGE_SIZE_MAX 65535
 
 enum {
-	LAYOUT_INTERFACE = _FM_FAMILY_MAX,
+	LAYOUT_INTERFACE = FM_LAYOUTS_RECORDS,
 	LAYOUT_STATISTICS,
-	LAYOUT_TYPE, /* last: only where there are own elements */
-	_LAYOUT_MAX,
+	LAYOUT_TYPE, /* only where there are own elements */
 };
 
+_Static_assert(LAYOUT_TYPE == FM_LAYOUTS_MAX - 1, "layouts of options");
+
 struct batch {
-	uint8_t *data;
+	struct fm_layout layout;
+	bool described; /* its template was sent in this transport session */
 	size_t n;
 	size_t capacity;
 	uint64_t packets, octets;
+	uint8_t data[];
 };
 
 struct fm_session {
@@ -37,9 +40,8 @@ struct fm_session {
 	void *userdata;
 	const struct fm_encoder_ops *ops;
 	struct fm_encoder *encoder;
-	size_t n_layouts;
-	struct fm_layout layouts[_LAYOUT_MAX];
-	struct batch batches[_LAYOUT_MAX];
+	bool has_own;			       /* elements */
+	struct batch *batches[FM_LAYOUTS_MAX]; /* NULL: not used yet */
 };
 
 struct fm_session *fm_session_free(struct fm_session *session)
@@ -48,20 +50,10 @@ struct fm_session *fm_session_free(struct fm_session *session)
 		return NULL;
 	if (session->encoder)
 		session->ops->free(session->encoder);
-	for (size_t i = 0; i < _LAYOUT_MAX; i++)
-		free(session->batches[i].data);
+	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++)
+		free(session->batches[i]);
 	free(session);
 	return NULL;
-}
-
-/* True if a template has an element of the configured enterprise. */
-static bool has_own_elements(const struct fm_session *session)
-{
-	for (size_t i = 0; i < _FM_FAMILY_MAX; i++)
-		for (unsigned int k = 0; k < session->layouts[i].n; k++)
-			if (session->layouts[i].fields[k].own)
-				return true;
-	return false;
 }
 
 /*
@@ -69,34 +61,69 @@ static bool has_own_elements(const struct fm_session *session)
  * collectors that count only flow records in a sequence see no gap. NetFlow v9 has no such rule,
  * and counts packets of all kinds in one sequence.
  */
-static void make_layouts(struct fm_session *session)
+static void make_layout(const struct fm_session *session, unsigned int index, struct fm_layout *ret)
 {
-	struct fm_layout *layouts = session->layouts;
-	bool ipfix = session->options.protocol == FM_SESSION_IPFIX;
-
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		fm_layout_records(&layouts[family], &session->options, family);
-	fm_layout_interface(&layouts[LAYOUT_INTERFACE]);
-	fm_layout_statistics(&layouts[LAYOUT_STATISTICS]);
-	fm_layout_type(&layouts[LAYOUT_TYPE]);
-	for (unsigned int i = LAYOUT_INTERFACE; i < _LAYOUT_MAX; i++)
-		layouts[i].domain = ipfix ? 0 : session->options.domain;
-	session->n_layouts = ipfix && has_own_elements(session) ? _LAYOUT_MAX : LAYOUT_TYPE;
+	if (index < FM_LAYOUTS_RECORDS) {
+		fm_layout_records(ret, &session->options, index);
+		return;
+	}
+	if (index == LAYOUT_INTERFACE)
+		fm_layout_interface(ret);
+	else if (index == LAYOUT_STATISTICS)
+		fm_layout_statistics(ret);
+	else
+		fm_layout_type(ret);
+	ret->domain = session->options.protocol == FM_SESSION_V9 ? session->options.domain : 0;
 }
 
-static int make_batches(struct fm_session *session)
+/* Records of every layout fit into a message; and which elements there may be. */
+static int check_layouts(struct fm_session *session)
 {
-	for (size_t i = 0; i < session->n_layouts; i++) {
-		struct batch *batch = &session->batches[i];
+	for (unsigned int i = 0; i < FM_LAYOUTS_MAX; i++) {
+		struct fm_layout layout;
 
-		batch->capacity = session->ops->capacity(&session->options, &session->layouts[i]);
-		if (!batch->capacity)
+		make_layout(session, i, &layout);
+		if (!session->ops->capacity(&session->options, &layout))
 			return -EINVAL;
-		batch->data = malloc(batch->capacity * session->layouts[i].record_size);
-		if (!batch->data)
-			return -ENOMEM;
+		for (unsigned int k = 0; k < layout.n; k++)
+			session->has_own |= layout.fields[k].own;
 	}
 	return 0;
+}
+
+/* Takes a layout into use. */
+static int open_batch(struct fm_session *session, unsigned int index)
+{
+	struct fm_layout layout;
+	_fm_cleanup_free_ struct batch *batch = NULL;
+	size_t capacity;
+	int r;
+
+	make_layout(session, index, &layout);
+	capacity = session->ops->capacity(&session->options, &layout);
+	batch = malloc(sizeof(*batch) + capacity * layout.record_size);
+	if (!batch)
+		return -ENOMEM;
+	*batch = (struct batch){.layout = layout, .capacity = capacity};
+	r = session->ops->add(session->encoder, &batch->layout);
+	if (r < 0)
+		return r;
+	session->batches[index] = FM_TAKE_PTR(batch);
+	return 0;
+}
+
+/* The layouts whose templates every session begins with. */
+static int open_first(struct fm_session *session)
+{
+	static const unsigned int first[] = {FM_FAMILY_IP4,   FM_FAMILY_IP6,	FM_FAMILY_ICMP4,
+					     FM_FAMILY_ICMP6, LAYOUT_INTERFACE, LAYOUT_STATISTICS,
+					     LAYOUT_TYPE};
+	size_t n = FM_ARRAY_SIZE(first) - !session->has_own;
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = open_batch(session, first[i]);
+	return r;
 }
 
 int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_options *options,
@@ -115,11 +142,13 @@ int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_opti
 	session->ops = ops;
 	session->emit = emit;
 	session->userdata = userdata;
-	make_layouts(session);
-	r = make_batches(session);
+	r = check_layouts(session);
 	if (r < 0)
 		return r;
-	r = ops->new (&session->encoder, options, session->layouts, session->n_layouts);
+	r = ops->new (&session->encoder, options);
+	if (r < 0)
+		return r;
+	r = open_first(session);
 	if (r < 0)
 		return r;
 	*ret = FM_TAKE_PTR(session);
@@ -141,68 +170,93 @@ int fm_session_new(struct fm_session **ret, const struct fm_session_options *opt
 
 int fm_session_restart(struct fm_session *session)
 {
+	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++)
+		if (session->batches[i])
+			session->batches[i]->described = false;
 	return session->ops->restart(session->encoder);
 }
 
-/* Makes a message of a batch. On failure the batch stays. */
-static int send_batch(struct fm_session *session, unsigned int index, uint64_t now_ns)
+static int describe(struct fm_session *session, struct batch *batch, uint64_t now_ns)
 {
-	struct batch *batch = &session->batches[index];
-	struct fm_message_info info = {
-		.records = index < _FM_FAMILY_MAX ? (uint32_t)batch->n : 0,
-		.packets = batch->packets,
-		.octets = batch->octets,
-		.domain = session->layouts[index].domain,
-	};
+	struct fm_message_info info = {.is_template = true, .domain = batch->layout.domain};
 	struct fm_encoded encoded;
-	int r;
+	int r = session->ops->describe(session->encoder, &batch->layout, now_ns, &encoded);
 
-	if (!batch->n)
-		return 0;
-	r = session->ops->encode(session->encoder, &session->layouts[index], batch->data, batch->n,
-				 now_ns, &encoded);
 	if (r < 0)
 		return r;
-	batch->n = 0;
-	batch->packets = batch->octets = 0;
+	batch->described = true;
 	info.sequenced = encoded.sequenced;
 	session->emit(session->userdata, encoded.message, encoded.size, &info);
 	return 0;
 }
 
-/* Adds to a batch; the message goes out as soon as it is full. */
-static int add(struct fm_session *session, unsigned int index, const void *source, uint64_t now_ns)
+/* Makes a message of a batch, its template before the first. On failure the batch stays. */
+static int send_batch(struct fm_session *session, unsigned int index, uint64_t now_ns)
 {
-	struct batch *batch = &session->batches[index];
-	const struct fm_layout *layout = &session->layouts[index];
+	struct batch *batch = session->batches[index];
+	struct fm_message_info info = {};
+	struct fm_encoded encoded;
+	int r;
 
-	if (batch->n == batch->capacity) { /* could not be sent before */
-		int r = send_batch(session, index, now_ns);
-
+	if (!batch || !batch->n)
+		return 0;
+	if (!batch->described) {
+		r = describe(session, batch, now_ns);
 		if (r < 0)
 			return r;
 	}
-	fm_layout_write(layout, source, session->ops->host_order, session->options.boot_ns,
-			batch->data + batch->n * layout->record_size);
+	r = session->ops->encode(session->encoder, &batch->layout, batch->data, batch->n, now_ns,
+				 &encoded);
+	if (r < 0)
+		return r;
+	info = (struct fm_message_info){
+		.records = index < FM_LAYOUTS_RECORDS ? (uint32_t)batch->n : 0,
+		.packets = batch->packets,
+		.octets = batch->octets,
+		.domain = batch->layout.domain,
+		.sequenced = encoded.sequenced,
+	};
+	batch->n = 0;
+	batch->packets = batch->octets = 0;
+	session->emit(session->userdata, encoded.message, encoded.size, &info);
+	return 0;
+}
+
+/* Adds to a batch. */
+static int add(struct fm_session *session, unsigned int index, const void *source, uint64_t now_ns)
+{
+	struct batch *batch;
+	int r = 0;
+
+	if (!session->batches[index])
+		r = open_batch(session, index);
+	else if (session->batches[index]->n == session->batches[index]->capacity)
+		r = send_batch(session, index, now_ns); /* could not be sent before */
+	if (r < 0)
+		return r;
+	batch = session->batches[index];
+	fm_layout_write(&batch->layout, source, session->ops->host_order, session->options.boot_ns,
+			batch->data + batch->n * batch->layout.record_size);
 	batch->n++;
 	return 0;
 }
 
 int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns)
 {
+	unsigned int index = fm_layout_index(record);
 	struct batch *batch;
 	int r;
 
-	if (record->family >= _FM_FAMILY_MAX)
+	if (record->family >= _FM_FAMILY_MAX || record->encapsulation >= _FM_ENCAPSULATION_MAX)
 		return -EINVAL;
-	r = add(session, record->family, record, now_ns);
+	r = add(session, index, record, now_ns);
 	if (r < 0)
 		return r;
-	batch = &session->batches[record->family];
+	batch = session->batches[index];
 	batch->packets += record->packets + record->rev_packets;
 	batch->octets += record->octets + record->rev_octets;
 	if (batch->n == batch->capacity)
-		send_batch(session, record->family, now_ns); /* else tried again with the next */
+		send_batch(session, index, now_ns); /* else tried again with the next */
 	return 0;
 }
 
@@ -210,7 +264,7 @@ int fm_session_flush(struct fm_session *session, uint64_t now_ns)
 {
 	int result = 0;
 
-	for (unsigned int i = 0; i < session->n_layouts; i++) {
+	for (unsigned int i = 0; i < FM_LAYOUTS_MAX; i++) {
 		int r = send_batch(session, i, now_ns);
 
 		if (r < 0)
@@ -238,18 +292,13 @@ static int describe_elements(struct fm_session *session, uint64_t now_ns)
 
 int fm_session_templates(struct fm_session *session, uint64_t now_ns)
 {
-	for (size_t i = 0; i < session->n_layouts; i++) {
-		const struct fm_layout *layout = &session->layouts[i];
-		struct fm_message_info info = {.is_template = true, .domain = layout->domain};
-		struct fm_encoded encoded;
-		int r = session->ops->describe(session->encoder, layout, now_ns, &encoded);
+	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++) {
+		int r = session->batches[i] ? describe(session, session->batches[i], now_ns) : 0;
 
 		if (r < 0)
 			return r;
-		info.sequenced = encoded.sequenced;
-		session->emit(session->userdata, encoded.message, encoded.size, &info);
 	}
-	return session->n_layouts > LAYOUT_TYPE ? describe_elements(session, now_ns) : 0;
+	return session->batches[LAYOUT_TYPE] ? describe_elements(session, now_ns) : 0;
 }
 
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,

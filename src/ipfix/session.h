@@ -4,11 +4,13 @@
  * sequence numbers and what is buffered. Knows no network: messages go to a callback. Used by the
  * collector sink.
  *
- * Templates (both protocols): 256 + family (0 IPv4, 1 IPv6, 2 ICMP, 3 ICMPv6) + 4 for biflows + 8
- * for profile full + 16 for v9 with times by sysUptime; options 290 (interfaces), 291 (statistics),
- * 292 (types of own elements). An id stands for one layout, always. In IPFIX options records go
- * under observation domain 0: they concern the whole process (RFC 7011 3.1), and collectors that
- * count only flow records in a sequence stay in step.
+ * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
+ * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
+ * 256 for ntop; options 1024 (interfaces), 1025 (statistics), 1026 (types of own elements). An id
+ * stands for one layout, always. A template is sent before its first record and, once used, with
+ * every fm_session_templates; those of the first four families and of the options always. In IPFIX
+ * options records go under observation domain 0: they concern the whole process (RFC 7011 3.1), and
+ * collectors that count only flow records in a sequence stay in step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -20,6 +22,9 @@
 #include "base/cleanup.h"
 #include "ipfix/record.h"
 
+/* A template goes out whole, however small messages are to be. */
+#define FM_SESSION_TEMPLATE_MAX 1050
+
 enum fm_session_protocol {
 	FM_SESSION_IPFIX,
 	FM_SESSION_V9,
@@ -27,11 +32,11 @@ enum fm_session_protocol {
 
 struct fm_session_options {
 	enum fm_session_protocol protocol;
-	unsigned int profile; /* FM_P_STANDARD or FM_P_FULL */
+	unsigned int profile; /* one of FM_P_STANDARD, FM_P_FULL, FM_P_NTOP */
 	bool biflow;
 	uint32_t domain;	    /* observation domain (IPFIX), source id (v9) */
 	uint32_t enterprise_number; /* of FM_PEN_OWN rows */
-	size_t message_size;	    /* octets at most, 512..65535 */
+	size_t message_size;	    /* octets at most, 512..65535; of templates at least 1050 */
 	bool v9_sysuptime;	    /* times as elements 21 and 22 */
 	uint64_t boot_ns;	    /* v9: when sysUptime was 0, nanoseconds since 1970 */
 };
@@ -73,7 +78,7 @@ int fm_session_restart(struct fm_session *session);
 
 /* All below: now_ns is nanoseconds since 1970; 0 or -errno; messages go to emit. */
 
-/* All templates, and in profile full the types of own elements (RFC 5610). */
+/* All templates in use, and in profile full the types of own elements (RFC 5610). */
 int fm_session_templates(struct fm_session *session, uint64_t now_ns);
 
 int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns);

@@ -48,8 +48,10 @@ bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size
 		       const struct fm_message_info *info)
 {
 	struct fm_message *message = NULL;
+	/* Without its template what comes later is worth nothing. */
+	size_t most = transport->options.queue_octets * (info->is_template ? 2 : 1);
 
-	if (transport->waiting_octets + size <= transport->options.queue_octets)
+	if (transport->waiting_octets + size <= most)
 		message = malloc(sizeof(*message) + size);
 	if (!message) {
 		transport->options.lost(transport->options.userdata, info, size);

@@ -85,7 +85,10 @@ int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *o
 struct fm_transport *fm_transport_free(struct fm_transport *transport);
 FM_DEFINE_CLEANUP(struct fm_transport *, fm_transport_free)
 
-/* For the kinds: the queue. Push gives the message up where the queue is full: false. */
+/*
+ * For the kinds: the queue. Push gives the message up where the queue is full: false. Templates
+ * find room in twice of it.
+ */
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info);
 /* Takes a message over, whatever the queue's limit. */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/macro.h"
+
 #define READER_HEADER 16
 
 bool same(const struct sums *a, const struct sums *b)
@@ -33,10 +35,15 @@ void reader_init(struct reader *reader, const struct fm_session_options *options
 {
 	memset(reader, 0, sizeof(*reader));
 	reader->message_size = options->message_size;
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		fm_layout_records(&reader->layouts[family], options, family);
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
+		fm_layout_records(&reader->layouts[i], options, i);
 	fm_layout_interface(&reader->option_layouts[0]);
 	fm_layout_statistics(&reader->option_layouts[1]);
+}
+
+void reader_know_all(struct reader *reader)
+{
+	memset(reader->described, 1, sizeof(reader->described));
 }
 
 static size_t reader_data(struct reader *reader, const struct fm_layout *layout, const uint8_t *at,
@@ -69,20 +76,24 @@ static void reader_message(struct reader *reader, const uint8_t *message, size_t
 		reader->faults++;
 	}
 	if (set == 2 || set == 3) {
+		uint16_t id = (uint16_t)reader_get(message + READER_HEADER + 4, 2);
+
 		reader->templates++;
+		reader->rounds += id == reader->layouts[0].id;
+		reader->described[id % sizeof(reader->described)] = true;
 		return;
 	}
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		if (set == reader->layouts[family].id)
-			n = reader_data(reader, &reader->layouts[family],
-					message + READER_HEADER + 4, message + size);
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
+		if (set == reader->layouts[i].id)
+			n = reader_data(reader, &reader->layouts[i], message + READER_HEADER + 4,
+					message + size);
 	if (set == reader->option_layouts[0].id)
 		reader->interfaces += n = data_size / reader->option_layouts[0].record_size;
 	else if (set == reader->option_layouts[1].id)
 		reader->statistics += n = data_size / reader->option_layouts[1].record_size;
 	*expected += (uint32_t)n;
-	/* Six templates come first: families and two of options. */
-	if (reader->templates < 6)
+	/* Templates come first, six at least: families and two of options. */
+	if (!n || !reader->described[set % sizeof(reader->described)])
 		reader->faults++;
 }
 
@@ -96,7 +107,7 @@ static void reader_stream(struct reader *reader)
 		size_t size = reader_get(message + 2, 2);
 
 		if (reader_get(message, 2) != 10 || size < READER_HEADER ||
-		    size > reader->message_size) {
+		    size > FM_MAX(reader->message_size, (size_t)FM_SESSION_TEMPLATE_MAX)) {
 			reader->faults++;
 			reader->size = 0;
 			return;

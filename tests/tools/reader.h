@@ -17,8 +17,9 @@ struct sums {
 
 /* What a collector makes of one connection, or of datagrams. */
 struct reader {
-	struct fm_layout layouts[_FM_FAMILY_MAX];
+	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
 	struct fm_layout option_layouts[2];
+	bool described[2048]; /* by template id */
 	uint8_t data[1 << 17];
 	size_t size;
 	size_t message_size; /* at most */
@@ -26,6 +27,7 @@ struct reader {
 	uint64_t messages;
 	uint32_t expected[2]; /* sequence, of domain 0 and the other */
 	unsigned int templates;
+	unsigned int rounds;		     /* times that the first of all templates came */
 	unsigned int interfaces, statistics; /* options records */
 	unsigned int faults;
 };
@@ -34,6 +36,9 @@ struct reader {
 bool same(const struct sums *a, const struct sums *b);
 
 void reader_init(struct reader *reader, const struct fm_session_options *options);
+
+/* As if templates had come already. */
+void reader_know_all(struct reader *reader);
 
 /* Reads what is there. True: the peer has ended. */
 bool reader_drain(struct reader *reader, int fd, bool stream);

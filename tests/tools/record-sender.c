@@ -39,7 +39,7 @@ struct sender {
 	struct fm_session_options options;
 	struct fm_session *session;
 	struct fm_transport *transport;
-	struct fm_layout layouts[_FM_FAMILY_MAX];
+	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
 	bool tcp, with_options, verbose;
 	uint64_t n, seed, rate, wait_s, interval_ms, now_ns, templates_ns;
 	struct sums given, sent, lost;
@@ -75,7 +75,8 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 {
 	struct sender *sender = userdata;
 
-	if (size > sender->options.message_size) {
+	if (size > sender->options.message_size &&
+	    (!info->is_template || size > FM_SESSION_TEMPLATE_MAX)) {
 		fprintf(stderr, "message of %zu octets\n", size);
 		abort();
 	}
@@ -136,7 +137,7 @@ static void give(struct sender *sender)
 	sender->given.packets += record.packets + record.rev_packets;
 	sender->given.octets += record.octets + record.rev_octets;
 	if (sender->verbose)
-		records_print(stdout, &record, &sender->layouts[record.family]);
+		records_print(stdout, &record, &sender->layouts[fm_layout_index(&record)]);
 	check(fm_session_record(sender->session, &record, sender->now_ns), "record");
 }
 
@@ -205,7 +206,7 @@ static void parse(struct sender *sender, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "9utbfom:n:s:r:d:i:vw:")) != -1)
+	while ((option = getopt(argc, argv, "9utbfpom:n:s:r:d:i:vw:")) != -1)
 		switch (option) {
 		case '9':
 			sender->options.protocol = FM_SESSION_V9;
@@ -221,6 +222,9 @@ static void parse(struct sender *sender, int argc, char **argv)
 			break;
 		case 'f':
 			sender->options.profile = FM_P_FULL;
+			break;
+		case 'p':
+			sender->options.profile = FM_P_NTOP;
 			break;
 		case 'o':
 			sender->with_options = true;
@@ -282,8 +286,8 @@ int main(int argc, char **argv)
 	sender.now_ns = fm_clock_realtime_ns();
 	sender.options.boot_ns = sender.now_ns - fm_clock_monotonic_ns();
 	resolve(argv[optind], argv[optind + 1], &options);
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		fm_layout_records(&sender.layouts[family], &sender.options, family);
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
+		fm_layout_records(&sender.layouts[i], &sender.options, i);
 	check(fm_session_new(&sender.session, &sender.options, on_message, &sender), "session");
 	check(fm_transport_new(&sender.transport,
 			       sender.tcp ? &fm_transport_tcp : &fm_transport_udp, &options),

@@ -25,11 +25,54 @@ static uint64_t records_counter(uint64_t *state, unsigned int bits)
 	return records_random(state) >> (64 - 1 - records_random(state) % bits);
 }
 
+/* Any value that the member's place on the wire has room for, or none. */
+static void records_figure(struct fm_record *record, const struct fm_field *field, uint64_t *state)
+{
+	uint8_t *member = (uint8_t *)record + field->offset;
+	uint64_t value = records_random(state) >> (64 - 8 * FM_MIN(field->wire, 8));
+
+	switch (field->kind) {
+	case FM_KIND_OPT:
+		value >>= value % 2 ? 0 : 4 * field->wire; /* small ones as well */
+		if (value % 3 == 0 || value >> (8 * field->wire - 1))
+			value = UINT64_MAX;
+		break;
+	case FM_KIND_LABEL:
+		if (field->ie != 70 && value % 2)
+			value = FM_ABSENT;
+		break;
+	case FM_KIND_IP6:
+		memcpy(member, "\x20\x01\x0d\xb8", 4);
+		member += 12;
+		break;
+	default:
+		break;
+	}
+	memcpy(member, &value, FM_MIN(field->size, (uint8_t)(field->kind == FM_KIND_IP6 ? 4 : 8)));
+}
+
+/* What comes from beside the slots. */
+static void records_figures(struct fm_record *record, uint64_t *state)
+{
+	const struct fm_shape shape = fm_record_shape(record);
+	bool behind = false; /* rows from dscp on */
+
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		behind |= fm_fields[i].ie == 195;
+		if (behind && fm_shape_has(&shape, fm_fields[i].families) &&
+		    !(fm_fields[i].pen == FM_PEN_OWN && fm_fields[i].ie < 10))
+			records_figure(record, &fm_fields[i], state);
+	}
+	record->dscp = record->tos >> 2;
+	record->flow_label &= 0xfffff;
+	record->biflow_direction = records_random(state) % 3;
+}
+
 static void records_addresses(struct fm_record *record, uint64_t index, uint64_t *state)
 {
 	uint32_t number = htonl((uint32_t)index);
 
-	if (record->family == FM_FAMILY_IP4 || record->family == FM_FAMILY_ICMP4) {
+	if (FM_F_IP4 & (1U << record->family)) {
 		memcpy(record->src_ip4, &number, 4);
 		record->src_ip4[0] = 10;
 		number = htonl((uint32_t)records_random(state));
@@ -60,7 +103,9 @@ static void records_transport(struct fm_record *record, uint64_t *state)
 		record->icmp6 = (uint16_t)r;
 		return;
 	}
-	record->protocol = protocols[r % sizeof(protocols)];
+	record->protocol = FM_F_TCP & (1U << record->family)	? IPPROTO_TCP
+			   : FM_F_QUIC & (1U << record->family) ? IPPROTO_UDP
+								: protocols[r % sizeof(protocols)];
 	if (record->protocol == IPPROTO_GRE)
 		return;
 	record->src_port = (uint16_t)(r >> 16);
@@ -96,7 +141,6 @@ static void records_measures(struct fm_record *record, uint64_t *state)
 	record->rev_octets = record->rev_packets * 40;
 	record->rev_min_ttl = (uint8_t)s;
 	record->rev_max_ttl = (uint8_t)(s >> 8);
-	record->biflow_direction = s >> 9 & 1;
 }
 
 void records_make(struct fm_record *ret, uint64_t seed, uint64_t index, bool biflow,
@@ -106,15 +150,18 @@ void records_make(struct fm_record *ret, uint64_t seed, uint64_t index, bool bif
 	uint64_t r = records_random(&state), length;
 
 	memset(ret, 0, sizeof(*ret));
-	/* As on a real network: most are not ICMP. */
-	ret->family = r % 10 < 6   ? FM_FAMILY_IP4
-		      : r % 10 < 8 ? FM_FAMILY_IP6
-		      : r % 10 < 9 ? FM_FAMILY_ICMP4
-				   : FM_FAMILY_ICMP6;
+	/* As on a real network: most are not ICMP, nor in a tunnel. */
+	ret->family = r % 20 < 8    ? FM_FAMILY_IP4
+		      : r % 20 < 10 ? FM_FAMILY_IP6
+		      : r % 20 < 16 ? (enum fm_family)(FM_FAMILY_TCP4 + r / 20 % 4)
+		      : r % 20 < 18 ? FM_FAMILY_ICMP4
+				    : FM_FAMILY_ICMP6;
+	ret->encapsulation = r >> 32 & 3 ? FM_ENCAPSULATION_NONE : r >> 34 & 3;
 	ret->biflow = biflow;
 	records_addresses(ret, index, &state);
 	records_transport(ret, &state);
 	records_measures(ret, &state);
+	records_figures(ret, &state);
 	length = records_counter(&state, 36);
 	ret->end_ns = now_ns - (records_random(&state) >> 34);
 	ret->start_ns = ret->end_ns - length;
@@ -140,8 +187,15 @@ void records_print(FILE *file, const struct fm_record *record, const struct fm_l
 			continue;
 		}
 		memcpy(&value, member, field->size);
+		if ((field->kind == FM_KIND_OPT || field->kind == FM_KIND_LABEL) &&
+		    value == UINT64_MAX >> (64 - 8 * field->size)) {
+			fprintf(file, "null");
+			continue;
+		}
 		if (field->kind == FM_KIND_MSEC)
 			value /= FM_NS_PER_MS;
+		if (field->kind == FM_KIND_LABEL)
+			value >>= 4;
 		fprintf(file, "%" PRIu64, value);
 	}
 	fprintf(file, "}\n");

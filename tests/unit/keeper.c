@@ -48,6 +48,7 @@ void random_record(struct fm_record *ret, uint64_t *state, bool biflow)
 		octets[i] = (uint8_t)next(state);
 	memcpy(ret, octets, sizeof(*ret));
 	ret->family = next(state) % _FM_FAMILY_MAX;
+	ret->encapsulation = next(state) % _FM_ENCAPSULATION_MAX;
 	ret->biflow = biflow;
 	/* times that NTP's era 0 has (until 2036), counts whose sums fit */
 	ret->start_ns %= 2000000000000000000;

@@ -25,8 +25,7 @@ static size_t oracle_capacity(const struct fm_session_options *options,
 	return (options->message_size - 20) / layout->record_size;
 }
 
-static int oracle_new(struct fm_encoder **ret, const struct fm_session_options *options,
-		      const struct fm_layout *layouts, size_t n_layouts)
+static int oracle_new(struct fm_encoder **ret, const struct fm_session_options *options)
 {
 	struct oracle *oracle = calloc(1, sizeof(*oracle));
 
@@ -34,6 +33,11 @@ static int oracle_new(struct fm_encoder **ret, const struct fm_session_options *
 		return -ENOMEM;
 	oracle->encoder.ops = &fm_encoder_oracle;
 	*ret = &oracle->encoder;
+	return 0;
+}
+
+static int oracle_add(struct fm_encoder *encoder, const struct fm_layout *layout)
+{
 	return 0;
 }
 
@@ -119,6 +123,7 @@ static int oracle_encode(struct fm_encoder *encoder, const struct fm_layout *lay
 
 const struct fm_encoder_ops fm_encoder_oracle = {
 	.new = oracle_new,
+	.add = oracle_add,
 	.free = oracle_free,
 	.restart = oracle_restart,
 	.capacity = oracle_capacity,

@@ -96,7 +96,7 @@ static void test_sizes(const struct fm_session_options *options)
 	struct fm_message_info given = {}, sent;
 	struct keeper kept = {};
 	bool headers = true;
-	size_t largest = 0;
+	size_t largest = 0, templates = 0;
 	int r = fm_session_new(&session, options, keep, &kept);
 
 	r = r ?: fm_session_templates(session, NOW_NS);
@@ -107,12 +107,17 @@ static void test_sizes(const struct fm_session_options *options)
 
 		headers = headers && parse_header(&kept.kept[i], &header) &&
 			  header.version == (options->protocol == FM_SESSION_V9 ? 9 : 10);
-		largest = FM_MAX(largest, kept.kept[i].size);
+		if (kept.kept[i].info.is_template)
+			templates = FM_MAX(templates, kept.kept[i].size);
+		else
+			largest = FM_MAX(largest, kept.kept[i].size);
 	}
 	sent = sum(&kept);
 	FM_TEST(r == 0 && headers, "%s %zu: headers and lengths are right", protocol_name(options),
 		options->message_size);
 	FM_TEST(largest <= options->message_size &&
+			templates <=
+				FM_MAX(options->message_size, (size_t)FM_SESSION_TEMPLATE_MAX) &&
 			(options->message_size > 20000 || largest > options->message_size - 200),
 		"%s %zu: messages are full and not more than that (%zu)", protocol_name(options),
 		options->message_size, largest);
@@ -123,14 +128,36 @@ static void test_sizes(const struct fm_session_options *options)
 	keeper_done(&kept);
 }
 
+/* Template ids and what is known of them, as a collector keeps them. */
+#define IDS 2048
+
+/* Octets of a record by the template in a message; its id. */
+static uint32_t template_size(const struct header *header, uint32_t *ret_id)
+{
+	const uint8_t *at = header->content;
+	bool options = header->set_id == (header->version == 9 ? 1 : 3);
+	uint32_t n = get_u16(at + 2), size = 0;
+
+	*ret_id = get_u16(at) % IDS;
+	if (options && header->version == 9)
+		n = (n + get_u16(at + 4)) / 4;
+	at += options ? 6 : 4;
+	for (uint32_t i = 0; i < n; i++, at += 4) {
+		size += get_u16(at + 2);
+		if (header->version == 10 && get_u16(at) & 0x8000)
+			at += 4;
+	}
+	return size;
+}
+
 /* The sequence that a collector computes from what it got. IPFIX: data records of each domain. */
 static bool sequence_right(const struct keeper *kept, size_t from)
 {
-	uint32_t expected[2] = {};
+	uint32_t expected[2] = {}, sizes[IDS] = {};
 
 	for (size_t i = from; i < kept->n; i++) {
 		struct header header;
-		uint32_t *next;
+		uint32_t *next, id, size;
 
 		if (!parse_header(&kept->kept[i], &header))
 			return false;
@@ -140,12 +167,15 @@ static bool sequence_right(const struct keeper *kept, size_t from)
 				     *next);
 			return false;
 		}
+		if (header.set_id < 256) {
+			size = template_size(&header, &id);
+			sizes[id] = size;
+		}
+		size = sizes[header.set_id % IDS];
 		if (header.version == 9)
 			*next += 1;
-		else if (header.set_id >= 290)
-			*next += header.set_id == 290 ? 2 : header.set_id == 291 ? 1 : 3;
 		else if (header.set_id >= 256)
-			*next += kept->kept[i].info.records;
+			*next += size ? (header.set_length - 4) / size : 0;
 		if (header.version == 9 && kept->kept[i].info.sequenced != 1)
 			return false;
 	}
@@ -160,9 +190,9 @@ static int some_of_all(struct fm_session *session, bool biflow)
 
 	r = r ?: fm_session_interface(session, 1, "lo", NULL, NOW_NS);
 	r = r ?: fm_session_interface(session, 2, "eth0", "up", NOW_NS);
-	r = r ?: fill(session, 100, biflow, &given);
+	r = r ?: fill(session, 400, biflow, &given);
 	r = r ?: fm_session_statistics(session, &statistics, NOW_NS);
-	r = r ?: fill(session, 100, biflow, &given);
+	r = r ?: fill(session, 400, biflow, &given);
 	return r ?: fm_session_flush(session, NOW_NS);
 }
 
@@ -214,56 +244,107 @@ static void test_restart_keeps(const struct fm_session_options *options)
 	keeper_done(&kept);
 }
 
-/* Every set that is sent was described before, in the same domain, one options template a set. */
-static void test_templates(const struct fm_session_options *options)
+/* Whether a template comes with every session: base families, interfaces, statistics, types. */
+static bool is_first(uint32_t id, const struct fm_session_options *options)
 {
-	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
-	bool described[2][512] = {}, right = true;
-	struct keeper kept = {};
-	unsigned int templates = 0;
-	int r = fm_session_new(&session, options, keep, &kept);
+	if (id >= 1024)
+		return id < 1026 || (id == 1026 && options->protocol == FM_SESSION_IPFIX &&
+				     options->profile == FM_P_FULL);
+	return (id & 31) < 4;
+}
 
-	r = r ?: some_of_all(session, options->biflow);
-	for (size_t i = 0; i < kept.n; i++) {
+/* Templates of these messages; -1: one twice, or data without its template or with another id. */
+static int count_templates(const struct keeper *kept, size_t from,
+			   const struct fm_session_options *options)
+{
+	bool described[2][IDS] = {}, used[IDS] = {};
+	int templates = 0;
+
+	for (size_t i = from; i < kept->n; i++) {
 		struct header header;
 		uint32_t id;
 
-		if (!parse_header(&kept.kept[i], &header)) {
-			right = false;
-			break;
-		}
-		id = get_u16(header.content);
+		if (!parse_header(&kept->kept[i], &header))
+			return -1;
 		if (header.set_id >= 256) {
-			right = right && described[header.domain == 0][header.set_id & 511];
+			used[header.set_id % IDS] = true;
+			if (!described[header.domain == 0][header.set_id % IDS])
+				return -1;
 			continue;
 		}
+		id = get_u16(header.content);
 		templates++;
-		right = right && kept.kept[i].info.is_template && id < 512 &&
-			!described[header.domain == 0][id & 511];
-		described[header.domain == 0][id & 511] = true;
+		if (!kept->kept[i].info.is_template || id >= IDS ||
+		    described[header.domain == 0][id])
+			return -1;
+		described[header.domain == 0][id] = true;
 	}
-	FM_TEST(r == 0 && right, "%s profile %u: data after its template", protocol_name(options),
+	for (uint32_t id = 0; id < IDS; id++)
+		if ((described[0][id] || described[1][id]) && !used[id] && !is_first(id, options))
+			return -1;
+	return templates;
+}
+
+/* Every set that is sent was described before, in the same domain, one template a message. */
+static void test_templates(const struct fm_session_options *options)
+{
+	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
+	bool types = options->protocol == FM_SESSION_IPFIX && options->profile == FM_P_FULL;
+	struct fm_record record = {.packets = 1};
+	struct keeper kept = {};
+	size_t before;
+	int r = fm_session_new(&session, options, keep, &kept), first = 6 + types;
+
+	r = r ?: fm_session_templates(session, NOW_NS);
+	FM_TEST(r == 0 && count_templates(&kept, 0, options) == first,
+		"%s profile %u: %d templates at the start", protocol_name(options),
+		options->profile, first);
+	r = some_of_all(session, options->biflow);
+	before = kept.n;
+	r = r ?: fm_session_restart(session) ?: some_of_all(session, options->biflow);
+	FM_TEST(r == 0 && count_templates(&kept, before, options) == first + 28,
+		"%s profile %u: after a restart each template once, before its data",
+		protocol_name(options), options->profile);
+	before = kept.n;
+	r = fm_session_templates(session, NOW_NS);
+	FM_TEST(r == 0 && kept.n - before >= (size_t)first + 28, "%s profile %u: again all in use",
+		protocol_name(options), options->profile);
+	session = fm_session_free(session);
+	keeper_done(&kept);
+	r = fm_session_new(&session, options, keep, &kept);
+	record.family = FM_FAMILY_TCP6;
+	record.encapsulation = FM_ENCAPSULATION_TUNNEL4;
+	record.biflow = options->biflow;
+	for (unsigned int i = 0; i < 2; i++)
+		r = r ?: fm_session_record(session, &record, NOW_NS)
+				 ?: fm_session_flush(session, NOW_NS);
+	FM_TEST(r == 0 && kept.n == 3 && kept.kept[0].info.is_template &&
+			count_templates(&kept, 0, options) == 1,
+		"%s profile %u: a template before the first record only", protocol_name(options),
 		options->profile);
-	FM_TEST(templates == (options->protocol == FM_SESSION_IPFIX &&
-					      options->profile == FM_P_FULL && options->biflow
-				      ? 7
-				      : 6),
-		"%s profile %u: each template once", protocol_name(options), options->profile);
+	before = kept.n;
+	r = fm_session_restart(session) ?: fm_session_templates(session, NOW_NS);
+	r = r ?: fm_session_record(session, &record, NOW_NS) ?: fm_session_flush(session, NOW_NS);
+	FM_TEST(r == 0 && count_templates(&kept, before, options) == first + 1,
+		"%s profile %u: and at the start of the next session", protocol_name(options),
+		options->profile);
 	keeper_done(&kept);
 }
 
-/* Standard profile: no enterprise's element but the reverse ones of biflows. */
-static void test_enterprises(bool biflow)
+/* No enterprise's elements but the profile's own and the reverse ones of biflows. */
+static void test_enterprises(unsigned int profile, bool biflow, uint32_t allowed)
 {
 	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
 	struct fm_session_options options = base_options;
-	unsigned int reverse = 0, other = 0;
+	unsigned int reverse = 0, own = 0, other = 0;
+	struct fm_message_info given = {};
 	struct keeper kept = {};
 	int r;
 
 	options.biflow = biflow;
+	options.profile = profile;
 	r = fm_session_new(&session, &options, keep, &kept);
-	r = r ?: fm_session_templates(session, NOW_NS);
+	r = r ?: fill(session, 5000, biflow, &given) ?: fm_session_templates(session, NOW_NS);
 	for (size_t i = 0; i < kept.n; i++) {
 		struct header header;
 		const uint8_t *at;
@@ -273,19 +354,24 @@ static void test_enterprises(bool biflow)
 			r = -EINVAL;
 			break;
 		}
+		if (header.set_id >= 256)
+			continue;
 		n = get_u16(header.content + 2);
 		at = header.content + (header.set_id == 3 ? 6 : 4);
 		for (uint32_t k = 0; k < n; k++, at += 4) {
-			if (!(get_u16(at) & 0x8000))
-				continue;
-			reverse += get_u32(at + 4) == 29305;
-			other += get_u32(at + 4) != 29305;
-			at += 4;
+			uint32_t number = get_u16(at) & 0x8000 ? get_u32(at + 4) : 0;
+
+			reverse += number == 29305;
+			own += number && number == allowed;
+			other += number && number != 29305 && number != allowed;
+			at += number ? 4 : 0;
 		}
 	}
-	FM_TEST(r == 0 && other == 0 && reverse == (biflow ? 8 : 0),
-		"standard profile, biflow %d: %u reverse elements, %u of other enterprises", biflow,
-		reverse, other);
+	/* Templates of 32 layouts, each before its data and once more. */
+	FM_TEST(r == 0 && other == 0 && reverse == (biflow ? 2 * 2 * 32 : 0) &&
+			(own > 0) == (allowed > 0),
+		"profile %u, biflow %d: %u reverse elements, %u of %u, %u of other enterprises",
+		profile, biflow, reverse, own, allowed, other);
 	keeper_done(&kept);
 }
 
@@ -379,12 +465,12 @@ int main(void)
 {
 	static const size_t sizes[] = {512, 1333, 1400, 8192, 65535};
 
-	for (unsigned int i = 0; i < 8; i++) {
+	for (unsigned int i = 0; i < 12; i++) {
 		struct fm_session_options options = base_options;
 
 		options.protocol = i & 1 ? FM_SESSION_V9 : FM_SESSION_IPFIX;
-		options.profile = i & 2 ? FM_P_FULL : FM_P_STANDARD;
-		options.biflow = i & 4;
+		options.biflow = i & 2;
+		options.profile = 1U << i / 4;
 		for (unsigned int k = 0; k < FM_ARRAY_SIZE(sizes); k++) {
 			options.message_size = sizes[k];
 			test_sizes(&options);
@@ -394,8 +480,11 @@ int main(void)
 		test_restart_keeps(&options);
 		test_templates(&options);
 	}
-	test_enterprises(false);
-	test_enterprises(true);
+	for (unsigned int biflow = 0; biflow < 2; biflow++) {
+		test_enterprises(FM_P_STANDARD, biflow, 0);
+		test_enterprises(FM_P_NTOP, biflow, 35632);
+		test_enterprises(FM_P_FULL, biflow, 32473);
+	}
 	test_sysuptime();
 	test_refused();
 	return fm_test_done();

@@ -106,7 +106,7 @@ static void give_one(struct rig *rig, bool biflow, FILE *expected, const struct 
 	rig->given.packets += record.packets + record.rev_packets;
 	rig->given.octets += record.octets + record.rev_octets;
 	if (expected)
-		records_print(expected, &record, &layouts[record.family]);
+		records_print(expected, &record, &layouts[fm_layout_index(&record)]);
 	rig->sink->ops->record(rig->sink, &record);
 }
 
@@ -150,7 +150,7 @@ static void test_json(const char *dir, bool biflow)
 {
 	const struct fm_session_options options = {
 		.profile = FM_P_FULL, .biflow = biflow, .enterprise_number = 32473};
-	struct fm_layout layouts[_FM_FAMILY_MAX];
+	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
 	_fm_cleanup_free_ char *expected = NULL, *seen = NULL;
 	size_t expected_size, seen_size;
 	FILE *file = open_memstream(&expected, &expected_size);
@@ -158,8 +158,8 @@ static void test_json(const char *dir, bool biflow)
 	struct fm_sink_stats stats;
 	struct rig rig;
 
-	for (unsigned int family = 0; family < _FM_FAMILY_MAX; family++)
-		fm_layout_records(&layouts[family], &options, family);
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
+		fm_layout_records(&layouts[i], &options, i);
 	snprintf(path, sizeof(path), "%s/json", dir);
 	snprintf(text, sizeof(text), "[json]\nfile = %s\n", path);
 	rig_init(&rig, &fm_sink_json, text);
@@ -311,8 +311,8 @@ static void test_udp(void)
 	}
 	FM_TEST(same(&reader.got, &rig.given) && !reader.faults,
 		"collector udp: what was given arrives, in sequence, after templates");
-	FM_TEST(reader.templates > 6 && reader.templates % 6 == 0,
-		"collector udp: templates again after some messages (%u)", reader.templates);
+	FM_TEST(reader.rounds > 1, "collector udp: templates again after some messages (%u)",
+		reader.rounds);
 	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.statistics)) &&
 			reader.interfaces == 3 && !reader.faults,
 		"collector udp: interfaces and statistics soon after the start");
@@ -411,7 +411,7 @@ static void test_tcp(void)
 	fd = accept(listener, NULL, NULL);
 	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true),
 			  reader.got.records == rig.given.records && reader.statistics));
-	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.templates == 6,
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.rounds == 1,
 		"collector tcp: also what came before the connection arrives");
 	stats = rig_done(&rig, FM_NS_PER_S);
 	FM_TEST(reader_drain(&reader, fd, true) && reader.statistics == 2,
