@@ -10,6 +10,12 @@ void packet_put16(struct packet *p, size_t at, uint16_t value)
 	p->data[at + 1] = value;
 }
 
+void packet_put32(struct packet *p, size_t at, uint32_t value)
+{
+	packet_put16(p, at, value >> 16);
+	packet_put16(p, at + 2, value);
+}
+
 uint8_t *packet_append(struct packet *p, size_t length)
 {
 	uint8_t *at = p->data + p->length;
@@ -148,6 +154,20 @@ void packet_tcp(struct packet *p, uint16_t src, uint16_t dst, uint8_t flags, uin
 	p->data[at + 12] = (5 + options / 4) << 4;
 	p->data[at + 13] = flags;
 	memset(p->data + at + 20, 1, options);
+}
+
+void packet_add_segment(struct packet *p, struct packet_segment segment)
+{
+	size_t at = p->length;
+	uint8_t filled = (segment.n_options + 3) & ~3;
+
+	packet_tcp(p, segment.src, segment.dst, segment.flags, filled);
+	packet_put32(p, at + 4, segment.seq);
+	packet_put32(p, at + 8, segment.ack);
+	p->data[at + 12] |= segment.flags >> 8 & 1;
+	packet_put16(p, at + 14, segment.window);
+	if (segment.n_options)
+		memcpy(p->data + at + 20, segment.options, segment.n_options);
 }
 
 void packet_udp(struct packet *p, uint16_t src, uint16_t dst)

@@ -26,6 +26,7 @@ struct packet {
 
 /* 16 bits in network order anywhere in the data. */
 void packet_put16(struct packet *p, size_t at, uint16_t value);
+void packet_put32(struct packet *p, size_t at, uint32_t value);
 /* Zeroed octets at the end. */
 uint8_t *packet_append(struct packet *p, size_t length);
 void packet_octets(struct packet *p, const void *octets, size_t length);
@@ -68,6 +69,20 @@ void packet_ports(struct packet *p, size_t length, uint16_t src, uint16_t dst);
 
 /* options: octets, a multiple of 4. */
 void packet_tcp(struct packet *p, uint16_t src, uint16_t dst, uint8_t flags, uint8_t options);
+
+struct packet_segment {
+	uint16_t src, dst;
+	uint32_t seq, ack;
+	uint16_t flags; /* 0x100: accurate ECN */
+	uint16_t window;
+	uint8_t n_options; /* octets; filled up to a multiple of 4 with no operation */
+	const uint8_t *options;
+};
+
+/* A TCP header with all that metrics look at. */
+void packet_add_segment(struct packet *p, struct packet_segment segment);
+#define packet_segment(p, ...) packet_add_segment(p, (struct packet_segment){__VA_ARGS__})
+
 void packet_udp(struct packet *p, uint16_t src, uint16_t dst);
 
 /* Also UDP-Lite (coverage 0: all) and, with length 16, DCCP. */
