@@ -28,6 +28,19 @@ def run(*command, **options):
     return done.stdout
 
 
+def possible():
+    """Raises Unavailable where no machine can be made."""
+    if os.uname().machine != 'x86_64':
+        raise Unavailable('only x86-64 machines are known here')
+    for tool in ('qemu-system-x86_64', 'busybox', 'depmod', 'apt-get', 'dpkg-deb'):
+        if not shutil.which(tool):
+            raise Unavailable(tool + ' is not installed')
+    linked = subprocess.run(['ldd', shutil.which('busybox')], stdout=subprocess.PIPE,
+                            stderr=subprocess.STDOUT, text=True, check=False)
+    if '=>' in linked.stdout:
+        raise Unavailable('busybox is not the one of busybox-static')
+
+
 def newest(series):
     """The distribution's newest kernel of a series ('6.1'): the name of its package."""
     found = []
@@ -91,10 +104,10 @@ class Kernel:
         archive = Cpio()
         for name in ('bin', 'modules'):
             archive.add(name, b'', 0o040755)
-        with open('/bin/busybox', 'rb') as file:
-            archive.add('bin/busybox', file.read(), 0o100755)
-        with open(os.path.join(HERE, 'guest', 'init'), 'rb') as file:
-            archive.add('init', file.read(), 0o100755)
+        for name, source in (('bin/busybox', shutil.which('busybox')),
+                             ('init', os.path.join(HERE, 'guest', 'init'))):
+            with open(source, 'rb') as file:
+                archive.add(name, file.read(), 0o100755)
         names = []
         for module in self.early():
             with open(os.path.join(self.modules, module), 'rb') as file:
@@ -134,9 +147,9 @@ class Cpio:
 
 
 class Machine:
-    """A booted kernel that runs a list of shell commands and ends. result(i) waits for one."""
+    """A kernel that boots, runs a list of shell commands and ends: start(), wait(), result(i)."""
 
-    def __init__(self, lab, kernel, commands, memory=1536, cpus=2):
+    def __init__(self, lab, kernel, commands, memory=1024, cpus=2):
         self.lab, self.kernel = lab, kernel
         self.share = lab.path('vm-' + kernel.series)
         os.mkdir(self.share)
@@ -164,38 +177,46 @@ class Machine:
         with open(os.path.join(self.share, name), encoding='utf-8', errors='replace') as file:
             return file.read()
 
+    def _written(self, name):
+        return os.stat(os.path.join(self.share, name)).st_mtime
+
     def _there(self, name):
         return os.path.exists(os.path.join(self.share, name))
 
-    def boot(self):
-        """Boots, once more if it hangs on the way; the kernel's release, as it says itself."""
-        for _ in range(2):
-            self.process = self.lab.start(self.command, 'qemu-' + self.kernel.series)
-            deadline = time.monotonic() + BOOT_SECONDS
-            while time.monotonic() < deadline and self.process.running():
-                if self._there('up'):
-                    return self._read('up').strip()
+    def start(self):
+        self.process = self.lab.start(self.command, 'qemu-' + self.kernel.series)
+        self.deadline = time.monotonic() + BOOT_SECONDS
+
+    def wait(self):
+        """Waits until it is up, starts it once more if it hangs before; the release it tells."""
+        for last in (False, True):
+            while not self._there('up') and self.process.running() \
+                    and time.monotonic() < self.deadline:
                 time.sleep(0.1)
+            if self._there('up'):
+                return self._read('up').strip()
             self.end()
-        raise TimeoutError('no boot within %d s\n%s' % (BOOT_SECONDS, self.console()))
+            if not last:
+                self.start()
+        raise TimeoutError('not up within %d s\n%s' % (BOOT_SECONDS, self.console()))
 
     def console(self, lines=40):
         return '\n'.join(self.process.log().splitlines()[-lines:])
 
     def result(self, number, seconds):
-        """(status, output) of a command; status is None if the machine did not get so far."""
+        """(status, output, seconds) of a command; no status: the machine did not get so far."""
         name = '%03d' % number
         deadline = time.monotonic() + seconds
-        while not self._there(name + '.status'):
-            if not self.process.running() or time.monotonic() > deadline:
-                time.sleep(0.2)
-                break
+        while self.process.running() and not self._there(name + '.status') \
+                and time.monotonic() < deadline:
             time.sleep(0.1)
         output = self._read(name + '.output') if self._there(name + '.output') else ''
-        if self._there(name + '.status'):
-            return int(self._read(name + '.status')), output
-        self.end()
-        return None, output
+        if not self._there(name + '.status'):
+            self.end()
+            return None, output, 0
+        before = '%03d.status' % (number - 1) if number else 'up'
+        took = self._written(name + '.status') - self._written(before)
+        return int(self._read(name + '.status')), output, took
 
     def end(self):
         if self.process.running():

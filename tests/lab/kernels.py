@@ -1,0 +1,91 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""The built tree on other kernels: virtual machines (vm.py) that boot the distribution's kernels run
+tests that exist already. One case is one command there. What is skipped there fails here: those
+kernels have every device that the tests ask for."""
+import os
+import re
+import shlex
+import sys
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(HERE, '..', 'e2e'))
+
+from lib import tap  # noqa: E402
+from lib.daemon import BUILD, FLOWMOND  # noqa: E402
+from lib.net import Lab  # noqa: E402
+from lib.tap import Failure, add_case, check, equal, note  # noqa: E402
+
+import vm  # noqa: E402
+
+# Of each series the newest that there is, and whether it has TCX.
+SERIES = {'6.12': True, '6.1': False}
+CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
+E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
+BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments', 'attach', 'interfaces')
+PROGRAMS = ('once', 'mix', 'stop', 'tunnels', 'tcp')
+
+
+def jobs():
+    """(title, command, seconds it may take, several times what it needs) of what each kernel runs."""
+    yield 'flowmond --check', [FLOWMOND, '--check'], 60
+    for name in BPF:
+        yield 'bpf-' + name, [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name)], 180
+    for name in PROGRAMS:
+        path = os.path.join(E2E, name + '.py')
+        if os.path.exists(path):
+            yield name, [sys.executable, path], 400
+
+
+def command_line(command, seconds):
+    return 'FLOWMOND_BUILD=%s exec timeout -k 5 %d %s' % (
+        shlex.quote(BUILD), seconds, shlex.join(command))
+
+
+def boots(machine):
+    equal('kernel', machine.wait(), machine.kernel.release)
+    note(machine.kernel.release)
+
+
+def without_passes(output, lines=100):
+    """The end of the output, without the tests in it that went well."""
+    kept = [line for line in output.splitlines() if not re.match(r'ok\b(?!.*# SKIP)', line)]
+    return '\n'.join(kept[-lines:])
+
+
+def runs(machine, number, title, seconds):
+    machine.wait()
+    status, output, took = machine.result(number, seconds)
+    if status is None:
+        raise Failure('it did not come to an end\n%s\n--- console\n%s' % (
+            without_passes(output), machine.console()))
+    note('%.1f s' % took)
+    check('status %d' % status, status == 0, '\n' + without_passes(output))
+    skipped = re.findall(r'^(?:ok|1\.\.0).*# SKIP.*$', output, re.M | re.I)
+    check('nothing is skipped', not skipped, '\n' + '\n'.join(skipped))
+    if title == 'flowmond --check':
+        tcx = re.search(r'^(yes|no) +tcx\b', output, re.M)
+        equal('TCX', tcx and tcx.group(1), 'yes' if SERIES[machine.kernel.series] else 'no')
+
+
+def main():
+    tap.require_root()
+    try:
+        vm.possible()
+        os.makedirs(CACHE, exist_ok=True)
+        kernels = [vm.Kernel(series, CACHE) for series in SERIES]
+    except vm.Unavailable as why:
+        print('1..0 # SKIP %s' % str(why).replace('\n', ' '))
+        return
+    work = list(jobs())
+    with Lab('kernels') as lab:
+        for kernel in kernels:
+            machine = vm.Machine(lab, kernel, [command_line(*job[1:]) for job in work])
+            machine.start()
+            add_case('%s: boots' % kernel.series, boots, machine)
+            for number, (title, _, seconds) in enumerate(work):
+                add_case('%s: %s' % (kernel.series, title), runs, machine, number, title, seconds)
+        tap.main()
+
+
+main()
