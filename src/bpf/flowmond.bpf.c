@@ -20,6 +20,13 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FM_OVERFLOW_OCTETS (1 << 20)
 
+/* How far a way through the programs came. */
+enum fm_done {
+	FM_NOT_DONE,
+	FM_DONE,
+	FM_DONE_NOT_YET, /* but for fm_measure() */
+};
+
 /* One element a CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -261,27 +268,51 @@ static __always_inline void fm_tunnel_store_id(__u32 position, const struct fm_p
 		tunnel->id[parser->packet.direction & 1] = parser->tunnel.id[0];
 }
 
-/* Measures a TCP or UDP packet that was counted in the slot at position. */
-static __always_inline void fm_measure(struct fm_counters *counters, struct __sk_buff *skb,
-				       const struct fm_packet *packet, __u64 hash, __u32 position,
-				       __u32 now_tick, enum fm_hook hook, int near)
+/*
+ * A TCP or UDP packet that was counted in the slot at position: measured here, or left to
+ * fm_measure(), which is then to be called: FM_DONE_NOT_YET.
+ */
+static __always_inline int fm_measure_near(struct __sk_buff *skb, const struct fm_packet *packet,
+					   __u64 hash, __u32 position, __u32 now_tick,
+					   enum fm_hook hook, int near)
 {
 	__u64 where = (__u64)position << 32 | now_tick;
 	__u64 what = (__u64)packet->l4_octets << 32 | (__u32)packet->ip_id << 16 | packet->l4;
-	__u32 how = packet->direction & 1;
+	__u32 how = packet->direction & 1, zero = 0;
+	struct fm_tcp_work *work;
 
 	how |= (packet->tos & 3) << FM_HOW_ECN_SHIFT;
 	if (hook == FM_HOOK_EGRESS && !FM_SKB_LOAD(skb, ingress_ifindex, __u32))
 		how |= FM_HOW_LOCAL;
-	if (packet->key.protocol == IPPROTO_UDP) {
-		if (!fm_quic_packet(skb, hash, where, what, how))
-			fm_count(counters, FM_COUNTER_not_measured, packet);
+	if (near && packet->key.protocol == IPPROTO_TCP && fm_tcp_near(skb, hash, where, what, how))
+		return FM_DONE;
+	work = bpf_map_lookup_elem(&fm_tcp_scratch, &zero);
+	if (!work)
+		return FM_DONE;
+	work->packet.hash = hash;
+	work->packet.where = where;
+	work->packet.what = what;
+	work->packet.how = how;
+	work->packet.udp = packet->key.protocol == IPPROTO_UDP;
+	work->packet.packets = packet->packets;
+	work->packet.octets = packet->octets;
+	return FM_DONE_NOT_YET;
+}
+
+/* What fm_measure_near() left. */
+static __always_inline void fm_measure(struct __sk_buff *skb)
+{
+	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
+	struct fm_tcp_work *work = bpf_map_lookup_elem(&fm_tcp_scratch, &zero);
+	struct fm_counters *counters;
+
+	if (!work || (work->packet.udp ? fm_quic_packet(skb, &work->packet) : fm_tcp_event(skb)))
 		return;
-	}
-	if (near && fm_tcp_near(skb, hash, where, what, how))
+	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	if (!counters)
 		return;
-	if (!fm_tcp_event(skb, hash, where, what, how))
-		fm_count(counters, FM_COUNTER_not_measured, packet);
+	counters->count[FM_COUNTER_not_measured].packets += work->packet.packets;
+	counters->count[FM_COUNTER_not_measured].octets += work->packet.octets;
 }
 
 /* Whether a packet of a known flow has to be looked at. */
@@ -380,13 +411,12 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 /* The long way. */
 FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 {
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
+	__u32 zero = 0;
 	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
-	struct fm_counters *counters = bpf_map_lookup_elem(&fm_counters, &cpu);
 	struct fm_packet *packet;
 
-	if (!parser || !counters)
-		return 0;
+	if (!parser)
+		return FM_DONE;
 	packet = &parser->packet;
 	__builtin_memset(parser, 0, sizeof(*parser));
 	parser->position = FM_NO_POSITION;
@@ -395,16 +425,17 @@ FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
 	    (packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP) &&
 	    packet->transport && !(packet->fragment_flags & FM_FRAGMENT_MF))
-		fm_measure(counters, skb, packet, parser->hash, parser->position, parser->tick,
-			   hook, 0);
-	return 0;
+		return fm_measure_near(skb, packet, parser->hash, parser->position, parser->tick,
+				       hook, 0);
+	return FM_DONE;
 }
 
 /*
- * A further packet of a flow in its home slot: most packets. 0: not one, and nothing was counted.
+ * A further packet of a flow near its home: most packets. FM_NOT_DONE: not one, and nothing was
+ * counted.
  */
-static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet *packet,
-					 enum fm_hook hook)
+static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct fm_packet *packet,
+						  enum fm_hook hook)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), now_tick, interface = skb->ifindex;
 	struct fm_counters *counters;
@@ -427,33 +458,38 @@ static __always_inline int fm_count_near(struct __sk_buff *skb, struct fm_packet
 	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
 	if (!counters || !region)
-		return 0;
+		return FM_NOT_DONE;
 	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot)
-		return 0;
+		return FM_NOT_DONE;
 	half = &slot->half[packet->direction & 1];
 	if (!half->packets)
-		return 0;
+		return FM_NOT_DONE;
 	fm_count(counters, FM_COUNTER_seen, packet);
 	if (again) {
 		fm_count(counters, FM_COUNTER_again, packet);
 		fm_half_leave(half, fm_ifindex(skb->ifindex));
-		return 1;
+		return FM_DONE;
 	}
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_slot_due(slot, half, now_tick);
 	if (fm_ro.tcp && fm_is_measured(packet, half))
-		fm_measure(counters, skb, packet, hash, position, now_tick, hook, 1);
-	return 1;
+		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
+	return FM_DONE;
 }
 
 static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook hook, int layer3)
 {
 	struct fm_packet packet = {};
+	int done = FM_NOT_DONE;
 
-	if (!fm_fast_parse(skb, &packet, layer3) || !fm_count_near(skb, &packet, hook))
-		fm_hook_any(skb, hook, layer3);
+	if (fm_fast_parse(skb, &packet, layer3))
+		done = fm_count_near(skb, &packet, hook);
+	if (done == FM_NOT_DONE)
+		done = fm_hook_any(skb, hook, layer3);
+	if (fm_ro.tcp && done == FM_DONE_NOT_YET)
+		fm_measure(skb);
 	return TC_ACT_UNSPEC;
 }
 

@@ -78,7 +78,7 @@ struct fm_packet {
 	__u16 cvlan;
 	__u16 ip_id; /* IPv4 identification */
 	__u16 l4;    /* offset of the transport header */
-	__u8 first; /* octet of UDP payload, where the short way saw it */
+	__u8 first;  /* octet of UDP payload, where the short way saw it */
 	__u8 ttl;
 	__u8 tos;
 	__u8 tcp_flags;

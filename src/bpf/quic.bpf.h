@@ -86,17 +86,22 @@ static __always_inline void fm_quic_spin(struct fm_tcp_hot *me, struct fm_tcp_co
 	me->state = FM_STATE_KNOWN | (spin ? FM_STATE_SPIN : 0);
 }
 
-/* A UDP packet; arguments as those of fm_tcp_near(). 0: it should have been measured, but was not.
- */
-FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, __u64 hash, __u64 where, __u64 what, __u32 how)
+/* A UDP packet. 0: it should have been measured, but there was no cell. */
+FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, struct fm_tcp_packet *packet)
 {
-	__u32 position = where >> 32, tick = where, offset = (what & 0xffff) + FM_UDP_HEADER;
-	__u32 octets = what >> 32, direction = how & FM_HOW_DIRECTION, gap, ecn, packets = 1;
+	__u32 position, tick, offset, octets, direction, gap, ecn, segments = 1;
 	struct fm_tcp_half *half;
 	struct fm_tcp_cell *cell;
 	struct fm_tcp_hot *me;
 	__u8 first, spin;
 
+	if (!packet)
+		return 1;
+	position = packet->where >> 32;
+	tick = packet->where;
+	offset = (packet->what & 0xffff) + FM_UDP_HEADER;
+	octets = packet->what >> 32;
+	direction = packet->how & FM_HOW_DIRECTION;
 	half = fm_tcp_half_at(position, direction);
 	if (!half || octets <= FM_UDP_HEADER || bpf_skb_load_bytes(skb, offset, &first, 1))
 		return 1;
@@ -108,7 +113,7 @@ FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, __u64 hash, __u64 where, __u
 	} else if (!(half->notes & FM_TCP_NOTE_QUIC) || !(first & FM_QUIC_FIXED)) {
 		return 1;
 	}
-	cell = fm_tcp_cell_find(hash | 1, tick);
+	cell = fm_tcp_cell_find(packet->hash | 1, tick);
 	if (!cell) {
 		half->notes |= FM_TCP_NOTE_MISSED;
 		return 0;
@@ -116,12 +121,12 @@ FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, __u64 hash, __u64 where, __u
 	half->notes |= FM_TCP_NOTE_MEASURED;
 	me = &cell->hot[direction];
 	if (skb->gso_size && octets > skb->gso_size)
-		packets = (octets + skb->gso_size - 1) / skb->gso_size;
-	ecn = how >> FM_HOW_ECN_SHIFT & 3;
+		segments = (octets + skb->gso_size - 1) / skb->gso_size;
+	ecn = packet->how >> FM_HOW_ECN_SHIFT & 3;
 	if (ecn)
-		half->ect += packets;
+		half->ect += segments;
 	if (ecn == 3)
-		half->ce += packets;
+		half->ce += segments;
 	spin = first & FM_QUIC_SPIN ? FM_STATE_SPIN : 0;
 	if (!(first & FM_QUIC_LONG) &&
 	    (!(me->state & FM_STATE_KNOWN) || (me->state & FM_STATE_SPIN) != spin))

@@ -32,7 +32,7 @@
 /* A gap this large is no loss but another connection, or nonsense. */
 #define FM_GAP_MAX (1 << 30)
 /* Of so many packets the first four are timed for the jitter. */
-#define FM_JITTER_PERIOD 64
+#define FM_JITTER_PERIOD 128
 #define FM_JITTER_TIMED	 4
 /* Reordered packets come this soon where the round trip is not known: 3 ms. */
 #define FM_REORDER_SPAN 2930
@@ -829,19 +829,15 @@ static __always_inline void fm_tcp_answer(struct fm_tcp_cell *cell, struct fm_tc
 #define FM_HOW_LOCAL	 0x8
 
 /*
- * Reads the segment of a packet that was counted, of a flow with this hash. where: position of its
- * slot, tick; what: octets from the TCP header on, IPv4 identification, offset of the TCP header.
- * Scalars, so that callers keep their registers. 0: there is no whole header.
+ * The segment of a packet that was counted, of a flow with this hash, from its TCP header. where:
+ * position of its slot, tick; what: octets from the TCP header on, IPv4 identification, offset of
+ * the TCP header. Scalars, so that callers keep their registers. 0: the header contradicts itself.
  */
-static __always_inline int fm_segment_read(struct __sk_buff *skb, __u64 hash, __u64 where,
-					   __u64 what, __u32 how, struct fm_segment *ret)
+static __always_inline int fm_segment_set(struct fm_segment *ret, const struct tcphdr *tcp,
+					  __u64 hash, __u64 where, __u64 what, __u32 how)
 {
-	struct tcphdr scratch, *tcp = fm_header(skb, what & 0xffff, &scratch, sizeof(scratch));
-	__u32 octets = what >> 32, header;
+	__u32 octets = what >> 32, header = tcp->doff * 4;
 
-	if (!tcp)
-		return 0;
-	header = tcp->doff * 4;
 	if (header < sizeof(*tcp) || header > octets)
 		return 0;
 	ret->tag = hash | 1;
@@ -850,8 +846,8 @@ static __always_inline int fm_segment_read(struct __sk_buff *skb, __u64 hash, __
 	ret->seq = bpf_ntohl(tcp->seq);
 	ret->ack = bpf_ntohl(tcp->ack_seq);
 	ret->payload = octets - header;
-	ret->flags = ((__u8 *)tcp)[13];
-	ret->ae = ((__u8 *)tcp)[12] & 1;
+	ret->flags = ((const __u8 *)tcp)[13];
+	ret->ae = ((const __u8 *)tcp)[12] & 1;
 	ret->end = ret->seq + ret->payload + (ret->flags & FM_TCP_FIN) +
 		   ((ret->flags & FM_TCP_SYN) >> 1);
 	ret->window = bpf_ntohs(tcp->window);
@@ -863,20 +859,18 @@ static __always_inline int fm_segment_read(struct __sk_buff *skb, __u64 hash, __
 	ret->local = !!(how & FM_HOW_LOCAL);
 	ret->packets = 1;
 	ret->size = ret->payload;
-	if (skb->gso_size && ret->payload > skb->gso_size) {
-		ret->size = skb->gso_size;
-		ret->packets = (ret->payload + ret->size - 1) / ret->size;
-	}
 	return 1;
 }
 
-/* Most packets. 0: nothing was done, it is one for fm_tcp_event(). */
+/* Most packets, of those that are linear and no super-packets. 0: one for fm_tcp_event(). */
 FM_GLOBAL int fm_tcp_near(struct __sk_buff *skb, __u64 hash, __u64 where, __u64 what, __u32 how)
 {
+	void *tcp = FM_SKB_LOAD(skb, data, void *) + (what & 0xfff);
 	__u32 position = fm_hash_home(hash, fm_ro.tcp_cells);
 	struct fm_segment segment;
 
-	if (!fm_segment_read(skb, hash, where, what, how, &segment))
+	if (tcp + sizeof(struct tcphdr) > FM_SKB_LOAD(skb, data_end, void *) ||
+	    !fm_segment_set(&segment, tcp, hash, where, what, how))
 		return 0;
 	for (int i = 0; i < FM_CELL_PROBES; i++, position++) {
 		struct fm_tcp_cell *cell = bpf_map_lookup_elem(&fm_cells, &position);
@@ -889,10 +883,26 @@ FM_GLOBAL int fm_tcp_near(struct __sk_buff *skb, __u64 hash, __u64 where, __u64 
 	return 0;
 }
 
-/* What this CPU looks at: too much for the stack. */
+/* A packet to be measured, as its arguments to fm_tcp_near() are. */
+struct fm_tcp_packet {
+	__u64 hash;
+	__u64 where;
+	__u64 what;
+	__u32 how;
+	__u32 udp;
+	__u32 packets;
+	__u32 octets;
+};
+
+/*
+ * What this CPU measures: too much for the stack, where it would also lie below what counted the
+ * packet. So that leaves it here and returns, before fm_measure() is called.
+ */
 struct fm_tcp_work {
+	struct fm_tcp_packet packet;
 	struct fm_segment segment;
 	struct fm_tcp_options options;
+	struct tcphdr header;
 };
 
 struct {
@@ -902,8 +912,26 @@ struct {
 	__type(value, struct fm_tcp_work);
 } fm_tcp_scratch SEC(".maps");
 
-/* A packet that has more to tell than that it came. Returns 0 where there was no cell for it. */
-FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb, __u64 hash, __u64 where, __u64 what, __u32 how)
+/* The segment of the packet in work; 0: the header contradicts itself. */
+static __always_inline int fm_segment_read(struct __sk_buff *skb, struct fm_tcp_work *work)
+{
+	const struct fm_tcp_packet *packet = &work->packet;
+	struct fm_segment *segment = &work->segment;
+	struct tcphdr *tcp =
+		fm_header(skb, packet->what & 0xffff, &work->header, sizeof(work->header));
+
+	if (!tcp ||
+	    !fm_segment_set(segment, tcp, packet->hash, packet->where, packet->what, packet->how))
+		return 0;
+	if (skb->gso_size && segment->payload > skb->gso_size) {
+		segment->size = skb->gso_size;
+		segment->packets = (segment->payload + segment->size - 1) / segment->size;
+	}
+	return 1;
+}
+
+/* A packet that has more to tell than that it came. 0: there was no cell for it. */
+FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 {
 	struct fm_tcp_options *options;
 	struct fm_segment *segment;
@@ -918,8 +946,8 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb, __u64 hash, __u64 where, __u64
 		return 0;
 	segment = &work->segment;
 	options = &work->options;
-	if (!fm_segment_read(skb, hash, where, what, how, segment))
-		return 0;
+	if (!fm_segment_read(skb, work))
+		return 1; /* counted as cut */
 	half = fm_tcp_half_at(segment->position, segment->direction);
 	if (!half)
 		return 0;
