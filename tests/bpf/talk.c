@@ -194,6 +194,9 @@ void talk_shake(struct talk_opening opening)
 	for (unsigned int d = 0; d < 2; d++)
 		scale[d] = opening.plain[d] ? 0 : (opening.scale[d] ? opening.scale[d] : 7) + 1;
 	talk_open();
+	for (unsigned int d = 0; d < 2; d++)
+		if (opening.isn[d])
+			talk.side[d].isn = opening.isn[d];
 	talk.stamps = opening.stamps;
 	say(A, .more = SYN, .bare = true, .window = 64240, .mss = 1460, .sack_ok = true,
 	    .scale = scale[A]);

@@ -26,6 +26,7 @@ enum talk_mode {
 
 #define TALK_ALL      0xf
 #define TALK_NOT_OWN  0x7 /* what only the network does, and no host sees of itself */
+#define TALK_NOT_IP6  0x5 /* likewise, by the identification */
 #define TALK_ONLY_IP4 0x1
 
 struct talk_case {
@@ -115,6 +116,7 @@ struct talk_opening {
 	unsigned int rtt_ms; /* between SYN and SYN-ACK, and again before the ACK */
 	bool plain[2];	     /* offers no window scale */
 	uint8_t scale[2];    /* 0: 7 */
+	uint32_t isn[2];     /* 0: as the mode has it */
 };
 
 /* Opens, and exchanges SYN, SYN-ACK and ACK: windows of 500 * 128 octets, SACK, MSS 1460. */
