@@ -43,7 +43,9 @@
 #define FM_STATE_SYN_ACK 0x04
 #define FM_STATE_FIN	 0x08
 #define FM_STATE_RST	 0x10
-#define FM_STATE_RTO	 0x20 /* repeats what was sent before recover */
+#define FM_STATE_RTO	 0x20 /* repeats what was sent before recover, after a timeout */
+#define FM_STATE_FAST	 0x40 /* likewise, after duplicate acknowledgements */
+#define FM_STATE_REPEATS (FM_STATE_RTO | FM_STATE_FAST)
 
 /* fm_tcp_hot.ack_state: written by the other direction's packets. */
 #define FM_ACKED_KNOWN	 0x01
@@ -58,7 +60,7 @@ struct fm_tcp_hot {
 	__u32 timed_end; /* the acknowledgement that ends the round trip being timed; 0: none */
 	__u32 last_tick;
 	__u16 window; /* as in the header */
-	__u16 ip_id;  /* of the last packet */
+	__u16 mark;   /* of the last packet: fm_segment_mark() */
 	__u8 scale;   /* offered, plus 1 */
 	__u8 state;
 	__u8 ack_state;
@@ -79,7 +81,7 @@ struct fm_tcp_cold {
 	__u32 timed_at;
 	__u32 timed_stamp; /* TSval of the timed packet, 0: none */
 	__u32 rtt_min;	   /* of this direction's data; 0: unknown */
-	__u32 recover;	   /* next at the last timeout */
+	__u32 recover;	   /* next when the repetitions began */
 	__u32 asked_at;	   /* last octet of data that were pushed */
 	__u32 arrival;
 	__u32 interval;
@@ -93,7 +95,8 @@ struct fm_tcp_cell {
 	__u8 phase[2]; /* packets by direction */
 	__u8 accecn;   /* 1: asked for, 2: agreed on */
 	__u8 unused;
-	__u16 gap[2]; /* longest silence by direction, ticks */
+	__u8 gap[2]; /* longest silence by direction, ticks, 255 at most */
+	__u8 cpu[2]; /* low bits of where the last packet of a direction passed */
 	struct fm_tcp_hot hot[2];
 	struct fm_tcp_cold cold[2];
 } __attribute__((aligned(64)));
@@ -119,7 +122,7 @@ struct fm_segment {
 	__u32 size;    /* payload of one wire packet */
 	__u32 packets;
 	__u16 window;
-	__u16 ip_id;
+	__u16 ip_id; /* 0: none */
 	__u16 options_at;
 	__u8 options_length;
 	__u8 flags;
@@ -127,6 +130,7 @@ struct fm_segment {
 	__u8 ecn; /* of the IP header */
 	__u8 direction;
 	__u8 local; /* sent by this host, seen as it leaves */
+	__u8 cpu;
 };
 
 #define FM_OPTIONS_ROOM 64
@@ -174,6 +178,27 @@ static __always_inline __s64 fm_tcp_window_octets(const struct fm_tcp_cell *cell
 }
 
 /*
+ * What tells a packet from the one before: the IPv4 identification of its last segment; without,
+ * where it ends.
+ */
+static __always_inline __u16 fm_segment_mark(const struct fm_segment *segment)
+{
+	return segment->ip_id ? segment->ip_id + segment->packets - 1 : segment->end;
+}
+
+/* Whether data end where the window of the other side ends. */
+static __always_inline int fm_tcp_fills(const struct fm_tcp_cell *cell,
+					const struct fm_segment *segment)
+{
+	const struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
+	const struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
+	__s64 octets = fm_tcp_window_octets(cell, peer, peer->window);
+
+	return octets > 0 && (me->ack_state & FM_ACKED_KNOWN) &&
+	       !fm_before(segment->end, me->acked + (__u32)octets);
+}
+
+/*
  * A packet that goes on where the last one ended, and of which nothing is to be told but that:
  * sees to it and returns 1.
  */
@@ -183,15 +208,17 @@ static __always_inline int fm_tcp_quiet(struct fm_tcp_cell *cell, const struct f
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 	__u32 advance = segment->ack - peer->acked;
 
-	if (segment->ecn || (segment->flags & ~FM_TCP_PSH) != FM_TCP_ACK ||
-	    !(me->state & FM_STATE_KNOWN) || (me->state & FM_STATE_RTO) ||
-	    peer->ack_state != FM_ACKED_KNOWN || me->window != segment->window ||
+	if (segment->ecn || cell->cpu[segment->direction & 1] != segment->cpu ||
+	    (segment->flags & ~FM_TCP_PSH) != FM_TCP_ACK || !(me->state & FM_STATE_KNOWN) ||
+	    (me->state & FM_STATE_RTO) || peer->ack_state != FM_ACKED_KNOWN ||
+	    me->window != segment->window ||
 	    segment->tick - me->last_tick > cell->gap[segment->direction & 1] ||
 	    segment->seq != me->next ||
 	    (cell->phase[segment->direction & 1] & (FM_JITTER_PERIOD - 1)) < FM_JITTER_TIMED)
 		return 0;
 	if (segment->payload) {
-		if (!me->timed_end || (segment->flags & FM_TCP_PSH) || peer->asks)
+		if (!me->timed_end || (segment->flags & FM_TCP_PSH) || peer->asks ||
+		    fm_tcp_fills(cell, segment))
 			return 0;
 	} else if (!advance) {
 		return 0;
@@ -204,7 +231,7 @@ static __always_inline int fm_tcp_quiet(struct fm_tcp_cell *cell, const struct f
 	}
 	me->next = segment->end;
 	me->last_tick = segment->tick;
-	me->ip_id = segment->ip_id + segment->packets - 1;
+	me->mark = fm_segment_mark(segment);
 	cell->phase[segment->direction & 1]++;
 	return 1;
 }
@@ -459,6 +486,26 @@ static __always_inline int fm_tcp_kind_wire(const struct fm_tcp_hot *me,
 								    : FM_KIND_OTHER;
 }
 
+/* All that is repeated below the point where repeating began is of the kind it began with. */
+static __always_inline int fm_tcp_episode(struct fm_tcp_hot *me, struct fm_tcp_cold *mine,
+					  __u32 seq, int kind)
+{
+	int below = fm_before(seq, mine->recover);
+
+	if (!fm_before(me->acked, mine->recover))
+		me->state &= ~FM_STATE_REPEATS;
+	if ((me->state & FM_STATE_RTO) && below)
+		return FM_KIND_TIMEOUT;
+	if (kind != FM_KIND_TIMEOUT && (me->state & FM_STATE_FAST) && below)
+		return FM_KIND_FAST;
+	if (kind == FM_KIND_OTHER)
+		return kind;
+	me->state &= ~FM_STATE_REPEATS;
+	me->state |= kind == FM_KIND_TIMEOUT ? FM_STATE_RTO : FM_STATE_FAST;
+	mine->recover = me->next;
+	return kind;
+}
+
 static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_hot *me,
 					 struct fm_tcp_cold *mine, struct fm_tcp_half *half,
 					 const struct fm_segment *segment, __u32 overlap)
@@ -479,12 +526,7 @@ static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_ho
 	}
 	if (kind < 0)
 		kind = fm_tcp_kind_wire(me, segment);
-	if ((me->state & FM_STATE_RTO) && fm_before(segment->seq, mine->recover)) {
-		kind = FM_KIND_TIMEOUT;
-	} else if (kind == FM_KIND_TIMEOUT) {
-		me->state |= FM_STATE_RTO;
-		mine->recover = me->next;
-	}
+	kind = fm_tcp_episode(me, mine, segment->seq, kind);
 	if (kind == FM_KIND_TIMEOUT)
 		half->timeout_packets += packets;
 	else if (kind == FM_KIND_FAST)
@@ -498,16 +540,22 @@ static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_ho
 	}
 }
 
-/* Takes [from, to) out of a hole that it begins in; the hole keeps its larger remainder. */
-static __always_inline void fm_tcp_fill(struct fm_tcp_hole *hole, __u32 from, __u32 to)
+/* Takes [from, to) out of a hole that it begins in; what remains behind goes into a free hole. */
+static __always_inline void fm_tcp_fill(struct fm_tcp_cold *mine, int which, __u32 from, __u32 to)
 {
-	if (!fm_before(to, hole->to)) {
-		hole->to = from;
-	} else if (from == hole->from || from - hole->from < hole->to - to) {
-		hole->from = to;
-	} else {
-		hole->to = from;
+	struct fm_tcp_hole *hole = &mine->hole[which & 1], *other = &mine->hole[!(which & 1)];
+
+	if (fm_before(to, hole->to)) {
+		if (from == hole->from) {
+			hole->from = to;
+			return;
+		}
+		if (other->from == other->to) {
+			*other = *hole;
+			other->from = to;
+		}
 	}
+	hole->to = from;
 }
 
 /* Whether what fills a hole was only late, not sent again: RFC 4737 3.3 sees the same. */
@@ -538,15 +586,12 @@ static __always_inline void fm_tcp_hole_open(struct fm_tcp_cold *mine, __u32 fro
 	hole->timestamp = stamp;
 }
 
-/* The network's copy of the packet before: the same identification, or no time between them. */
+/* The network's copy of the packet before; without identification it must come at once. */
 static __always_inline int fm_tcp_copy(const struct fm_tcp_hot *me,
 				       const struct fm_segment *segment)
 {
-	if (segment->local)
-		return 0;
-	if (segment->ip_id && me->ip_id)
-		return segment->ip_id + segment->packets - 1 == me->ip_id;
-	return segment->tick - me->last_tick <= 1;
+	return !segment->local && fm_segment_mark(segment) == me->mark &&
+	       (segment->ip_id || segment->tick - me->last_tick <= 1);
 }
 
 /* Data below what was sent: a keep-alive, late, a copy, or sent again. */
@@ -558,6 +603,7 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 	struct fm_tcp_cold *mine = &cell->cold[segment->direction & 1];
 	__u32 overlap = segment->end - segment->seq;
+	int late;
 
 	if (fm_before(me->next, segment->end)) {
 		overlap = me->next - segment->seq;
@@ -573,8 +619,9 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 
 		if (fm_before(segment->seq, hole->from) || !fm_before(segment->seq, hole->to))
 			continue;
-		fm_tcp_fill(hole, segment->seq, segment->end);
-		if (fm_tcp_late(cell, hole, options->stamp)) {
+		late = fm_tcp_late(cell, hole, options->stamp);
+		fm_tcp_fill(mine, i, segment->seq, segment->end);
+		if (late) {
 			half->out_of_order += segment->packets;
 			return;
 		}
@@ -585,19 +632,6 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 		half->duplicates += segment->packets;
 	else
 		fm_tcp_again(skb, me, mine, half, segment, overlap);
-}
-
-/* New data end where the window of the other side ends. */
-static __always_inline void fm_tcp_full(const struct fm_tcp_cell *cell, struct fm_tcp_half *half,
-					const struct fm_segment *segment)
-{
-	const struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
-	const struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
-	__s64 octets = fm_tcp_window_octets(cell, peer, peer->window);
-
-	if (octets > 0 && (me->ack_state & FM_ACKED_KNOWN) && segment->payload &&
-	    !fm_before(segment->end, me->acked + (__u32)octets))
-		half->window_fulls++;
 }
 
 /* What the sequence numbers say. */
@@ -629,9 +663,10 @@ FM_GLOBAL int fm_tcp_data(struct __sk_buff *skb, struct fm_tcp_cell *cell, struc
 	if (gap > 0)
 		fm_tcp_hole_open(mine, me->next, segment->seq, options->stamp);
 	me->next = segment->end;
-	fm_tcp_full(cell, half, segment);
-	if ((me->state & FM_STATE_RTO) && !fm_before(me->acked, mine->recover))
-		me->state &= ~FM_STATE_RTO;
+	if (segment->payload && fm_tcp_fills(cell, segment))
+		half->window_fulls++;
+	if ((me->state & FM_STATE_REPEATS) && !fm_before(me->acked, mine->recover))
+		me->state &= ~FM_STATE_REPEATS;
 	if (!me->timed_end) {
 		__u32 end = segment->seq + segment->size;
 
@@ -707,12 +742,8 @@ FM_GLOBAL int fm_tcp_ack(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
 	/* RFC 5681 2; with SACK, new blocks count instead of an unchanged window (RFC 6675 2). */
 	if (segment->end != segment->seq || !(peer->state & FM_STATE_KNOWN) ||
 	    !fm_before(segment->ack, peer->next) || fm_before(segment->seq, me->next) ||
-	    (me->window != segment->window && !options->sacks))
+	    (me->window != segment->window && !selective))
 		return 0;
-	if (segment->ip_id && segment->ip_id == me->ip_id && !segment->local) {
-		half->duplicates += segment->packets;
-		return 0;
-	}
 	half->dup_acks += segment->packets;
 	if (peer->ack_state < FM_ACKED_RUN_MAX)
 		peer->ack_state += FM_ACKED_RUN;
@@ -757,8 +788,8 @@ static __always_inline void fm_tcp_ecn(struct fm_tcp_cell *cell, struct fm_tcp_h
 	if (cell->accecn != 2) {
 		if (ace & 1)
 			half->ece += segment->packets;
-		if (ace & 2)
-			half->cwr += segment->packets;
+		if (ace & 2) /* of a super-packet's segments only the first has it */
+			half->cwr++;
 		return;
 	}
 	/* The acknowledgement that ends the handshake says something else with these bits. */
@@ -857,6 +888,7 @@ static __always_inline int fm_segment_set(struct fm_segment *ret, const struct t
 	ret->direction = how & FM_HOW_DIRECTION;
 	ret->ecn = how >> FM_HOW_ECN_SHIFT & 3;
 	ret->local = !!(how & FM_HOW_LOCAL);
+	ret->cpu = bpf_get_smp_processor_id();
 	ret->packets = 1;
 	ret->size = ret->payload;
 	return 1;
@@ -930,6 +962,21 @@ static __always_inline int fm_segment_read(struct __sk_buff *skb, struct fm_tcp_
 	return 1;
 }
 
+/* Whether a SYN or a mere acknowledgement is the network's copy of the packet before. */
+static __always_inline int fm_tcp_copied(const struct fm_tcp_cell *cell,
+					 const struct fm_segment *segment)
+{
+	const struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
+	const struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
+
+	if (!(me->state & FM_STATE_KNOWN) || segment->end != me->next || !fm_tcp_copy(me, segment))
+		return 0;
+	if (segment->flags & FM_TCP_SYN)
+		return 1;
+	return segment->ip_id && segment->seq == segment->end && segment->ack == peer->acked &&
+	       segment->window == me->window && !(segment->flags & FM_TCP_RST);
+}
+
 /* A packet that has more to tell than that it came. 0: there was no cell for it. */
 FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 {
@@ -963,6 +1010,10 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 	if (segment->options_length)
 		fm_tcp_options_read(skb, segment->options_at, segment->options_length, options);
 	fm_tcp_ecn(cell, half, segment);
+	if (fm_tcp_copied(cell, segment)) {
+		half->duplicates += segment->packets;
+		return 1;
+	}
 	if (segment->flags & FM_TCP_SYN) {
 		fm_tcp_syn(cell, half, segment, options);
 	} else if (segment->flags & FM_TCP_RST) {
@@ -981,18 +1032,18 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 	}
 	if (segment->flags & FM_TCP_ACK)
 		fm_tcp_ack(cell, half, segment, options);
-	if (!(segment->flags & (FM_TCP_SYN | FM_TCP_RST)) &&
-	    (me->window != segment->window || !half->window_low))
+	if (!(segment->flags & (FM_TCP_SYN | FM_TCP_RST)))
 		fm_tcp_window(cell, half, segment);
 	gap = segment->tick - me->last_tick;
 	if (gap > half->gap_ticks)
 		half->gap_ticks = gap;
 	if (gap > cell->gap[segment->direction & 1])
-		cell->gap[segment->direction & 1] = gap < 0xffff ? gap : 0xffff;
+		cell->gap[segment->direction & 1] = gap < 0xff ? gap : 0xff;
 	fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
 		      cell->phase[segment->direction & 1]);
 	me->last_tick = segment->tick;
-	me->ip_id = segment->ip_id + segment->packets - 1;
+	me->mark = fm_segment_mark(segment);
+	cell->cpu[segment->direction & 1] = segment->cpu;
 	cell->phase[segment->direction & 1]++;
 	return 1;
 }
