@@ -147,22 +147,4 @@ void talk_time(uint64_t us, unsigned int pause_ms, const char *what);
 void talk_run(struct harness *h, void (*report)(bool ok, const char *name),
 	      const struct talk_case *cases, size_t n);
 
-/* What is compared of a side. */
-#define TALK_COUNTS(X)                                                                             \
-	X(retransmitted_packets)                                                                   \
-	X(retransmitted_octets)                                                                    \
-	X(fast_packets)                                                                            \
-	X(timeout_packets)                                                                         \
-	X(out_of_order)                                                                            \
-	X(duplicates)                                                                              \
-	X(dup_acks)                                                                                \
-	X(ect)                                                                                     \
-	X(ce)                                                                                      \
-	X(ece)                                                                                     \
-	X(cwr)                                                                                     \
-	X(zero_windows)                                                                            \
-	X(window_fulls)                                                                            \
-	X(syn_again)                                                                               \
-	X(refused)
-
 #endif
