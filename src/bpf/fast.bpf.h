@@ -51,14 +51,6 @@ static __always_inline __u64 fm_ports_less(__u32 ports)
 #endif
 }
 
-/* Ports behind which the long way looks for a tunnel. */
-static __always_inline int fm_is_tunnel_port(__be16 port)
-{
-	return port == bpf_htons(FM_PORT_VXLAN) || port == bpf_htons(FM_PORT_VXLAN_OLD) ||
-	       port == bpf_htons(FM_PORT_GENEVE) || port == bpf_htons(FM_PORT_GTPU) ||
-	       port == bpf_htons(FM_PORT_MPLS_UDP);
-}
-
 /*
  * Ports and what the transport alone says; 0: not for here. room: octets that the IP header states
  * behind itself.

@@ -78,6 +78,10 @@ static __always_inline void fm_count_notes(struct fm_counters *counters,
 		fm_count(counters, FM_COUNTER_fragment_orphan, packet);
 	if (packet->notes & FM_NOTE_UNSURE)
 		fm_count(counters, FM_COUNTER_segments_unsure, packet);
+	if (packet->notes & FM_NOTE_UNDECODED)
+		fm_count(counters, FM_COUNTER_tunnel_undecoded, packet);
+	if (packet->notes & FM_NOTE_DEEP_TUNNEL)
+		fm_count(counters, FM_COUNTER_tunnel_deep, packet);
 }
 
 static __always_inline __u32 fm_ifindex(__u32 ifindex)
@@ -404,6 +408,11 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 	}
 	if (packet->notes)
 		fm_count_notes(counters, packet);
+	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && packet->headers) {
+		counters->count[FM_COUNTER_tunnel_headers].packets += packet->packets;
+		counters->count[FM_COUNTER_tunnel_headers].octets +=
+			(__u64)packet->headers * packet->packets;
+	}
 	fm_account(counters, region, parser, hash, skb, hook);
 	return 0;
 }

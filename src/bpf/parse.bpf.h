@@ -57,6 +57,7 @@ struct fm_cursor {
 	__u8 more_fragments;
 	__u8 fragmented;
 	__u32 fragment_id;
+	__u16 type; /* EtherType of what comes at l3, host order */
 	__u8 protocol;
 	__u64 src[2]; /* addresses as they travel, IPv4 in the first 4 octets */
 	__u64 dst[2];
@@ -76,9 +77,10 @@ struct fm_packet {
 	__u16 max_length;
 	__u16 vlan;
 	__u16 cvlan;
-	__u16 ip_id; /* IPv4 identification */
-	__u16 l4;    /* offset of the transport header */
-	__u8 first;  /* octet of UDP payload, where the short way saw it */
+	__u16 headers; /* octets of tunnel headers before the IP header that counts */
+	__u16 ip_id;   /* IPv4 identification */
+	__u16 l4;      /* offset of the transport header */
+	__u8 first;    /* octet of UDP payload, where the short way saw it */
 	__u8 ttl;
 	__u8 tos;
 	__u8 tcp_flags;
@@ -90,10 +92,20 @@ struct fm_packet {
 	__u8 notes;	/* bit FM_NOTE_*: counters of class NOTE to raise */
 };
 
+/* What a tunnel header leads to. */
+struct fm_found {
+	__u32 offset; /* of the inner IP header */
+	__u32 id;     /* FM_TUNNEL_NO_ID: none */
+	__u16 type;   /* EtherType there, host order */
+	__u8 tunnel;  /* enum fm_tunnel_type */
+	__u8 padding;
+};
+
 /* A packet on its way through the parser. */
 struct fm_parser {
 	struct fm_packet packet;
 	struct fm_tunnel tunnel; /* around the packet that is counted, addresses as it travels */
+	struct fm_found found;	 /* the last tunnel header that was looked at */
 	__u64 hash;		 /* where it was counted, if it was */
 	__u32 position;
 	__u32 tick;
@@ -105,6 +117,8 @@ struct fm_parser {
 #define FM_NOTE_DEEP_HEADERS  0x04
 #define FM_NOTE_ORPHAN	      0x08
 #define FM_NOTE_UNSURE	      0x10
+#define FM_NOTE_DEEP_TUNNEL   0x20
+#define FM_NOTE_UNDECODED     0x40
 
 struct fm_fragment_key {
 	__u64 src[2];
@@ -575,6 +589,8 @@ static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struc
 	parser->packet.octets = total;
 	parser->packet.ttl = ip->hop_limit;
 	parser->packet.tos = ip->priority << 4 | ip->flow_lbl[0] >> 4;
+	parser->packet.flow_label =
+		(__u32)(ip->flow_lbl[0] & 15) << 16 | ip->flow_lbl[1] << 8 | ip->flow_lbl[2];
 	parser->packet.key.family = 6;
 	__builtin_memcpy(parser->at.src, &ip->saddr, 16);
 	__builtin_memcpy(parser->at.dst, &ip->daddr, 16);
@@ -597,26 +613,39 @@ static __always_inline __u16 fm_length16(__u32 octets)
 	return octets < 0xffff ? octets : 0xffff;
 }
 
+/* The IP packet at l3, of l3_octets: key, measures and, where at stands, what follows. */
+FM_GLOBAL int fm_parse_ip(struct __sk_buff *skb, struct fm_parser *parser)
+{
+	if (!parser)
+		return FM_NOT_IP;
+	parser->packet.octets = parser->packet.l3_octets;
+	if (parser->at.type == ETH_P_IP)
+		return fm_parse_ip4(skb, parser);
+	if (parser->at.type == ETH_P_IPV6)
+		return fm_parse_ip6(skb, parser);
+	return FM_NOT_IP;
+}
+
+#include "tunnel.bpf.h"
 #include "segments.bpf.h"
 
 /* layer3: the device has no link-layer header. */
 static __always_inline enum fm_verdict fm_parse(struct __sk_buff *skb, struct fm_parser *parser,
 						int layer3)
 {
-	int verdict = FM_NOT_IP;
-	__be16 ethertype;
+	int verdict;
 
-	ethertype = fm_parse_link(skb, parser, layer3);
+	parser->at.type = bpf_ntohs(fm_parse_link(skb, parser, layer3));
+	if (fm_is_shim(parser->at.type))
+		fm_parse_shim(skb, parser);
 	parser->at.l3 = parser->at.offset;
 	parser->packet.packets = 1;
 	parser->packet.l3_octets = skb->len > parser->at.l3 ? skb->len - parser->at.l3 : 0;
-	parser->packet.octets = parser->packet.l3_octets;
-	if (ethertype == bpf_htons(ETH_P_IP))
-		verdict = fm_parse_ip4(skb, parser);
-	else if (ethertype == bpf_htons(ETH_P_IPV6))
-		verdict = fm_parse_ip6(skb, parser);
+	verdict = fm_parse_ip(skb, parser);
 	if (verdict != FM_PARSED)
 		return verdict;
+	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && fm_is_tunnel(parser))
+		fm_parse_tunnels(skb, parser);
 	parser->packet.min_length = fm_length16(parser->packet.octets);
 	parser->packet.max_length = parser->packet.min_length;
 	if (skb->gso_size)
