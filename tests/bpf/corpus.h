@@ -7,7 +7,7 @@
 
 #include "packet.h"
 
-#define CORPUS_SIZE 36
+#define CORPUS_SIZE 42
 
 static inline void corpus_ip(struct packet *p, int version, uint8_t protocol, unsigned int tags)
 {
@@ -81,6 +81,27 @@ static inline void corpus_fragment4(struct packet *p, uint16_t field)
 	packet_udp(p, 2000, 3000);
 }
 
+/* Behind labels (1 to 3) or in a PPPoE session. */
+static inline void corpus_shim(struct packet *p, unsigned int which)
+{
+	int version = which & 1 ? 6 : 4;
+
+	packet_new(p);
+	packet_eth(p);
+	if (which < 4)
+		for (unsigned int i = 0; i < which; i++)
+			packet_mpls(p, 16 + i, i + 1 == which);
+	else
+		packet_pppoe(p, 7, version);
+	if (which == 0)
+		packet_mpls(p, 3, true);
+	if (version == 4)
+		packet_ip4(p, .src = 0x0a000001, .dst = 0x0a000002, .protocol = IPPROTO_TCP);
+	else
+		packet_ip6(p, .src = 1, .dst = 2, .next = IPPROTO_TCP);
+	packet_tcp(p, 1000, 2000, 0x10, 0);
+}
+
 /* Packet number n of CORPUS_SIZE. */
 static inline void corpus_make(struct packet *p, unsigned int n)
 {
@@ -93,8 +114,10 @@ static inline void corpus_make(struct packet *p, unsigned int n)
 		corpus_extended(p, n - 28);
 	} else if (n < 34) {
 		corpus_fragment4(p, n == 31 ? 0x2000 : n == 32 ? 0x2001 : 3);
-	} else {
+	} else if (n < 36) {
 		corpus_ip(p, n == 34 ? 4 : 6, 47, 0);
+	} else {
+		corpus_shim(p, n - 36);
 	}
 	packet_payload(p, 5 + n);
 	packet_end(p);

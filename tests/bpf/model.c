@@ -314,6 +314,35 @@ static uint16_t ethernet(struct model *m, struct reader *r, unsigned int depth)
 	return type;
 }
 
+/* A label stack (RFC 3032), at most 8 deep; what is behind it by its first octet. */
+static uint16_t labels(struct reader *r)
+{
+	for (int i = 0; i < 8 && r->left >= 4; i++) {
+		bool bottom = r->at[2] & 1;
+
+		skip(r, 4);
+		if (bottom && r->left && r->at[0] >> 4 == 4)
+			return 0x0800;
+		if (bottom)
+			return r->left && r->at[0] >> 4 == 6 ? 0x86dd : 0;
+	}
+	return 0;
+}
+
+/* A PPPoE session's packet (RFC 2516). */
+static uint16_t session(struct reader *r)
+{
+	uint16_t protocol;
+
+	if (r->left < 8 || r->at[0] != 0x11 || r->at[1])
+		return 0;
+	protocol = get16(r->at + 6);
+	skip(r, 8);
+	if (protocol == 0x21)
+		return 0x0800;
+	return protocol == 0x57 ? 0x86dd : 0;
+}
+
 void model_packet(struct model *ret, const uint8_t *data, size_t length,
 		  const struct model_link *link)
 {
@@ -326,6 +355,10 @@ void model_packet(struct model *ret, const uint8_t *data, size_t length,
 		add_tag(&m, 0, link->tci);
 	if (!link->layer3)
 		type = ethernet(&m, &v.rest, link->tagged);
+	if (type == 0x8847 || type == 0x8848)
+		type = labels(&v.rest);
+	else if (type == 0x8864)
+		type = session(&v.rest);
 	m.octets = v.rest.left;
 	m.verdict = MODEL_NOT_IP;
 	if (type == 0x0800 || type == 0x86dd) {

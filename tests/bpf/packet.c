@@ -68,6 +68,33 @@ void packet_vlan(struct packet *p, uint16_t tpid, uint16_t tci)
 	p->type_at = p->length - 2;
 }
 
+void packet_mpls(struct packet *p, uint32_t label, bool bottom)
+{
+	uint8_t *at;
+
+	if (p->type_at)
+		packet_put16(p, p->type_at, 0x8847);
+	p->type_at = 0;
+	at = packet_append(p, 4);
+	at[0] = label >> 12;
+	at[1] = label >> 4;
+	at[2] = label << 4 | bottom;
+	at[3] = 64;
+}
+
+void packet_pppoe(struct packet *p, uint16_t session, int version)
+{
+	size_t at = p->length;
+	uint8_t *header = packet_append(p, 8);
+
+	packet_put16(p, p->type_at, 0x8864);
+	p->type_at = 0;
+	header[0] = 0x11;
+	packet_put16(p, at + 2, session);
+	packet_put16(p, at + 6, version == 4 ? 0x0021 : 0x0057);
+	packet_fixup(p, at + 4, at + 6);
+}
+
 void packet_add_ip4(struct packet *p, struct packet_ip4 ip)
 {
 	size_t at = p->length;

@@ -6,6 +6,7 @@
 #ifndef FM_TESTS_PACKET_H
 #define FM_TESTS_PACKET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,10 @@ void packet_octets(struct packet *p, const void *octets, size_t length);
 void packet_new(struct packet *p);
 void packet_eth(struct packet *p);
 void packet_vlan(struct packet *p, uint16_t tpid, uint16_t tci);
+
+/* An MPLS label, the bottom of the stack or not; a PPPoE session's header, for IP of a version. */
+void packet_mpls(struct packet *p, uint32_t label, bool bottom);
+void packet_pppoe(struct packet *p, uint16_t session, int version);
 
 struct packet_ip4 {
 	uint32_t src, dst;
