@@ -22,19 +22,23 @@ import vm  # noqa: E402
 SERIES = {'6.12': True, '6.1': False}
 CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
 E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
-BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments', 'attach', 'interfaces')
-PROGRAMS = ('once', 'mix', 'stop', 'tunnels', 'tcp')
+BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments')
+E2E_TESTS = ('once', 'mix', 'stop', 'tunnels', 'tcp')
 
 
-def jobs():
-    """(title, command, seconds it may take, several times what it needs) of what each kernel runs."""
-    yield 'flowmond --check', [FLOWMOND, '--check'], 60
+def of_programs():
+    """(title, command, seconds it may take, several times what it needs) for a machine of two CPUs."""
+    yield 'flowmond --check', [FLOWMOND, '--check'], 120
     for name in BPF:
-        yield 'bpf-' + name, [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name)], 180
-    for name in PROGRAMS:
+        yield 'bpf-' + name, [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name)], 240
+
+
+def of_daemon():
+    """The same for a machine of one CPU, which does the same work in half the time."""
+    for name in E2E_TESTS:
         path = os.path.join(E2E, name + '.py')
         if os.path.exists(path):
-            yield name, [sys.executable, path], 400
+            yield name, [sys.executable, path], 600
 
 
 def command_line(command, seconds):
@@ -42,7 +46,12 @@ def command_line(command, seconds):
         shlex.quote(BUILD), seconds, shlex.join(command))
 
 
-def boots(machine):
+def boots(machines, number):
+    """Two machines at once: the next one works while the cases of this one are waited for."""
+    for machine in machines[number:number + 2]:
+        if not machine.process:
+            machine.start()
+    machine = machines[number]
     equal('kernel', machine.wait(), machine.kernel.release)
     note(machine.kernel.release)
 
@@ -54,7 +63,8 @@ def without_passes(output, lines=100):
 
 
 def runs(machine, number, title, seconds):
-    machine.wait()
+    if not machine.up:
+        raise Failure('the machine is not up')
     status, output, took = machine.result(number, seconds)
     if status is None:
         raise Failure('it did not come to an end\n%s\n--- console\n%s' % (
@@ -77,14 +87,19 @@ def main():
     except vm.Unavailable as why:
         print('1..0 # SKIP %s' % str(why).replace('\n', ' '))
         return
-    work = list(jobs())
     with Lab('kernels') as lab:
-        for kernel in kernels:
-            machine = vm.Machine(lab, kernel, [command_line(*job[1:]) for job in work])
-            machine.start()
-            add_case('%s: boots' % kernel.series, boots, machine)
-            for number, (title, _, seconds) in enumerate(work):
-                add_case('%s: %s' % (kernel.series, title), runs, machine, number, title, seconds)
+        machines = []
+        for name, cpus, jobs in (('programs', 2, of_programs), ('daemon', 1, of_daemon)):
+            for kernel in kernels:
+                work = list(jobs())
+                machine = vm.Machine(lab, kernel, '%s-%s' % (kernel.series, name),
+                                     [command_line(*job[1:]) for job in work], cpus)
+                add_case('%s: boots for %s' % (kernel.series, name), boots, machines,
+                         len(machines))
+                machines.append(machine)
+                for number, (title, _, seconds) in enumerate(work):
+                    add_case('%s: %s' % (kernel.series, title), runs, machine, number, title,
+                             seconds)
         tap.main()
 
 

@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import time
 
+from lib.tap import note
+
 HERE = os.path.dirname(os.path.realpath(__file__))
 # What must be there before the root is: the rest is loaded from it.
 EARLY = ('virtio_pci', '9pnet_virtio', '9p', 'overlay')
@@ -149,11 +151,12 @@ class Cpio:
 class Machine:
     """A kernel that boots, runs a list of shell commands and ends: start(), wait(), result(i)."""
 
-    def __init__(self, lab, kernel, commands, memory=1024, cpus=2):
+    def __init__(self, lab, kernel, name, commands, cpus=1, memory=1024):
         self.lab, self.kernel = lab, kernel
-        self.share = lab.path('vm-' + kernel.series)
+        self.share = lab.path('vm-' + name)
         os.mkdir(self.share)
-        self.initramfs = lab.path('initramfs-' + kernel.series)
+        self.name, self.process, self.up = name, None, False
+        self.initramfs = lab.path('initramfs-' + name)
         kernel.initramfs(self.initramfs)
         shutil.copy(os.path.join(HERE, 'guest', 'agent'), self.share)
         self._write('settings', "MODULES='%s'\n" % kernel.modules)
@@ -164,7 +167,8 @@ class Machine:
             'qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'max', '-M', 'pc', '-m', str(memory),
             '-smp', str(cpus), '-nic', 'none', '-nodefaults', '-display', 'none', '-serial',
             'stdio', '-no-reboot', '-kernel', kernel.image, '-initrd', self.initramfs, '-append',
-            'console=ttyS0 panic=-1 loglevel=4 mitigations=off',
+            # The watchdog of clocks finds a slow machine's TSC at fault and takes a far slower clock.
+            'console=ttyS0 panic=-1 loglevel=4 mitigations=off tsc=reliable clocksource=tsc',
             '-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,'
             'multidevs=remap',
             '-virtfs', 'local,path=%s,mount_tag=lab,security_model=none' % self.share]
@@ -184,7 +188,7 @@ class Machine:
         return os.path.exists(os.path.join(self.share, name))
 
     def start(self):
-        self.process = self.lab.start(self.command, 'qemu-' + self.kernel.series)
+        self.process = self.lab.start(self.command, 'qemu-' + self.name)
         self.deadline = time.monotonic() + BOOT_SECONDS
 
     def wait(self):
@@ -194,9 +198,11 @@ class Machine:
                     and time.monotonic() < self.deadline:
                 time.sleep(0.1)
             if self._there('up'):
+                self.up = True
                 return self._read('up').strip()
             self.end()
             if not last:
+                note('%s does not come up: once more' % self.name)
                 self.start()
         raise TimeoutError('not up within %d s\n%s' % (BOOT_SECONDS, self.console()))
 
