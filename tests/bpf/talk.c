@@ -62,12 +62,12 @@ static void pass(uint64_t planned_ns)
 	talk.unplanned_ns += passed > planned_ns ? passed - planned_ns : 0;
 }
 
-bool talk_late(void)
+static bool late(void)
 {
 	return talk.unplanned_ns > talk.budget_ns;
 }
 
-void talk_open(void)
+void talk_next(void)
 {
 	static const uint32_t isns[2][2] = {{0x1000, 0x70000000}, {0xfffffe00, 0xffffffcc}};
 	static const uint32_t stamps[2][2] = {{7000, 90001}, {0xfffffff5, 0xffffffe5}};
@@ -84,8 +84,13 @@ void talk_open(void)
 		talk.port = FIRST_PORT;
 	talk.stamps = false;
 	talk.clock_ms = 0;
+}
+
+void talk_open(void)
+{
+	talk_next();
 	harness_reset(talk.h);
-	was_late |= talk_late();
+	was_late |= late();
 	talk.unplanned_ns = 0;
 	talk.last_ns = now_ns();
 }
@@ -189,8 +194,10 @@ void talk_say(unsigned int from, struct talk_piece piece)
 		me->ip_id++;
 	me->stamp = piece.ts ? piece.ts : 1 + talk.clock_ms;
 	build(&p, from, &piece);
-	if (talk.split)
-		move(from == A ? 0 : 1);
+	if (talk.split == TALK_BY_SIDE)
+		move(from);
+	else if (talk.split == TALK_BY_PACKET)
+		move((talk.side[A].packets + talk.side[B].packets) & 1);
 	if (harness_packet(talk.h, &p, .hook = own ? FM_HOOK_EGRESS : FM_HOOK_INGRESS,
 			   .gso_size = piece.gso_size, .gso_segs = piece.gso_size ? wires : 0) < 0)
 		talk_same(0, 1, "the packet was taken");
@@ -239,14 +246,13 @@ const struct fm_tcp_half *talk_half(unsigned int side)
 	return &harness_tcp(talk.h, slot)->half[side];
 }
 
-bool talk_equal(const struct fm_tcp_half *half, const struct fm_tcp_half *expected,
-		const char *name)
+bool talk_equal(const struct fm_tcp_half *a, const struct fm_tcp_half *b, const char *name)
 {
 	bool equal = true;
 
 #define COMPARE(row)                                                                               \
-	if (half->row != expected->row) {                                                          \
-		printf("# %s: " #row " %u, not %u\n", name, half->row, expected->row);             \
+	if (a->row != b->row) {                                                                    \
+		printf("# %s: " #row " %u, not %u\n", name, a->row, b->row);                       \
 		equal = false;                                                                     \
 	}
 	TALK_COUNTS(COMPARE)
@@ -265,14 +271,14 @@ static void result(bool ok, const char *what)
 void talk_expect(unsigned int side, const char *what, const struct fm_tcp_half *expected)
 {
 	pass(0);
-	if (!talk_late())
+	if (!late())
 		result(talk_equal(talk_half(side), expected, side == A ? "A" : "B"), what);
 }
 
 void talk_same(uint64_t value, uint64_t expected, const char *what)
 {
 	pass(0);
-	if (talk_late())
+	if (late())
 		return;
 	if (value != expected)
 		printf("# %lu (0x%lx), not %lu (0x%lx)\n", value, value, expected, expected);
@@ -284,7 +290,7 @@ void talk_time(uint64_t us, unsigned int pause_ms, const char *what)
 	uint64_t from = pause_ms * 1000UL, to = from + talk.budget_ns / 1000;
 
 	pass(0);
-	if (talk_late())
+	if (late())
 		return;
 	if (us < from || us > to)
 		printf("# %lu us, not %lu to %lu\n", us, from, to);
@@ -304,7 +310,7 @@ static void run(const struct talk_case *one, enum talk_mode mode)
 		talk.unplanned_ns = 0;
 		was_late = false;
 		one->run();
-	} while ((talk_late() || was_late) && ++tries < TRIES);
+	} while ((late() || was_late) && ++tries < TRIES);
 	if (tries == TRIES)
 		result(false, "this machine is too slow");
 	talk.budget_ns = UINT64_MAX;

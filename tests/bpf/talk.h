@@ -41,10 +41,7 @@ struct talk_case {
 		.name = text, .run = function, __VA_ARGS__                                         \
 	}
 
-/*
- * What may pass beyond the pauses that a case asks for, before its times mean something else. A
- * case that took longer says nothing and is run again.
- */
+/* A case that took longer than its pauses and this says nothing and is run again. */
 #define TALK_BUDGET_US 40000
 
 #define FIN 0x01
@@ -87,6 +84,13 @@ struct talk_side {
 	uint64_t packets;
 };
 
+/* Which CPU a packet passes on. */
+enum talk_split {
+	TALK_ONE_CPU,
+	TALK_BY_SIDE,	/* A's on 0, B's on 1 */
+	TALK_BY_PACKET, /* by turns */
+};
+
 struct talk {
 	struct harness *h;
 	void (*report)(bool ok, const char *name);
@@ -94,7 +98,7 @@ struct talk {
 	struct talk_side side[2];
 	uint16_t port;
 	bool stamps;
-	bool split; /* the sides' packets pass on CPUs of their own */
+	enum talk_split split;
 	uint32_t clock_ms;
 	uint64_t last_ns;
 	uint64_t unplanned_ns;
@@ -103,13 +107,12 @@ struct talk {
 
 extern struct talk talk;
 
-/* Other ports; nothing was said. */
+/* Other ports; nothing was said. talk_next(): beside what was said before. */
 void talk_open(void);
-
+void talk_next(void);
+void talk_pause(unsigned int ms);
 void talk_say(unsigned int from, struct talk_piece piece);
 #define say(from, ...) talk_say(from, (struct talk_piece){__VA_ARGS__})
-
-void talk_pause(unsigned int ms);
 
 struct talk_opening {
 	bool stamps;
@@ -123,9 +126,6 @@ struct talk_opening {
 void talk_shake(struct talk_opening opening);
 #define shake(...) talk_shake((struct talk_opening){__VA_ARGS__})
 
-/* Too late for the figures to mean anything. */
-bool talk_late(void);
-
 /* The figures of the conversation's only slot. */
 const struct fm_tcp_half *talk_half(unsigned int side);
 
@@ -134,11 +134,11 @@ void talk_expect(unsigned int side, const char *what, const struct fm_tcp_half *
 #define expect(side, what, ...) talk_expect(side, what, &(struct fm_tcp_half){__VA_ARGS__})
 
 /* Says which counts differ. */
-bool talk_equal(const struct fm_tcp_half *half, const struct fm_tcp_half *expected,
-		const char *name);
+bool talk_equal(const struct fm_tcp_half *a, const struct fm_tcp_half *b, const char *name);
 
 /* One figure. */
 void talk_same(uint64_t value, uint64_t expected, const char *what);
+#define talk_true(condition, what) talk_same(!!(condition), true, what)
 
 /* A time: as long as the pause, and what is not planned more. */
 void talk_time(uint64_t us, unsigned int pause_ms, const char *what);

@@ -198,6 +198,8 @@ static void dup_acks(void)
 	say(A, .seq = 1001, .payload = 1000);
 	expect(A, "none of these makes a retransmission fast", .retransmitted_packets = 1,
 	       .retransmitted_octets = 1000);
+	say(B, .ack = 1001, .more = RST);
+	expect(B, "RST acknowledges nothing");
 }
 
 /* RFC 6675 2: with new blocks an acknowledgement is a duplicate whatever the window. */
