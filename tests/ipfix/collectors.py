@@ -38,6 +38,11 @@ def need(*programs):
             raise Skip('needs ' + program)
 
 
+def read(path):
+    with open(path, encoding='ascii') as file:
+        return file.read()
+
+
 def free_port(version, kind):
     with socket.socket(FAMILIES[version], kind) as probe:
         probe.bind((HOSTS[version], 0))
@@ -92,6 +97,50 @@ def type_code(record):
     return record.get('icmpTypeCodeIPv4', record.get('icmpTypeCodeIPv6'))
 
 
+MPLS = ('mplsTopLabelStackSection', 'mplsLabelStackSection2', 'mplsLabelStackSection3')
+TUNNEL = '%s tunnel identifier (e.g. GTP TEID, VXLAN VNI) or 0 if unknown'
+# What tshark calls ntop's elements. It has the words of nProbe's manual, in which the directions of
+# OOORDER are not those that nProbe and ntopng count by.
+NTOP = {
+    'RETRANSMITTED_IN_PKTS': 'Number of retransmitted TCP flow packets (src->dst)',
+    'RETRANSMITTED_OUT_PKTS': 'Number of retransmitted TCP flow packets (dst->src)',
+    'RETRANSMITTED_IN_BYTES': 'Number of retransmitted TCP flow (src->dst)',
+    'RETRANSMITTED_OUT_BYTES': 'Number of retransmitted TCP flow (dst->src)',
+    'OOORDER_IN_PKTS': 'Number of out of order TCP flow packets (dst->src)',
+    'OOORDER_OUT_PKTS': 'Number of out of order TCP flow packets (src->dst)',
+    'CLIENT_NW_LATENCY_MS': 'Network RTT/2 client <-> nprobe',
+    'SERVER_NW_LATENCY_MS': 'Network RTT/2 nprobe <-> server',
+    'APPL_LATENCY_MS': 'Application latency',
+    'TCP_WIN_MIN_IN': 'Min TCP Window (src->dst)',
+    'TCP_WIN_MAX_IN': 'Max TCP Window (src->dst)',
+    'TCP_WIN_MSS_IN': 'TCP Max Segment Size (src->dst)',
+    'TCP_WIN_SCALE_IN': 'TCP Window Scale (src->dst)',
+    'TCP_WIN_MIN_OUT': 'Min TCP Window (dst->src)',
+    'TCP_WIN_MAX_OUT': 'Max TCP Window (dst->src)',
+    'TCP_WIN_MSS_OUT': 'TCP Max Segment Size (dst->src)',
+    'TCP_WIN_SCALE_OUT': 'TCP Window Scale (dst->src)',
+    'UPSTREAM_TUNNEL_ID': TUNNEL % 'Upstream',
+    'DOWNSTREAM_TUNNEL_ID': TUNNEL % 'Downstream',
+    'UNTUNNELED_PROTOCOL': 'Untunneled IP protocol byte',
+    'UNTUNNELED_IPV4_SRC_ADDR': 'Untunneled IPv4 source address',
+    'UNTUNNELED_IPV4_DST_ADDR': 'Untunneled IPv4 destination address',
+    'UNTUNNELED_IPV6_SRC_ADDR': 'Untunneled IPv6 source address',
+    'UNTUNNELED_IPV6_DST_ADDR': 'Untunneled IPv6 destination address',
+}
+
+
+def elements(enterprise):
+    """Numbers and names of the elements of an enterprise, from the table."""
+    path = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'src', 'ipfix',
+                        'fields.def')
+    found = re.findall(r'"(\w+)", %s, (\d+),' % enterprise, read(path))
+    return {int(number): name for name, number in found}
+
+
+def own_elements():
+    return sorted(elements('FM_PEN_OWN').values())
+
+
 def flags_text(bits):
     return ''.join(letter if bits & 1 << 7 - at else '.' for at, letter in enumerate('CEUAPRSF'))
 
@@ -117,7 +166,8 @@ def as_nfdump(record):
             'tcp_flags': flags_text(record['tcpControlBits']),
             'src_tos': record['ipClassOfService'], 'input_snmp': record['ingressInterface'],
             'output_snmp': record['egressInterface'], 'direction': record['flowDirection'],
-            'src_vlan': record['vlanId']}
+            'src_vlan': record['vlanId'],
+            'mpls': [record.get(key) or 0 for key in MPLS]}
 
 
 def from_nfdump(entry):
@@ -125,6 +175,7 @@ def from_nfdump(entry):
         'proto', 'in_packets', 'in_bytes', 'out_packets', 'out_bytes', 'src_tos', 'input_snmp',
         'output_snmp', 'direction', 'src_vlan')}
     record['tcp_flags'] = entry.get('tcp_flags', '........')
+    record['mpls'] = [int(entry.get('mpls_%d' % at, '0').split('-')[0]) for at in (1, 2, 3)]
     for side in ('src', 'dst'):
         text = entry.get(side + '4_addr') or entry[side + '6_addr']
         record[side] = str(ipaddress.ip_address(text))
@@ -177,28 +228,35 @@ def test_nfacctd(options):
     need('nfacctd')
     folder = tempfile.mkdtemp(dir=FOLDER.name)
     port = free_port(4, socket.SOCK_DGRAM)
-    output, config = os.path.join(folder, 'out.csv'), os.path.join(folder, 'conf')
+    output, config, log = (os.path.join(folder, name) for name in ('out.csv', 'conf', 'log'))
     with open(config, 'w', encoding='ascii') as file:
         file.write('daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: %d\nplugins: print\n'
                    'aggregate: src_host,dst_host,src_port,dst_port,proto,tcpflags,tos,in_iface,'
                    'out_iface\nprint_output: csv\nprint_output_file: %s\n'
-                   'print_refresh_time: 3600\nprint_num_protos: true\nprint_cache_entries: 65537\n'
-                   'nfacctd_pipe_size: 4000000\nplugin_buffer_size: 10240\n'
-                   'plugin_pipe_size: 4096000\n' % (port, output))
+                   'print_refresh_time: 1\nprint_output_file_append: true\n'
+                   'print_num_protos: true\nprint_cache_entries: 65537\n'
+                   'nfacctd_pipe_size: 4000000\nlogfile: %s\n' % (port, output, log))
     collector = start('nfacctd', '-f', config)
     try:
+        wait_until(lambda: os.path.exists(log) and 'Purging' in read(log), 10, 'its plugin')
         wait_until(lambda: queue_of(4, port) is not None, 10, 'nfacctd')
         sent = send(4, port, options)[0]
-        wait_until(lambda: queue_of(4, port) == 0, 10, 'nfacctd to read its socket')
-        time.sleep(0.5)
+        wait_until(lambda: len(rows_of(output)) >= len(sent), 30, 'all rows of nfacctd')
     finally:
         collector.send_signal(2)
-        log = collector.communicate(timeout=30)[0]
-    check('nfacctd wrote', os.path.exists(output), log)
-    with open(output, encoding='ascii') as file:
-        rows = [row for row in csv.DictReader(io.StringIO(file.read())) if row.get('SRC_IP')]
+        collector.communicate(timeout=30)
+    rows = rows_of(output)
     equal('records', by_source([from_nfacctd(row) for row in rows]),
           by_source([as_nfacctd(record) for record in sent]))
+
+
+def rows_of(path):
+    """Whole lines of what nfacctd wrote so far; every refresh repeats the heading."""
+    if not os.path.exists(path):
+        return []
+    text = read(path)
+    rows = csv.DictReader(io.StringIO(text[:text.rfind('\n') + 1]))
+    return [row for row in rows if row.get('SRC_IP', 'SRC_IP') != 'SRC_IP']
 
 
 def as_nfacctd(record):
@@ -262,20 +320,35 @@ class Sniffer(threading.Thread):
 def test_tshark(options, count=300):
     need('tshark')
     sniffer = Sniffer()
-    sums = send(4, sniffer.port, [*options, '-o'], count)[1]
+    sent, sums = send(4, sniffer.port, [*options, '-o'], count)
     path = sniffer.capture()
     equal('datagrams', len(sniffer.messages), sums['sent']['messages'])
-    command = ['tshark', '-n', '-r', path, '-d', 'udp.port==%d,cflow' % sniffer.port]
+    # Beyond 60 fields it asks to be told.
+    command = ['tshark', '-n', '-r', path, '-d', 'udp.port==%d,cflow' % sniffer.port, '-o',
+               'cflow.max_template_fields:0']
     text = subprocess.run([*command, '-V'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                           text=True, timeout=120, check=True).stdout
     bad = re.findall(r'.*(?:Malformed|No template found|Expert Info \((?:Error|Warning)).*', text)
     equal('faults', bad, [])
     # Three options records: two interfaces, the statistics; and those of own elements.
-    own = 3 if {'-f', '-b'} <= set(options) and '-9' not in options else 0
-    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 3 + own)
+    own = own_elements() if '-f' in options and '-9' not in options else []
+    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 3 + len(own))
     check('names of interfaces', 'eth0 (a uplink)' in text)
-    if own:
-        check('names of own elements', 'flowmondReverseMinimumTTL' in text)
+    equal('names of own elements', sorted(re.findall(r'Information Element Name: (\w+)', text)),
+          own)
+    if '-p' in options:
+        ntop_in_tshark(sent, text)
+
+
+def ntop_in_tshark(sent, text):
+    """Every value of ntop's elements under tshark's name for it, in the order of the text."""
+    for key, name in NTOP.items():
+        seen = re.findall(r'^\s+%s: (\S+)' % re.escape(name), text, re.M)
+        wanted = [record[key] for record in sent if key in record]
+        wanted = [{2: '65535', 4: '4294967295'}[2 if '_WIN_M' in key else 4]
+                  if value is None else str(value) for value in wanted]
+        check(name + ' is there', wanted)
+        equal(name, sorted(re.sub(r'ms$', '', word) for word in seen), sorted(wanted))
 
 
 class Listener:
@@ -311,6 +384,26 @@ def without_about(record):
     return {key: value for key, value in record.items() if key not in ABOUT}
 
 
+def from_wire(seen, wanted):
+    """As the sender prints it: what is absent is all ones, a label stack section has 20 bits, and
+    addresses of elements that the listener has no type of are numbers."""
+    record = {}
+    names = elements('35632')
+    for key, value in seen.items():
+        key = names[int(key.split('/')[1])] if key.startswith('35632/') else key
+        if key in MPLS:
+            section = int(value, 16)
+            value = section >> 4 if section else None
+        elif wanted.get(key, 0) is None and value in (0xff, 0xffff, 0xffffffff):
+            value = None
+        elif 'IPV4' in key.upper() and isinstance(value, int) and 'ADDR' in key.upper():
+            value = str(ipaddress.IPv4Address(value))
+        elif 'IPV6' in key.upper() and isinstance(value, str) and ':' not in value:
+            value = str(ipaddress.IPv6Address(bytes.fromhex(value)))
+        record[key] = value
+    return record
+
+
 def in_order(records):
     return sorted(records, key=lambda record: address_of(record, 'source'))
 
@@ -319,8 +412,9 @@ def test_listener(version, options, count=RECORDS):
     listener = Listener(version)
     sent = send(version, listener.port, ['-t', '-r', '200000', *options], count)[0]
     records, _, sums = listener.stop()
-    check('records', in_order([without_about(record) for record in records]) == in_order(sent),
-          [len(records), len(sent)])
+    equal('records', len(records), len(sent))
+    for seen, wanted in zip(in_order(records), in_order(sent)):
+        equal('record', from_wire(without_about(seen), wanted), wanted)
     equal('connections', sums['connections'], 1)
 
 
@@ -355,15 +449,24 @@ def options_records():
     equal('statistics', [statistics[0][key] for key in keys], list(range(1, 10)))
     equal('own elements', sorted(o['informationElementName'] for o in options
                                  if 'informationElementName' in o),
-          ['flowmondReverseMaximumTTL', 'flowmondReverseMinimumTTL',
-           'flowmondReverseTcpControlBits'])
+          own_elements())
+    ranges = {o['informationElementName']: (o['informationElementRangeBegin'],
+                                            o['informationElementRangeEnd'],
+                                            o['informationElementUnits'],
+                                            o['informationElementDataType'])
+              for o in options if 'informationElementName' in o}
+    # What is absent, all ones, is out of range; a flag octet has no absent.
+    equal('types', [ranges[name] for name in ('rttMin', 'tcpZeroWindows', 'tcpMeasurement',
+                                              'outerSourceIPv4Address',
+                                              'outerSourceIPv6Address')],
+          [(0, 0xfffffffe, 7, 3), (0, 0xfffe, 0, 2), (0, 0xff, 0, 1), (0, 0, 0, 18), (0, 0, 0, 19)])
 
 
-@case('profile standard has no enterprise element but those of RFC 5103')
+@case('no enterprise element but those of RFC 5103 and, in profile ntop, ntop')
 def standard_elements():
-    for options, allowed in ([], set()), (['-b'], {29305}):
+    for options, allowed in ([], set()), (['-b'], {29305}), (['-p'], {35632}):
         sniffer = Sniffer()
-        send(4, sniffer.port, options, 10)
+        send(4, sniffer.port, options, 300)
         sniffer.capture()
         seen = set()
         for message in sniffer.messages:
@@ -387,19 +490,21 @@ def enterprises(message):
 
 for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f', '-b']),
                            (6, ['-m', '512']), (4, ['-m', '9000']), (4, ['-9']), (6, ['-9']),
-                           (4, ['-9', '-u']), (6, ['-9', '-b']), (4, ['-9', '-f']),
+                           (4, ['-9', '-u']), (6, ['-9', '-b']), (4, ['-9', '-f']), (4, ['-p']),
+                           (6, ['-9', '-p', '-b']),
                            (4, ['-9', '-m', '512']), (4, ['-i', '10', '-r', '10000']),
                            (4, ['-9', '-i', '10', '-o', '-r', '10000']), (4, ['-o']),
                            (6, ['-o', '-i', '10', '-r', '10000', '-f', '-b'])):
     add_case('nfcapd, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'), test_nfcapd,
              version_, options_)
-for options_ in [], ['-f'], ['-9'], ['-b']:
+for options_ in [], ['-f'], ['-9'], ['-b'], ['-p'], ['-9', '-p']:
     add_case('nfacctd, %s' % (' '.join(options_) or 'plain'), test_nfacctd, options_)
 for options_ in ([], ['-b'], ['-f'], ['-f', '-b'], ['-9'], ['-9', '-u'], ['-9', '-b'],
-                 ['-9', '-f'], ['-m', '512']):
+                 ['-9', '-f'], ['-m', '512'], ['-p', '-b'], ['-9', '-p', '-b']):
     add_case('tshark, %s' % (' '.join(options_) or 'plain'), test_tshark, options_)
 for version_, options_ in ((4, []), (6, ['-b']), (4, ['-f']), (6, ['-f', '-b']),
-                           (4, ['-m', '65535']), (4, ['-o', '-i', '5'])):
+                           (4, ['-m', '65535']), (4, ['-o', '-i', '5']), (4, ['-p']),
+                           (4, ['-p', '-b']), (4, ['-f', '-b', '-m', '512'])):
     add_case('libfixbuf over TCP, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'),
              test_listener, version_, options_)
 

@@ -31,7 +31,7 @@
 #define CONNECTIONS_MAX 16
 #define LAYOUTS_MAX	128
 #define DOMAINS_MAX	8
-#define NAMES_MAX	64
+#define NAMES_MAX	128
 #define HEADER		16
 #define NTP_EPOCH	2208988800
 /* After the signal, a connection that is silent for this long has nothing more. */
@@ -100,6 +100,15 @@ static uint64_t get(const uint8_t *at, unsigned int size)
 	uint64_t value = 0;
 
 	memcpy(&value, at, size); /* host order, least octet first */
+	return value;
+}
+
+static uint64_t get_network(const uint8_t *at, unsigned int size)
+{
+	uint64_t value = 0;
+
+	for (unsigned int i = 0; i < size; i++)
+		value = value << 8 | at[i];
 	return value;
 }
 
@@ -181,10 +190,10 @@ static void print_value(const fbInfoElement_t *element, const uint8_t *at)
 	case FB_DT_MILSEC:
 		printf("%" PRIu64, value);
 		break;
-	default:
+	default: /* of no known type: left as it came */
 		if (element->len == 1 || element->len == 2 || element->len == 4 ||
 		    element->len == 8)
-			printf("%" PRIu64, value);
+			printf("%" PRIu64, get_network(at, element->len));
 		else
 			print_octets(at, element->len);
 	}
