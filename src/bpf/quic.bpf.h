@@ -67,13 +67,14 @@ static __always_inline void fm_quic_mark(__u32 position, __u32 direction)
 		slot->half[direction & 1].quic = 1;
 }
 
-/* The bit changed: one round trip after it changed before. */
+/* FM_COLD_AMBIGUOUS here: a change was seen. The bit changed: one round trip after it changed
+ * before. */
 static __always_inline void fm_quic_spin(struct fm_tcp_hot *me, struct fm_tcp_cold *mine,
 					 struct fm_tcp_half *half, __u8 spin)
 {
 	__u32 now = fm_now(), us = fm_span_us(now - mine->timed_at);
 
-	if (mine->ambiguous) { /* there was a change before */
+	if (mine->notes & FM_COLD_AMBIGUOUS) { /* there was a change before */
 		half->rtt_sum_us += us;
 		half->rtt_samples++;
 		if (~us > half->rtt_low)
@@ -82,7 +83,8 @@ static __always_inline void fm_quic_spin(struct fm_tcp_hot *me, struct fm_tcp_co
 			half->rtt_max_us = us;
 	}
 	mine->timed_at = now;
-	mine->ambiguous = !!(me->state & FM_STATE_KNOWN);
+	if (me->state & FM_STATE_KNOWN)
+		mine->notes |= FM_COLD_AMBIGUOUS;
 	me->state = FM_STATE_KNOWN | (spin ? FM_STATE_SPIN : 0);
 }
 
@@ -134,9 +136,8 @@ FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, struct fm_tcp_packet *packet
 	gap = tick - me->last_tick;
 	if (gap > half->gap_ticks)
 		half->gap_ticks = gap;
-	fm_tcp_jitter(&cell->cold[direction], half, cell->phase[direction]);
+	fm_tcp_jitter(&cell->cold[direction], half, cell->phase[direction]++);
 	me->last_tick = tick;
-	cell->phase[direction]++;
 	return 1;
 }
 

@@ -31,27 +31,37 @@
 #define FM_HOLES 2
 /* A gap this large is no loss but another connection, or nonsense. */
 #define FM_GAP_MAX (1 << 30)
-/* Of so many packets the first four are timed for the jitter. */
-#define FM_JITTER_PERIOD 128
-#define FM_JITTER_TIMED	 4
+/* The first so many of each 256 packets of a direction are timed for the jitter: phase wraps. */
+#define FM_JITTER_TIMED 8
 /* Reordered packets come this soon where the round trip is not known: 3 ms. */
 #define FM_REORDER_SPAN 2930
 
 /* fm_tcp_hot.state: written by the direction's own packets. */
-#define FM_STATE_KNOWN	 0x01 /* next is */
-#define FM_STATE_SYN	 0x02
-#define FM_STATE_SYN_ACK 0x04
-#define FM_STATE_FIN	 0x08
-#define FM_STATE_RST	 0x10
-#define FM_STATE_RTO	 0x20 /* repeats what was sent before recover, after a timeout */
-#define FM_STATE_FAST	 0x40 /* likewise, after duplicate acknowledgements */
-#define FM_STATE_REPEATS (FM_STATE_RTO | FM_STATE_FAST)
+#define FM_STATE_KNOWN	  0x01 /* next is */
+#define FM_STATE_SYN	  0x02
+#define FM_STATE_SYN_ACK  0x04
+#define FM_STATE_FIN	  0x08
+#define FM_STATE_RST	  0x10
+#define FM_STATE_RTO	  0x20 /* repeats what was sent before recover, after a timeout */
+#define FM_STATE_FAST	  0x40 /* likewise, after duplicate acknowledgements */
+#define FM_STATE_REPEATS  (FM_STATE_RTO | FM_STATE_FAST)
+#define FM_STATE_UNSCALED 0x80 /* window is a SYN's, RFC 7323 2.2 */
 
 /* fm_tcp_hot.ack_state: written by the other direction's packets. */
 #define FM_ACKED_KNOWN	 0x01
 #define FM_ACKED_SACK	 0x02 /* selective acknowledgement since the last advance */
 #define FM_ACKED_RUN	 0x04 /* one duplicate acknowledgement since; counts up to the top */
 #define FM_ACKED_RUN_MAX 0xf8
+
+/* fm_tcp_cold.notes */
+#define FM_COLD_AMBIGUOUS 0x01 /* the timed packet was sent again */
+#define FM_COLD_SETTLED	  0x02 /* the jitter's first differences are averaged */
+
+/* fm_tcp_cold.ace, RFC 9768 3.2. */
+#define FM_ACE_COUNTER 0x07
+#define FM_ACE_KNOWN   0x08
+#define FM_ACE_BEGUN   0x10 /* the acknowledgement that ends the handshake has passed */
+#define FM_ACE_INITIAL 5
 
 /* What each packet of a direction reads. */
 struct fm_tcp_hot {
@@ -70,14 +80,14 @@ struct fm_tcp_hot {
 /* A range of sequence numbers that was not seen when later ones were. */
 struct fm_tcp_hole {
 	__u32 from;
-	__u32 to;	 /* from: no hole */
-	__u32 at;	 /* fm_now() when it was found */
-	__u32 timestamp; /* of the packet that showed it */
+	__u32 to; /* from: no hole */
+	__u32 at; /* fm_now() when it was found */
 };
 
 /* What only some packets need. */
 struct fm_tcp_cold {
 	struct fm_tcp_hole hole[FM_HOLES];
+	__u16 hole_stamp[FM_HOLES]; /* low half of TSval of the packet that showed it, 0: none */
 	__u32 timed_at;
 	__u32 timed_stamp; /* TSval of the timed packet, 0: none */
 	__u32 rtt_min;	   /* of this direction's data; 0: unknown */
@@ -85,9 +95,10 @@ struct fm_tcp_cold {
 	__u32 asked_at;	   /* last octet of data that were pushed */
 	__u32 arrival;
 	__u32 interval;
-	__u16 isn;	/* low half of the initial sequence number */
-	__u8 ambiguous; /* the timed packet was sent again */
-	__u8 ace;	/* 8 | the last ACE counter */
+	__u32 jitter_16ths;
+	__u16 isn;  /* low half of the initial sequence number */
+	__u8 notes; /* FM_COLD_AMBIGUOUS, FM_COLD_SETTLED */
+	__u8 ace;   /* FM_ACE_*, and the last ACE counter */
 };
 
 struct fm_tcp_cell {
@@ -172,7 +183,7 @@ static __always_inline __s64 fm_tcp_window_octets(const struct fm_tcp_cell *cell
 {
 	if (!(cell->hot[0].state & cell->hot[1].state & FM_STATE_SYN))
 		return -1;
-	if (!cell->hot[0].scale || !cell->hot[1].scale)
+	if (!cell->hot[0].scale || !cell->hot[1].scale || (side->state & FM_STATE_UNSCALED))
 		return window;
 	return (__u64)window << ((side->scale - 1) & 15);
 }
@@ -208,13 +219,13 @@ static __always_inline int fm_tcp_quiet(struct fm_tcp_cell *cell, const struct f
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 	__u32 advance = segment->ack - peer->acked;
 
-	if (segment->ecn || cell->cpu[segment->direction & 1] != segment->cpu ||
+	if (segment->ecn || cell->accecn == 2 ||
+	    cell->cpu[segment->direction & 1] != segment->cpu ||
 	    (segment->flags & ~FM_TCP_PSH) != FM_TCP_ACK || !(me->state & FM_STATE_KNOWN) ||
-	    (me->state & FM_STATE_RTO) || peer->ack_state != FM_ACKED_KNOWN ||
-	    me->window != segment->window ||
+	    (me->state & (FM_STATE_REPEATS | FM_STATE_UNSCALED)) ||
+	    peer->ack_state != FM_ACKED_KNOWN || me->window != segment->window ||
 	    segment->tick - me->last_tick > cell->gap[segment->direction & 1] ||
-	    segment->seq != me->next ||
-	    (cell->phase[segment->direction & 1] & (FM_JITTER_PERIOD - 1)) < FM_JITTER_TIMED)
+	    segment->seq != me->next || cell->phase[segment->direction & 1] < FM_JITTER_TIMED)
 		return 0;
 	if (segment->payload) {
 		if (!me->timed_end || (segment->flags & FM_TCP_PSH) || peer->asks ||
@@ -366,11 +377,11 @@ static __always_inline void fm_tcp_options_read(struct __sk_buff *skb, __u32 at,
 
 /* Times the way of what ends before end, until it is acknowledged. */
 static __always_inline void fm_tcp_time(struct fm_tcp_hot *me, struct fm_tcp_cold *cold, __u32 end,
-					__u32 stamp, __u8 ambiguous)
+					__u32 stamp, __u8 notes)
 {
 	cold->timed_at = fm_now();
 	cold->timed_stamp = stamp;
-	cold->ambiguous = ambiguous;
+	cold->notes = (cold->notes & FM_COLD_SETTLED) | notes;
 	*(volatile __u32 *)&me->timed_end = end;
 }
 
@@ -390,9 +401,12 @@ static __always_inline void fm_tcp_ecn_of_syn(struct fm_tcp_cell *cell, struct f
 	}
 	if (bits == 1) /* RFC 3168 6.1.1 */
 		half->ecn |= FM_TCP_ECN_AGREED;
-	if (cell->accecn && (bits == 2 || bits == 3 || bits == 4 || bits == 6)) {
+	/* All but those of classic ECN and of none: RFC 9768 3.1.2 and 3.1.3. */
+	if (cell->accecn && bits != 0 && bits != 1 && bits != 7) {
 		half->ecn |= FM_TCP_ACCECN_AGREED;
 		cell->accecn = 2;
+		cell->cold[0].ace = FM_ACE_KNOWN | FM_ACE_INITIAL;
+		cell->cold[1].ace = FM_ACE_KNOWN | FM_ACE_INITIAL;
 	}
 }
 
@@ -422,26 +436,31 @@ FM_GLOBAL int fm_tcp_syn(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
 		if (!answer || (me->state & FM_STATE_SYN_ACK)) {
 			half->syn_again++;
 			half->retransmitted_packets += segment->packets;
+			half->retransmitted_octets += segment->payload;
 			half->timeout_packets += segment->packets;
 			if (me->timed_end)
-				fm_tcp_time(me, mine, segment->seq + 1, options->stamp, 1);
+				fm_tcp_time(me, mine, segment->seq + 1, options->stamp,
+					    FM_COLD_AMBIGUOUS);
 		}
+		if (answer && !(me->state & FM_STATE_SYN_ACK))
+			fm_tcp_ecn_of_syn(cell, half, segment);
 		me->state |= answer;
 		return 0;
 	}
 	/* Of a connection whose ports are used again; but not of one that both sides open. */
-	if (!answer && !((peer->state & FM_STATE_SYN) && peer->timed_end))
+	if (!answer && !((peer->state & FM_STATE_SYN) && peer->timed_end)) {
 		__builtin_memset(&cell->hot, 0, sizeof(cell->hot) + sizeof(cell->cold));
+		peer->last_tick = segment->tick;
+	}
 	me->next = segment->end;
 	me->acked = segment->seq;
 	me->ack_state = FM_ACKED_KNOWN;
 	me->scale = options->scale;
 	me->window = segment->window;
 	me->last_tick = segment->tick;
-	me->state = FM_STATE_KNOWN | FM_STATE_SYN | answer;
+	me->state = FM_STATE_KNOWN | FM_STATE_SYN | FM_STATE_UNSCALED | answer;
 	me->asks = 0;
 	mine->isn = segment->seq;
-	mine->ace = 0;
 	fm_tcp_time(me, mine, segment->seq + 1, options->stamp, 0);
 	fm_tcp_ecn_of_syn(cell, half, segment);
 	return 0;
@@ -534,7 +553,7 @@ static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_ho
 	/* Karn: whose acknowledgement it will be, only timestamps can tell. */
 	if (me->timed_end && fm_before(segment->seq, me->timed_end)) {
 		if (mine->timed_stamp)
-			mine->ambiguous = 1;
+			mine->notes |= FM_COLD_AMBIGUOUS;
 		else
 			me->timed_end = 0;
 	}
@@ -553,6 +572,7 @@ static __always_inline void fm_tcp_fill(struct fm_tcp_cold *mine, int which, __u
 		if (other->from == other->to) {
 			*other = *hole;
 			other->from = to;
+			mine->hole_stamp[!(which & 1)] = mine->hole_stamp[which & 1];
 		}
 	}
 	hole->to = from;
@@ -560,12 +580,13 @@ static __always_inline void fm_tcp_fill(struct fm_tcp_cold *mine, int which, __u
 
 /* Whether what fills a hole was only late, not sent again: RFC 4737 3.3 sees the same. */
 static __always_inline int fm_tcp_late(const struct fm_tcp_cell *cell,
-				       const struct fm_tcp_hole *hole, __u32 stamp)
+				       const struct fm_tcp_hole *hole, __u16 hole_stamp,
+				       __u16 stamp)
 {
 	__u32 span = cell->cold[0].rtt_min + cell->cold[1].rtt_min;
 
-	if (stamp && hole->timestamp && stamp != hole->timestamp)
-		return fm_before(stamp, hole->timestamp);
+	if (stamp && hole_stamp && stamp != hole_stamp)
+		return (__s16)(stamp - hole_stamp) < 0;
 	if (!cell->cold[0].rtt_min || !cell->cold[1].rtt_min)
 		span = FM_REORDER_SPAN;
 	return fm_now() - hole->at < span - span / 8;
@@ -574,16 +595,16 @@ static __always_inline int fm_tcp_late(const struct fm_tcp_cell *cell,
 static __always_inline void fm_tcp_hole_open(struct fm_tcp_cold *mine, __u32 from, __u32 to,
 					     __u32 stamp)
 {
-	struct fm_tcp_hole *hole = &mine->hole[0];
+	int which = 0;
 
 	if (mine->hole[0].from != mine->hole[0].to &&
 	    (mine->hole[1].from == mine->hole[1].to ||
 	     fm_before(mine->hole[1].at, mine->hole[0].at)))
-		hole = &mine->hole[1];
-	hole->from = from;
-	hole->to = to;
-	hole->at = fm_now();
-	hole->timestamp = stamp;
+		which = 1;
+	mine->hole[which].from = from;
+	mine->hole[which].to = to;
+	mine->hole[which].at = fm_now();
+	mine->hole_stamp[which] = stamp;
 }
 
 /* The network's copy of the packet before; without identification it must come at once. */
@@ -619,7 +640,7 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 
 		if (fm_before(segment->seq, hole->from) || !fm_before(segment->seq, hole->to))
 			continue;
-		late = fm_tcp_late(cell, hole, options->stamp);
+		late = fm_tcp_late(cell, hole, mine->hole_stamp[i], options->stamp);
 		fm_tcp_fill(mine, i, segment->seq, segment->end);
 		if (late) {
 			half->out_of_order += segment->packets;
@@ -691,7 +712,7 @@ static __always_inline void fm_tcp_sample(struct fm_tcp_cell *cell, struct fm_tc
 	__u32 span = fm_now() - theirs->timed_at, us = fm_span_us(span);
 	__u32 stamp = theirs->timed_stamp;
 	int echoes = options->seen & FM_TCP_OPTION_TIMESTAMPS;
-	int ambiguous = theirs->ambiguous;
+	int ambiguous = theirs->notes & FM_COLD_AMBIGUOUS;
 
 	if (__sync_val_compare_and_swap(&peer->timed_end, end, 0) != end)
 		return;
@@ -756,8 +777,10 @@ static __always_inline void fm_tcp_window(struct fm_tcp_cell *cell, struct fm_tc
 					  const struct fm_segment *segment)
 {
 	struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
-	__s64 octets = fm_tcp_window_octets(cell, me, segment->window);
+	__s64 octets;
 
+	me->state &= ~FM_STATE_UNSCALED;
+	octets = fm_tcp_window_octets(cell, me, segment->window);
 	if (!segment->window && me->window && (me->state & FM_STATE_KNOWN))
 		half->zero_windows++;
 	me->window = segment->window;
@@ -770,11 +793,30 @@ static __always_inline void fm_tcp_window(struct fm_tcp_cell *cell, struct fm_tc
 	half->window_last = ~(__u32)octets;
 }
 
+/* The counter of marks that came back, modulo 8; RFC 9768 3.2.1, 3.2.2.1 and 3.2.2.2. */
+static __always_inline void fm_tcp_ace(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
+				       const struct fm_segment *segment, __u8 ace)
+{
+	const struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
+	const struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
+	struct fm_tcp_cold *mine = &cell->cold[segment->direction & 1];
+	int begun = (mine->ace & FM_ACE_BEGUN) || (me->state & FM_STATE_SYN_ACK);
+
+	if ((peer->ack_state & FM_ACKED_KNOWN) && fm_before(segment->ack, peer->acked))
+		return; /* overtaken */
+	/* The client's acknowledgement of the SYN-ACK tells of that with these bits: 6 is a mark.
+	 */
+	if (!begun && !segment->payload && ace != 6)
+		ace = mine->ace & FM_ACE_COUNTER;
+	if (mine->ace & FM_ACE_KNOWN)
+		half->ece += (ace - mine->ace) & FM_ACE_COUNTER;
+	mine->ace = FM_ACE_KNOWN | FM_ACE_BEGUN | ace;
+}
+
 /* ECN in the IP header; echoes of it, RFC 3168 and 9768 3.2. */
 static __always_inline void fm_tcp_ecn(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
 				       const struct fm_segment *segment)
 {
-	struct fm_tcp_cold *mine = &cell->cold[segment->direction & 1];
 	__u8 ace = (segment->ae ? 4 : 0) | (segment->flags & FM_TCP_CWR ? 2 : 0) |
 		   (segment->flags & FM_TCP_ECE ? 1 : 0);
 
@@ -785,29 +827,24 @@ static __always_inline void fm_tcp_ecn(struct fm_tcp_cell *cell, struct fm_tcp_h
 	}
 	if (segment->flags & FM_TCP_SYN)
 		return;
-	if (cell->accecn != 2) {
-		if (ace & 1)
-			half->ece += segment->packets;
-		if (ace & 2) /* of a super-packet's segments only the first has it */
-			half->cwr++;
+	if (cell->accecn == 2) {
+		fm_tcp_ace(cell, half, segment, ace);
 		return;
 	}
-	/* The acknowledgement that ends the handshake says something else with these bits. */
-	if (mine->ace & 8)
-		half->ece += (ace - mine->ace) & 7;
-	if ((mine->ace & 8) || (segment->flags & FM_TCP_PSH) || segment->payload ||
-	    (cell->hot[segment->direction & 1].state & FM_STATE_SYN_ACK) || mine->ace == 1)
-		mine->ace = 8 | ace;
-	else
-		mine->ace = 1;
+	if (ace & 1)
+		half->ece += segment->packets;
+	if (ace & 2) /* of a super-packet's segments only the first has it */
+		half->cwr++;
 }
 
-/* RFC 3550 6.4.1 and A.8 without the sender's clock: how much one interval differs from the one
- * before. */
+/*
+ * RFC 3550 A.8 without the sender's clock: how much one interval differs from the one before. The
+ * first differences are averaged, so that a short flow's figure is not that of its beginning.
+ */
 static __always_inline void fm_tcp_jitter(struct fm_tcp_cold *mine, struct fm_tcp_half *half,
-					  __u8 phase)
+					  __u32 step)
 {
-	__u32 step = phase & (FM_JITTER_PERIOD - 1), now, interval, difference, us;
+	__u32 now, interval, difference, us;
 
 	if (step >= FM_JITTER_TIMED)
 		return;
@@ -820,10 +857,13 @@ static __always_inline void fm_tcp_jitter(struct fm_tcp_cold *mine, struct fm_tc
 	if (step < 2)
 		return;
 	us = fm_span_us(difference);
-	if (half->jitter_16ths)
-		half->jitter_16ths += us - ((half->jitter_16ths + 8) >> 4);
+	if (mine->notes & FM_COLD_SETTLED)
+		mine->jitter_16ths += us - ((mine->jitter_16ths + 8) >> 4);
 	else
-		half->jitter_16ths = us ? us << 4 : 1;
+		mine->jitter_16ths = (mine->jitter_16ths * (step - 2) + (us << 4)) / (step - 1);
+	if (step == FM_JITTER_TIMED - 1)
+		mine->notes |= FM_COLD_SETTLED;
+	half->jitter_16ths = mine->jitter_16ths ? mine->jitter_16ths : 1;
 }
 
 /* From the last octet that the other side pushed to the first of the answer. */
@@ -964,15 +1004,16 @@ static __always_inline int fm_segment_read(struct __sk_buff *skb, struct fm_tcp_
 
 /* Whether a SYN or a mere acknowledgement is the network's copy of the packet before. */
 static __always_inline int fm_tcp_copied(const struct fm_tcp_cell *cell,
-					 const struct fm_segment *segment)
+					 const struct fm_segment *segment, __u32 stamp)
 {
+	const struct fm_tcp_cold *mine = &cell->cold[segment->direction & 1];
 	const struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
 	const struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 
 	if (!(me->state & FM_STATE_KNOWN) || segment->end != me->next || !fm_tcp_copy(me, segment))
 		return 0;
 	if (segment->flags & FM_TCP_SYN)
-		return 1;
+		return stamp == mine->timed_stamp;
 	return segment->ip_id && segment->seq == segment->end && segment->ack == peer->acked &&
 	       segment->window == me->window && !(segment->flags & FM_TCP_RST);
 }
@@ -987,6 +1028,7 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 	struct fm_tcp_cell *cell;
 	struct fm_tcp_half *half;
 	__u32 gap, zero = 0;
+	int known;
 
 	work = bpf_map_lookup_elem(&fm_tcp_scratch, &zero);
 	if (!work)
@@ -1005,12 +1047,13 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 	}
 	me = &cell->hot[segment->direction & 1];
 	peer = &cell->hot[!(segment->direction & 1)];
+	known = me->state & FM_STATE_KNOWN;
 	half->notes |= FM_TCP_NOTE_MEASURED;
 	__builtin_memset(options, 0, offsetof(struct fm_tcp_options, octets));
 	if (segment->options_length)
 		fm_tcp_options_read(skb, segment->options_at, segment->options_length, options);
 	fm_tcp_ecn(cell, half, segment);
-	if (fm_tcp_copied(cell, segment)) {
+	if (fm_tcp_copied(cell, segment, options->stamp)) {
 		half->duplicates += segment->packets;
 		return 1;
 	}
@@ -1034,17 +1077,17 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 		fm_tcp_ack(cell, half, segment, options);
 	if (!(segment->flags & (FM_TCP_SYN | FM_TCP_RST)))
 		fm_tcp_window(cell, half, segment);
-	gap = segment->tick - me->last_tick;
+	gap = known ? segment->tick - me->last_tick : 0;
 	if (gap > half->gap_ticks)
 		half->gap_ticks = gap;
 	if (gap > cell->gap[segment->direction & 1])
 		cell->gap[segment->direction & 1] = gap < 0xff ? gap : 0xff;
-	fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
-		      cell->phase[segment->direction & 1]);
+	if (!(segment->flags & FM_TCP_SYN)) /* the handshake is no pace */
+		fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
+			      cell->phase[segment->direction & 1]++);
 	me->last_tick = segment->tick;
 	me->mark = fm_segment_mark(segment);
 	cell->cpu[segment->direction & 1] = segment->cpu;
-	cell->phase[segment->direction & 1]++;
 	return 1;
 }
 
