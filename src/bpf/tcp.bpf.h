@@ -1073,7 +1073,7 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 		if (segment->flags & FM_TCP_FIN)
 			me->state |= FM_STATE_FIN;
 	}
-	if (segment->flags & FM_TCP_ACK)
+	if ((segment->flags & (FM_TCP_ACK | FM_TCP_RST)) == FM_TCP_ACK)
 		fm_tcp_ack(cell, half, segment, options);
 	if (!(segment->flags & (FM_TCP_SYN | FM_TCP_RST)))
 		fm_tcp_window(cell, half, segment);
