@@ -20,8 +20,10 @@ FIELDS = ['frame.cap_len', 'frame.protocols', 'ip.src', 'ip.dst', 'ip.proto', 'i
           'ipv6.fraghdr.more', 'ipv6.fraghdr.ident', 'ah.next_header', 'tcp.srcport',
           'tcp.dstport', 'udp.srcport', 'udp.dstport', 'sctp.srcport', 'sctp.dstport',
           'dccp.srcport', 'dccp.dstport', 'icmp.type', 'icmp.code', 'icmpv6.type',
-          'icmpv6.code', 'vlan.id', 'ieee8021ad.id']
+          'icmpv6.code', 'vlan.id', 'ieee8021ad.id', 'mpls.label']
 TAGS = {'vlan': 'vlan.id', 'ieee8021ad': 'ieee8021ad.id'}
+# What else may lie below IP: link layers and what is gone through, PPPoE sessions and labels.
+BELOW_IP = {'eth', 'ethertype', 'sll', 'raw', 'pppoes', 'ppp', 'mpls'}
 PORTS = {packets.TCP: 'tcp', packets.UDP: 'udp', packets.UDPLITE: 'udp', packets.SCTP: 'sctp',
          packets.DCCP: 'dccp'}
 EXTENSIONS = {0: 'ipv6.hopopts.nxt', 43: 'ipv6.routing.nxt', 60: 'ipv6.dstopts.nxt',
@@ -70,14 +72,14 @@ class Reader:
         protocols = first(row, 'frame.protocols', '').split(':')
         layer = next((i for i, name in enumerate(protocols) if name in ('ip', 'ipv6')), None)
         tags = [name for name in protocols[:layer] if name in TAGS]
-        between = [name for name in protocols[:layer] if name not in TAGS and name not in (
-            'eth', 'ethertype', 'sll', 'raw')]
-        if layer is None or between:
+        if layer is None or set(protocols[:layer]) - BELOW_IP - set(TAGS):
             self.other['not_ip'][0] += 1
             return
         there = number(row, 'frame.cap_len')
         if protocols[0] == 'eth':
-            there -= 14 + 4 * len(tags)
+            there -= 14 + 4 * len(tags) + 8 * protocols[:layer].count('pppoes')
+        if 'mpls' in protocols[:layer]:
+            there -= 4 * len(row['mpls.label'])
         parsed = self.ip4(row, there) if protocols[layer] == 'ip' else self.ip6(row, there)
         if parsed is None:
             self.other['malformed'][0] += 1
