@@ -495,14 +495,20 @@ static __always_inline int fm_tcp_kind_local(struct __sk_buff *skb)
 	return socket->lost_out ? FM_KIND_FAST : FM_KIND_OTHER;
 }
 
-/* By what passed before it: duplicate acknowledgements, or silence. */
+/*
+ * By what passed before it: silence of both sides, or duplicate acknowledgements, which a fast
+ * retransmission follows at once.
+ */
 static __always_inline int fm_tcp_kind_wire(const struct fm_tcp_hot *me,
-					    const struct fm_segment *segment)
+					    const struct fm_tcp_hot *peer, __u32 tick)
 {
+	int sender = tick - me->last_tick >= fm_ro.timeout_ticks;
+
+	if (sender && tick - peer->last_tick >= fm_ro.timeout_ticks)
+		return FM_KIND_TIMEOUT;
 	if (me->ack_state & (FM_ACKED_SACK | FM_ACKED_RUN_MAX))
 		return FM_KIND_FAST;
-	return segment->tick - me->last_tick >= fm_ro.timeout_ticks ? FM_KIND_TIMEOUT
-								    : FM_KIND_OTHER;
+	return sender ? FM_KIND_TIMEOUT : FM_KIND_OTHER;
 }
 
 /* All that is repeated below the point where repeating began is of the kind it began with. */
@@ -526,8 +532,9 @@ static __always_inline int fm_tcp_episode(struct fm_tcp_hot *me, struct fm_tcp_c
 }
 
 static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_hot *me,
-					 struct fm_tcp_cold *mine, struct fm_tcp_half *half,
-					 const struct fm_segment *segment, __u32 overlap)
+					 const struct fm_tcp_hot *peer, struct fm_tcp_cold *mine,
+					 struct fm_tcp_half *half, const struct fm_segment *segment,
+					 __u32 overlap)
 {
 	__u32 packets = segment->packets, octets = overlap;
 	int kind = -1;
@@ -544,7 +551,7 @@ static __always_inline void fm_tcp_again(struct __sk_buff *skb, struct fm_tcp_ho
 			half->notes |= FM_TCP_NOTE_SOCKET;
 	}
 	if (kind < 0)
-		kind = fm_tcp_kind_wire(me, segment);
+		kind = fm_tcp_kind_wire(me, peer, segment->tick);
 	kind = fm_tcp_episode(me, mine, segment->seq, kind);
 	if (kind == FM_KIND_TIMEOUT)
 		half->timeout_packets += packets;
@@ -646,13 +653,13 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 			half->out_of_order += segment->packets;
 			return;
 		}
-		fm_tcp_again(skb, me, mine, half, segment, overlap);
+		fm_tcp_again(skb, me, peer, mine, half, segment, overlap);
 		return;
 	}
-	if (segment->end == me->next && fm_tcp_copy(me, segment))
+	if ((segment->ip_id || segment->end == me->next) && fm_tcp_copy(me, segment))
 		half->duplicates += segment->packets;
 	else
-		fm_tcp_again(skb, me, mine, half, segment, overlap);
+		fm_tcp_again(skb, me, peer, mine, half, segment, overlap);
 }
 
 /* What the sequence numbers say. */
