@@ -28,6 +28,7 @@ enum talk_mode {
 #define TALK_NOT_OWN  0x7 /* what only the network does, and no host sees of itself */
 #define TALK_NOT_IP6  0x5 /* likewise, by the identification */
 #define TALK_ONLY_IP4 0x1
+#define TALK_ONLY_IP6 0x2
 
 struct talk_case {
 	const char *name;
@@ -41,8 +42,9 @@ struct talk_case {
 		.name = text, .run = function, __VA_ARGS__                                         \
 	}
 
-/* A case that took longer than its pauses and this says nothing and is run again. */
-#define TALK_BUDGET_US 40000
+/* A case that took longer than its pauses and this says nothing, and is run again. */
+#define TALK_BUDGET_US 80000
+#define TALK_TICK      1 /* as budget_us: a tick of the clock that flows are timed with */
 
 #define FIN 0x01
 #define SYN 0x02
@@ -106,7 +108,6 @@ struct talk {
 };
 
 extern struct talk talk;
-
 /* Other ports; nothing was said. talk_next(): beside what was said before. */
 void talk_open(void);
 void talk_next(void);
@@ -133,14 +134,13 @@ const struct fm_tcp_half *talk_half(unsigned int side);
 void talk_expect(unsigned int side, const char *what, const struct fm_tcp_half *expected);
 #define expect(side, what, ...) talk_expect(side, what, &(struct fm_tcp_half){__VA_ARGS__})
 
-/* Says which counts differ. */
 bool talk_equal(const struct fm_tcp_half *a, const struct fm_tcp_half *b, const char *name);
 
 /* One figure. */
 void talk_same(uint64_t value, uint64_t expected, const char *what);
 #define talk_true(condition, what) talk_same(!!(condition), true, what)
 
-/* A time: as long as the pause, and what is not planned more. */
+/* A time: the pause, and at most the budget more. */
 void talk_time(uint64_t us, unsigned int pause_ms, const char *what);
 
 /* Runs cases in all their modes; each result goes to report. */

@@ -7,9 +7,6 @@
 #include "talk.h"
 #include "test.h"
 
-/* As short as a tick of the clock can be. */
-#define TICK_US 900
-
 static struct harness h;
 
 /* What is sent in order and acknowledged is none of it. */
@@ -575,9 +572,11 @@ static const struct talk_case cases[] = {
 		  .budget_us = 2000),
 	TALK_CASE("out of order by timestamps", out_of_order_stamps, .modes = TALK_NOT_OWN),
 	TALK_CASE("out of order, then again", out_of_order_again, .modes = TALK_NOT_OWN),
-	TALK_CASE("copies", copies, .modes = TALK_NOT_OWN, .budget_us = TICK_US),
+	TALK_CASE("copies", copies, .modes = TALK_NOT_IP6),
+	TALK_CASE("copies", copies, .modes = TALK_ONLY_IP6, .budget_us = TALK_TICK),
 	TALK_CASE("copies of acknowledgements", copies_of_acks, .modes = TALK_NOT_IP6),
-	TALK_CASE("copies of SYN", copies_of_syns, .modes = TALK_NOT_OWN, .budget_us = TICK_US),
+	TALK_CASE("copies of SYN", copies_of_syns, .modes = TALK_NOT_IP6),
+	TALK_CASE("copies of SYN", copies_of_syns, .modes = TALK_ONLY_IP6, .budget_us = TALK_TICK),
 	TALK_CASE("no copies", no_copies, .modes = TALK_NOT_IP6),
 	TALK_CASE("no copies, without identification", no_copies_later),
 };
