@@ -12,8 +12,9 @@
 #define MEASUREMENT_MISSED    0x02
 
 /* quicFlags */
-#define QUIC_SOURCE 0x01
-#define QUIC_SPIN   0x02
+#define QUIC_SOURCE	 0x01
+#define QUIC_SPIN	 0x02
+#define QUIC_DESTINATION 0x04
 
 /* tcpRetransmissionSource */
 #define SOURCE_PACKETS 1
@@ -250,7 +251,8 @@ static void set_tcp(struct fm_record *record, const struct fm_conversation *conv
 
 		record->quic_version = or_absent(own->quic_version);
 		record->quic_flags = (own->notes & FM_TCP_NOTE_QUIC_SOURCE ? QUIC_SOURCE : 0) |
-				     (sides[d].rtt_min != FM_ABSENT ? QUIC_SPIN : 0);
+				     (sides[d].rtt_min != FM_ABSENT ? QUIC_SPIN : 0) |
+				     (own->options & FM_QUIC_DESTINATION ? QUIC_DESTINATION : 0);
 		return;
 	}
 	set_handshake(record, conversation, initiator);

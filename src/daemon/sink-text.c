@@ -97,13 +97,31 @@ static void interface_text(const struct fm_sink_env *env, uint32_t ifindex, char
 	env->for_each_interface(env->userdata, match_name, &query);
 }
 
+/* A count; a dash for what was not measured. */
+static void count_text(const struct fm_record *record, uint32_t value, char ret[12])
+{
+	if (!(FM_F_TCP & (1u << record->family)) || value == FM_ABSENT)
+		snprintf(ret, 12, "-");
+	else
+		snprintf(ret, 12, "%" PRIu32, value);
+}
+
+/* Milliseconds. */
+static void time_text(const struct fm_record *record, uint32_t us, char ret[12])
+{
+	if (!(FM_F_MEASURED & (1u << record->family)) || us == FM_ABSENT)
+		snprintf(ret, 12, "-");
+	else
+		snprintf(ret, 12, "%.3f", us / 1e3);
+}
+
 static const char *const reasons[] = {"-", "idle", "active", "end", "stop", "full"};
 
 static void text_line(const struct fm_sink_env *env, const struct fm_record *record,
 		      struct fm_buf *ret)
 {
 	char source[ENDPOINT_SIZE], destination[ENDPOINT_SIZE], protocol[8], flags[9];
-	char in[24], out[24], clock[16];
+	char in[24], out[24], clock[16], rtt[12], again[12];
 	time_t second = (time_t)(record->start_ns / FM_NS_PER_S);
 	struct tm tm;
 
@@ -113,6 +131,8 @@ static void text_line(const struct fm_sink_env *env, const struct fm_record *rec
 	endpoint(record, record->src_ip4, record->src_ip6, record->src_port, source);
 	endpoint(record, record->dst_ip4, record->dst_ip6, record->dst_port, destination);
 	flags_text(record->tcp_flags, flags);
+	time_text(record, record->rtt_mean, rtt);
+	count_text(record, record->retransmitted_packets, again);
 	interface_text(env, record->ingress_if, in, sizeof(in));
 	interface_text(env, record->egress_if, out, sizeof(out));
 	if (record->family == FM_FAMILY_ICMP4 || record->family == FM_FAMILY_ICMP6) {
@@ -127,7 +147,8 @@ static void text_line(const struct fm_sink_env *env, const struct fm_record *rec
 	if (record->biflow)
 		fm_buf_printf(ret, " %9" PRIu64 " %12" PRIu64, record->rev_packets,
 			      record->rev_octets);
-	fm_buf_printf(ret, " %-8s %s>%s %s\n", flags, in, out, reasons[record->end_reason % 6]);
+	fm_buf_printf(ret, " %-8s %8s %6s %s>%s %s\n", flags, rtt, again, in, out,
+		      reasons[record->end_reason % 6]);
 }
 
 static const char *text_path(const struct fm_config *config)
@@ -140,7 +161,7 @@ static const struct fm_sink_lines_kind text_kind = {
 	.path = text_path,
 	.line = text_line,
 	.header =
-		"start          duration proto   source                 destination              packets       octets flags    in>out end",
+		"start          duration proto   source                 destination              packets       octets flags      rtt/ms  again in>out end",
 	.header_lines = HEADER_EVERY,
 };
 

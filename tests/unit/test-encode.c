@@ -230,12 +230,139 @@ static void test_by_hand(void)
 	test_golden(&options, &golden, uptime, sizeof(uptime) - 1, 24, "v9 by sysUptime");
 }
 
+/* A measured conversation in a tunnel: the rows of TCP and of the tunnel, some of them absent. */
+static void make_measured(struct fm_record *ret)
+{
+	static const uint8_t source[] = {10, 0, 0, 1}, destination[] = {10, 0, 0, 2};
+
+	*ret = golden;
+	ret->biflow = 0;
+	ret->family = FM_FAMILY_TCP4;
+	ret->encapsulation = FM_ENCAPSULATION_TUNNEL4;
+	ret->biflow_direction = 2;
+	ret->layer2_segment = 1ULL << 56 | 1234;
+	ret->handshake_time = 10;
+	ret->server_network_time = FM_ABSENT;
+	ret->client_network_time = 12;
+	ret->syn_retransmissions = 13;
+	ret->refused_connections = 14;
+	ret->rtt_min = FM_ABSENT;
+	ret->rtt_max = 16;
+	ret->rtt_mean = 17;
+	ret->rtt_samples = 18;
+	ret->rtt_smoothed = 19;
+	ret->retransmitted_packets = 20;
+	ret->retransmitted_octets = 21;
+	ret->fast_retransmissions = 22;
+	ret->timeout_retransmissions = 23;
+	ret->retransmission_source = FM_ABSENT;
+	ret->out_of_order = 25;
+	ret->duplicates = 26;
+	ret->duplicate_acks = 27;
+	ret->zero_windows = 70000;
+	ret->window_fulls = FM_ABSENT;
+	ret->window_min = 0xfffffffe;
+	ret->window_max = 31;
+	ret->window_last = 32;
+	ret->mss = 1460;
+	ret->window_scale = 7;
+	ret->tcp_options = 15;
+	ret->ecn_capable = 36;
+	ret->ecn_congested = 37;
+	ret->ecn_echoes = 38;
+	ret->window_reduced = 39;
+	ret->accurate_ecn = 5;
+	ret->jitter = 41;
+	ret->idle_gap = 42;
+	ret->application_mean = 43;
+	ret->application_max = 44;
+	ret->application_samples = FM_ABSENT;
+	ret->measurement = 3;
+	ret->tunnel_type = 1;
+	ret->tunnel_id = 1234;
+	ret->nt_client_flags = 2;
+	ret->nt_server_flags = 0x12;
+	ret->nt_retransmitted_in = 20;
+	ret->nt_out_of_order_in = 25;
+	ret->nt_client_latency = 3;
+	ret->nt_application_latency = 5;
+	ret->nt_retransmitted_octets_in = 21;
+	ret->nt_window_min_in = 65535;
+	ret->nt_window_max_in = FM_ABSENT;
+	ret->nt_mss_in = 1460;
+	ret->nt_scale_in = 7;
+	ret->nt_upstream_tunnel = 1234;
+	ret->nt_downstream_tunnel = 7;
+	ret->nt_outer_protocol = 17;
+	memcpy(ret->outer_src_ip4, source, 4);
+	memcpy(ret->outer_dst_ip4, destination, 4);
+	memcpy(ret->nt_outer_src_ip4, source, 4);
+	memcpy(ret->nt_outer_dst_ip4, destination, 4);
+}
+
+static void test_measured(void)
+{
+	static const char wire[] = GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY
+		"\x02\x02\x3f\x40\x40\0\x3c\x05\xdc\0\x64\0\xc8" /* biflowDirection to cvlan */
+		"\xe8\xfe\x6f\x80\x80\0\0\0"
+		"\x2e"
+		"\x01\0\0\0\0\0\x04\xd2"	       /* VXLAN 1234 */
+		"\0\0\0\x0a\xff\xff\xff\xff\0\0\0\x0c" /* handshake, server absent, client */
+		"\0\x0d\0\x0e"
+		"\xff\xff\xff\xff\0\0\0\x10\0\0\0\x11\0\0\0\x12\0\0\0\x13" /* round trips */
+		"\0\0\0\x14\0\0\0\x15\0\0\0\x16\0\0\0\x17\xff"
+		"\0\0\0\x19\0\0\0\x1a\0\0\0\x1b"
+		"\xff\xfe\xff\xff" /* more than there is room for, absent */
+		"\xff\xff\xff\xfe\0\0\0\x1f\0\0\0\x20"
+		"\x05\xb4\x07\x0f"
+		"\0\0\0\x24\0\0\0\x25\0\0\0\x26\0\0\0\x27\x05"
+		"\0\0\0\x29\0\0\0\x2a\0\0\0\x2b\0\0\0\x2c\xff\xff\xff\xff"
+		"\x03"
+		"\x01\0\0\x04\xd2\x0a\0\0\x01\x0a\0\0\x02"; /* tunnel */
+	static const char ntop[] = GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY
+		"\x02\x02\x3f\x40\x40\0\x3c\x05\xdc\0\x64\0\xc8"
+		"\x2e"
+		"\x01\0\0\0\0\0\x04\xd2"
+		"\x02\x12"				 /* flags */
+		"\0\0\0\x14\0\0\0\x19"			 /* again, out of order */
+		"\0\0\0\x03\0\0\0\0\0\0\0\x05\0\0\0\x15" /* latencies; octets again */
+		"\xff\xfe\xff\xff\x05\xb4\x07"
+		"\0\0\x04\xd2\0\0\0\x07\x11\x0a\0\0\x01\x0a\0\0\x02";
+	struct fm_session_options options = base_options;
+	struct fm_record record;
+
+	make_measured(&record);
+	options.profile = FM_P_FULL;
+	test_golden(&options, &record, wire, sizeof(wire) - 1, 20, "IPFIX, TCP in VXLAN");
+	options.profile = FM_P_NTOP;
+	test_golden(&options, &record, ntop, sizeof(ntop) - 1, 20, "IPFIX, the same for ntop");
+}
+
+/* Sections of a label stack: 3 octets, 0 where there is none. */
+static void test_labels(void)
+{
+	static const char wire[] =
+		GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x02\x3f\x40\x40\0\x3c\x05\xdc\0\x64\0\xc8"
+						      "\x12\x34\x50\xab\xcd\xe1\0\0\0";
+	struct fm_session_options options = base_options;
+	struct fm_record record = golden;
+
+	record.biflow = 0;
+	record.encapsulation = FM_ENCAPSULATION_MPLS;
+	record.mpls_1 = 0x123450;
+	record.mpls_2 = 0xabcde1;
+	record.mpls_3 = FM_ABSENT;
+	test_golden(&options, &record, wire, sizeof(wire) - 1, 20, "IPFIX, two labels");
+}
+
 int main(void)
 {
 	static const size_t sizes[] = {512, 1400, 8192, 65535};
 
 	test_comparison();
 	test_by_hand();
+	test_measured();
+	test_labels();
 	for (unsigned int i = 0; i < FM_ARRAY_SIZE(sizes); i++) {
 		for (unsigned int k = 0; k < 6; k++) {
 			struct fm_session_options options = base_options;

@@ -218,10 +218,13 @@ static void test_text(const char *dir)
 {
 	static const char header[] =
 		"start          duration proto   source                 destination              "
-		"packets       octets flags    in>out end\n";
-	static const char line[] =
-		"06:07:08.009     1.500 tcp     10.1.2.3:443           192.0.2.255:65535             12"
-		"         3456 SPA      eth0>host idle\n";
+		"packets       octets flags      rtt/ms  again in>out end\n";
+#define TEXT_LINE                                                                                  \
+	"06:07:08.009     1.500 tcp     10.1.2.3:443           192.0.2.255:65535             12"   \
+	"         3456 SPA      "
+	static const char line[] = TEXT_LINE "       -      - eth0>host idle\n";
+	static const char measured[] = TEXT_LINE "  12.345      3 eth0>host idle\n";
+	static const char no_sample[] = TEXT_LINE "       -      0 eth0>host idle\n";
 	struct fm_record record = {
 		.start_ns =
 			6 * FM_NS_PER_HOUR + 7 * FM_NS_PER_MIN + 8 * FM_NS_PER_S + 9 * FM_NS_PER_MS,
@@ -247,13 +250,22 @@ static void test_text(const char *dir)
 	snprintf(path, sizeof(path), "%s/text", dir);
 	snprintf(text, sizeof(text), "[text]\nfile = %s\n", path);
 	rig_init(&rig, &fm_sink_text, text);
-	for (unsigned int i = 0; i < 100; i++)
+	for (unsigned int i = 0; i < 98; i++)
 		rig.sink->ops->record(rig.sink, &record);
+	record.family = FM_FAMILY_TCP4;
+	record.rtt_mean = 12345;
+	record.retransmitted_packets = 3;
+	rig.sink->ops->record(rig.sink, &record);
+	record.rtt_mean = FM_ABSENT;
+	record.retransmitted_packets = 0;
+	rig.sink->ops->record(rig.sink, &record);
 	rig_done(&rig, 0);
 	seen = read_file(path, &size);
 	FM_TEST(!strncmp(seen, header, strlen(header)), "text: a header");
 	if (!FM_TEST(!strncmp(seen + strlen(header), line, strlen(line)), "text: a line"))
 		FM_TEST_NOTE("%.*s", (int)(size < 400 ? size : 400), seen);
+	FM_TEST(strstr(seen, measured) && strstr(seen, no_sample),
+		"text: what was measured, a dash for what was not");
 	for (const char *at = seen; (at = strstr(at, "start ")); at++)
 		headers++;
 	FM_TEST(headers == 3 && size == 3 * strlen(header) + 100 * strlen(line),
