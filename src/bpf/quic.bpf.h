@@ -91,7 +91,7 @@ static __always_inline void fm_quic_spin(struct fm_tcp_hot *me, struct fm_tcp_co
 /* A UDP packet. 0: it should have been measured, but there was no cell. */
 FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, struct fm_tcp_packet *packet)
 {
-	__u32 position, tick, offset, octets, direction, gap, ecn, segments = 1;
+	__u32 position, tick, offset, octets, direction, gap, ecn, step, segments = 1;
 	struct fm_tcp_half *half;
 	struct fm_tcp_cell *cell;
 	struct fm_tcp_hot *me;
@@ -136,7 +136,9 @@ FM_GLOBAL int fm_quic_packet(struct __sk_buff *skb, struct fm_tcp_packet *packet
 	gap = tick - me->last_tick;
 	if (gap > half->gap_ticks)
 		half->gap_ticks = gap;
-	fm_tcp_jitter(&cell->cold[direction], half, cell->phase[direction]++);
+	step = cell->phase[direction]++;
+	if (step < FM_JITTER_TIMED)
+		fm_tcp_jitter(&cell->cold[direction], half, fm_now(), step);
 	me->last_tick = tick;
 	return 1;
 }

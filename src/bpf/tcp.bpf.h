@@ -132,6 +132,7 @@ struct fm_segment {
 	__u32 payload; /* octets */
 	__u32 size;    /* payload of one wire packet */
 	__u32 packets;
+	__u32 now; /* fm_segment_now(); 0: not read yet */
 	__u16 window;
 	__u16 ip_id; /* 0: none */
 	__u16 options_at;
@@ -165,6 +166,14 @@ struct fm_tcp_options {
 static __always_inline __u32 fm_now(void)
 {
 	return bpf_ktime_get_ns() >> 10;
+}
+
+/* The clock is read once a packet, if at all. */
+static __always_inline __u32 fm_segment_now(struct fm_segment *segment)
+{
+	if (!segment->now)
+		segment->now = fm_now() | 1;
+	return segment->now;
 }
 
 static __always_inline __u32 fm_span_us(__u32 span)
@@ -376,10 +385,11 @@ static __always_inline void fm_tcp_options_read(struct __sk_buff *skb, __u32 at,
 }
 
 /* Times the way of what ends before end, until it is acknowledged. */
-static __always_inline void fm_tcp_time(struct fm_tcp_hot *me, struct fm_tcp_cold *cold, __u32 end,
-					__u32 stamp, __u8 notes)
+static __always_inline void fm_tcp_time(struct fm_tcp_hot *me, struct fm_tcp_cold *cold,
+					struct fm_segment *segment, __u32 end, __u32 stamp,
+					__u8 notes)
 {
-	cold->timed_at = fm_now();
+	cold->timed_at = fm_segment_now(segment);
 	cold->timed_stamp = stamp;
 	cold->notes = (cold->notes & FM_COLD_SETTLED) | notes;
 	*(volatile __u32 *)&me->timed_end = end;
@@ -439,7 +449,7 @@ FM_GLOBAL int fm_tcp_syn(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
 			half->retransmitted_octets += segment->payload;
 			half->timeout_packets += segment->packets;
 			if (me->timed_end)
-				fm_tcp_time(me, mine, segment->seq + 1, options->stamp,
+				fm_tcp_time(me, mine, segment, segment->seq + 1, options->stamp,
 					    FM_COLD_AMBIGUOUS);
 		}
 		if (answer && !(me->state & FM_STATE_SYN_ACK))
@@ -461,7 +471,7 @@ FM_GLOBAL int fm_tcp_syn(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
 	me->state = FM_STATE_KNOWN | FM_STATE_SYN | FM_STATE_UNSCALED | answer;
 	me->asks = 0;
 	mine->isn = segment->seq;
-	fm_tcp_time(me, mine, segment->seq + 1, options->stamp, 0);
+	fm_tcp_time(me, mine, segment, segment->seq + 1, options->stamp, 0);
 	fm_tcp_ecn_of_syn(cell, half, segment);
 	return 0;
 }
@@ -586,7 +596,7 @@ static __always_inline void fm_tcp_fill(struct fm_tcp_cold *mine, int which, __u
 }
 
 /* Whether what fills a hole was only late, not sent again: RFC 4737 3.3 sees the same. */
-static __always_inline int fm_tcp_late(const struct fm_tcp_cell *cell,
+static __always_inline int fm_tcp_late(const struct fm_tcp_cell *cell, struct fm_segment *segment,
 				       const struct fm_tcp_hole *hole, __u16 hole_stamp,
 				       __u16 stamp)
 {
@@ -596,11 +606,11 @@ static __always_inline int fm_tcp_late(const struct fm_tcp_cell *cell,
 		return (__s16)(stamp - hole_stamp) < 0;
 	if (!cell->cold[0].rtt_min || !cell->cold[1].rtt_min)
 		span = FM_REORDER_SPAN;
-	return fm_now() - hole->at < span - span / 8;
+	return fm_segment_now(segment) - hole->at < span - span / 8;
 }
 
 static __always_inline void fm_tcp_hole_open(struct fm_tcp_cold *mine, __u32 from, __u32 to,
-					     __u32 stamp)
+					     __u32 now, __u32 stamp)
 {
 	int which = 0;
 
@@ -610,7 +620,7 @@ static __always_inline void fm_tcp_hole_open(struct fm_tcp_cold *mine, __u32 fro
 		which = 1;
 	mine->hole[which].from = from;
 	mine->hole[which].to = to;
-	mine->hole[which].at = fm_now();
+	mine->hole[which].at = now;
 	mine->hole_stamp[which] = stamp;
 }
 
@@ -624,7 +634,7 @@ static __always_inline int fm_tcp_copy(const struct fm_tcp_hot *me,
 
 /* Data below what was sent: a keep-alive, late, a copy, or sent again. */
 static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell *cell,
-				       struct fm_tcp_half *half, const struct fm_segment *segment,
+				       struct fm_tcp_half *half, struct fm_segment *segment,
 				       const struct fm_tcp_options *options)
 {
 	struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
@@ -647,7 +657,7 @@ static __always_inline void fm_tcp_old(struct __sk_buff *skb, struct fm_tcp_cell
 
 		if (fm_before(segment->seq, hole->from) || !fm_before(segment->seq, hole->to))
 			continue;
-		late = fm_tcp_late(cell, hole, mine->hole_stamp[i], options->stamp);
+		late = fm_tcp_late(cell, segment, hole, mine->hole_stamp[i], options->stamp);
 		fm_tcp_fill(mine, i, segment->seq, segment->end);
 		if (late) {
 			half->out_of_order += segment->packets;
@@ -689,7 +699,8 @@ FM_GLOBAL int fm_tcp_data(struct __sk_buff *skb, struct fm_tcp_cell *cell, struc
 		return 0;
 	}
 	if (gap > 0)
-		fm_tcp_hole_open(mine, me->next, segment->seq, options->stamp);
+		fm_tcp_hole_open(mine, me->next, segment->seq, fm_segment_now(segment),
+				 options->stamp);
 	me->next = segment->end;
 	if (segment->payload && fm_tcp_fills(cell, segment))
 		half->window_fulls++;
@@ -704,19 +715,20 @@ FM_GLOBAL int fm_tcp_data(struct __sk_buff *skb, struct fm_tcp_cell *cell, struc
 			if (socket && socket->srtt_us)
 				half->srtt_us = socket->srtt_us >> 3;
 		}
-		fm_tcp_time(me, mine, segment->payload ? end : segment->end, options->stamp, 0);
+		fm_tcp_time(me, mine, segment, segment->payload ? end : segment->end,
+			    options->stamp, 0);
 	}
 	return 0;
 }
 
 /* A round trip has ended. */
 static __always_inline void fm_tcp_sample(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
-					  const struct fm_segment *segment,
+					  struct fm_segment *segment,
 					  const struct fm_tcp_options *options, __u32 end)
 {
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
 	struct fm_tcp_cold *theirs = &cell->cold[!(segment->direction & 1)];
-	__u32 span = fm_now() - theirs->timed_at, us = fm_span_us(span);
+	__u32 span = fm_segment_now(segment) - theirs->timed_at, us = fm_span_us(span);
 	__u32 stamp = theirs->timed_stamp;
 	int echoes = options->seen & FM_TCP_OPTION_TIMESTAMPS;
 	int ambiguous = theirs->notes & FM_COLD_AMBIGUOUS;
@@ -849,13 +861,10 @@ static __always_inline void fm_tcp_ecn(struct fm_tcp_cell *cell, struct fm_tcp_h
  * first differences are averaged, so that a short flow's figure is not that of its beginning.
  */
 static __always_inline void fm_tcp_jitter(struct fm_tcp_cold *mine, struct fm_tcp_half *half,
-					  __u32 step)
+					  __u32 now, __u32 step)
 {
-	__u32 now, interval, difference, us;
+	__u32 interval, difference, us;
 
-	if (step >= FM_JITTER_TIMED)
-		return;
-	now = fm_now();
 	interval = now - mine->arrival;
 	mine->arrival = now;
 	difference =
@@ -875,7 +884,7 @@ static __always_inline void fm_tcp_jitter(struct fm_tcp_cold *mine, struct fm_tc
 
 /* From the last octet that the other side pushed to the first of the answer. */
 static __always_inline void fm_tcp_answer(struct fm_tcp_cell *cell, struct fm_tcp_half *half,
-					  const struct fm_segment *segment)
+					  struct fm_segment *segment)
 {
 	struct fm_tcp_hot *me = &cell->hot[segment->direction & 1];
 	struct fm_tcp_hot *peer = &cell->hot[!(segment->direction & 1)];
@@ -885,7 +894,7 @@ static __always_inline void fm_tcp_answer(struct fm_tcp_cell *cell, struct fm_tc
 
 	if (!segment->payload || (!peer->asks && !(segment->flags & FM_TCP_PSH)))
 		return;
-	now = fm_now();
+	now = fm_segment_now(segment);
 	if (peer->asks) {
 		__u32 us = fm_span_us(now - theirs->asked_at);
 
@@ -936,6 +945,7 @@ static __always_inline int fm_segment_set(struct fm_segment *ret, const struct t
 	ret->ecn = how >> FM_HOW_ECN_SHIFT & 3;
 	ret->local = !!(how & FM_HOW_LOCAL);
 	ret->cpu = bpf_get_smp_processor_id();
+	ret->now = 0;
 	ret->packets = 1;
 	ret->size = ret->payload;
 	return 1;
@@ -1089,9 +1099,13 @@ FM_GLOBAL int fm_tcp_event(struct __sk_buff *skb)
 		half->gap_ticks = gap;
 	if (gap > cell->gap[segment->direction & 1])
 		cell->gap[segment->direction & 1] = gap < 0xff ? gap : 0xff;
-	if (!(segment->flags & FM_TCP_SYN)) /* the handshake is no pace */
-		fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
-			      cell->phase[segment->direction & 1]++);
+	if (!(segment->flags & FM_TCP_SYN)) { /* the handshake is no pace */
+		__u32 step = cell->phase[segment->direction & 1]++;
+
+		if (step < FM_JITTER_TIMED)
+			fm_tcp_jitter(&cell->cold[segment->direction & 1], half,
+				      fm_segment_now(segment), step);
+	}
 	me->last_tick = segment->tick;
 	me->mark = fm_segment_mark(segment);
 	cell->cpu[segment->direction & 1] = segment->cpu;
