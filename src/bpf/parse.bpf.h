@@ -94,11 +94,12 @@ struct fm_packet {
 
 /* What a tunnel header leads to. */
 struct fm_found {
+	__u64 mpls;   /* labels that were gone through, as in fm_packet */
 	__u32 offset; /* of the inner IP header */
 	__u32 id;     /* FM_TUNNEL_NO_ID: none */
 	__u16 type;   /* EtherType there, host order */
 	__u8 tunnel;  /* enum fm_tunnel_type */
-	__u8 padding;
+	__u8 padding[5];
 };
 
 /* A packet on its way through the parser. */
@@ -124,7 +125,11 @@ struct fm_fragment_key {
 	__u64 src[2];
 	__u64 dst[2];
 	__u32 id;
-	__u32 protocol;
+	__u8 protocol;
+	__u8 tunnel_type; /* around it: addresses are unique in a network only */
+	__u16 unused;
+	__u32 tunnel_id;
+	__u32 unused2;
 };
 
 struct fm_fragment {
@@ -387,6 +392,10 @@ FM_GLOBAL int fm_parse_fragment(struct __sk_buff *skb, struct fm_parser *parser)
 	key.dst[0] = parser->at.dst[0];
 	key.dst[1] = parser->at.dst[1];
 	key.id = parser->at.fragment_id;
+	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER) {
+		key.tunnel_type = parser->tunnel.type;
+		key.tunnel_id = parser->tunnel.id[0];
+	}
 	if (parser->packet.key.family == 4)
 		key.protocol = parser->at.protocol;
 	if (parser->at.fragment_offset == 0) {

@@ -27,8 +27,12 @@ static __always_inline __u32 fm_inner_length(struct __sk_buff *skb, __u32 offset
 		protocol = header[6];
 		offset += sizeof(struct ipv6hdr);
 	}
-	if (protocol == IPPROTO_UDP)
-		return offset + 8 - start;
+	if (protocol == IPPROTO_UDP) {
+		header = fm_header(skb, offset, scratch, FM_UDP_HEADER);
+		if (!header || fm_is_tunnel_port(*(__be16 *)(header + 2)))
+			return 0;
+		return offset + FM_UDP_HEADER - start;
+	}
 	if (protocol != IPPROTO_TCP)
 		return 0;
 	header = fm_header(skb, offset, scratch, 20);
@@ -40,7 +44,8 @@ static __always_inline __u32 fm_inner_length(struct __sk_buff *skb, __u32 offset
 /* Octets of the headers that every segment repeats, from the IP header on. */
 static __always_inline __u32 fm_segment_headers(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	__u32 headers = parser->at.offset - parser->at.l3, inner;
+	__u32 headers = parser->at.offset - parser->at.l3, inner = 0;
+	int inside;
 
 	if (parser->at.protocol == IPPROTO_TCP)
 		return headers + parser->packet.transport;
@@ -49,11 +54,12 @@ static __always_inline __u32 fm_segment_headers(struct __sk_buff *skb, struct fm
 			parser->packet.notes |= FM_NOTE_UNSURE;
 		return headers + parser->packet.transport;
 	}
-	inner = fm_find_tunnel(skb, parser)
-			? fm_inner_length(skb, parser->found.offset, parser->found.type)
-			: 0;
+	inside = fm_find_tunnel(skb, parser);
+	if (inside == FM_INSIDE_PACKET)
+		inner = fm_inner_length(skb, parser->found.offset, parser->found.type);
 	if (!inner) {
-		parser->packet.notes |= FM_NOTE_UNSURE;
+		if (inside != FM_INSIDE_BUNDLE)
+			parser->packet.notes |= FM_NOTE_UNSURE;
 		return headers + parser->packet.transport;
 	}
 	return parser->found.offset - parser->at.l3 + inner;

@@ -23,6 +23,13 @@
 /* RFC 7637 3.2: smaller ones are reserved, so they are keys of plain GRE. */
 #define FM_NVGRE_FIRST 0x1000
 
+/* What a tunnel turned out to carry. */
+enum fm_inside {
+	FM_INSIDE_UNKNOWN,
+	FM_INSIDE_PACKET,
+	FM_INSIDE_BUNDLE, /* several packets, each with its tunnel header */
+};
+
 static __always_inline int fm_is_shim(__u16 type)
 {
 	return type == ETH_P_MPLS_UC || type == ETH_P_MPLS_MC || type == ETH_P_PPP_SES;
@@ -41,8 +48,8 @@ static __always_inline __u16 fm_ip_type(struct __sk_buff *skb, __u32 offset)
 }
 
 /*
- * A label stack at found.offset (RFC 3032 2.1): found is what lies behind it, the first labels of
- * the packet are kept. What is neither IPv4 nor IPv6 is a pseudowire or nothing.
+ * A label stack at found.offset (RFC 3032 2.1): found is what lies behind it and the first labels.
+ * What is neither IPv4 nor IPv6 is a pseudowire or nothing.
  */
 FM_GLOBAL int fm_mpls(struct __sk_buff *skb, struct fm_parser *parser)
 {
@@ -51,6 +58,7 @@ FM_GLOBAL int fm_mpls(struct __sk_buff *skb, struct fm_parser *parser)
 	if (!parser)
 		return 0;
 	parser->found.type = 0;
+	parser->found.mpls = 0;
 	for (int i = 0; i < FM_MAX_LABELS; i++) {
 		__u8 scratch[4], *entry;
 
@@ -63,8 +71,7 @@ FM_GLOBAL int fm_mpls(struct __sk_buff *skb, struct fm_parser *parser)
 				 ((__u32)entry[0] << 12 | entry[1] << 4 | entry[2] >> 4);
 		if (!(entry[2] & 1))
 			continue;
-		if (!parser->packet.mpls)
-			parser->packet.mpls = labels;
+		parser->found.mpls = labels;
 		parser->found.type = fm_ip_type(skb, parser->found.offset);
 		return 0;
 	}
@@ -82,6 +89,7 @@ FM_GLOBAL int fm_parse_shim(struct __sk_buff *skb, struct fm_parser *parser)
 	if (parser->at.type != ETH_P_PPP_SES) {
 		parser->found.offset = parser->at.offset;
 		fm_mpls(skb, parser);
+		parser->packet.mpls = parser->found.mpls;
 		parser->at.offset = parser->found.offset;
 		parser->at.type = parser->found.type;
 		return 0;
@@ -263,15 +271,49 @@ static __always_inline void fm_find_udp(struct __sk_buff *skb, struct fm_parser 
 }
 
 /*
+ * What the found IP header is the begin of: one packet, which can be parsed, so that nothing of the
+ * outer one is kept. Or of the first of several: a super-packet of which the inner length covers a
+ * part has been bundled from tunnel packets, by a router or an end point in user space.
+ */
+static __always_inline enum fm_inside fm_inside(struct __sk_buff *skb,
+						const struct fm_parser *parser)
+{
+	__u32 offset = parser->found.offset;
+	__u8 scratch[20], *header = fm_header(skb, offset, scratch, sizeof(scratch));
+	__u32 there, length = sizeof(struct ipv6hdr), stated;
+
+	if (!header || offset >= parser->at.end)
+		return FM_INSIDE_UNKNOWN;
+	there = parser->at.end - offset;
+	if (parser->found.type == ETH_P_IPV6) {
+		stated = header[4] << 8 | header[5];
+		stated = stated ? stated + length : there;
+		if (header[0] >> 4 != 6)
+			return FM_INSIDE_UNKNOWN;
+	} else {
+		length = (header[0] & 15) * 4;
+		stated = header[2] << 8 | header[3];
+		stated = stated ? stated : there;
+		if (header[0] >> 4 != 4 || length < sizeof(struct iphdr))
+			return FM_INSIDE_UNKNOWN;
+	}
+	if (there < length || stated < length)
+		return FM_INSIDE_UNKNOWN;
+	if (skb->gso_size && parser->at.protocol == IPPROTO_UDP && stated < there)
+		return FM_INSIDE_BUNDLE;
+	return FM_INSIDE_PACKET;
+}
+
+/*
  * Looks behind the IP header that was parsed last: found says what tunnel begins there and where
- * its IP packet does. 1: there is one, 0: it cannot be told.
+ * its IP packet does. Returns enum fm_inside.
  */
 FM_GLOBAL int fm_find_tunnel(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	struct fm_found *found;
 
 	if (!parser)
-		return 0;
+		return FM_INSIDE_UNKNOWN;
 	found = &parser->found;
 	*found = (struct fm_found){.offset = parser->at.offset, .id = FM_TUNNEL_NO_ID};
 	switch (parser->at.protocol) {
@@ -292,27 +334,10 @@ FM_GLOBAL int fm_find_tunnel(struct __sk_buff *skb, struct fm_parser *parser)
 	}
 	if (found->type == FM_ETH_P_TEB)
 		fm_find_in_ethernet(skb, found);
-	return found->tunnel != FM_TUNNEL_NONE &&
-	       (found->type == ETH_P_IP || found->type == ETH_P_IPV6);
-}
-
-/* Whether the found IP header can be parsed: nothing of the outer one is kept when it is. */
-static __always_inline int fm_found_is_whole(struct __sk_buff *skb, const struct fm_parser *parser)
-{
-	__u32 offset = parser->found.offset;
-	__u8 scratch[20], *header = fm_header(skb, offset, scratch, sizeof(scratch));
-	__u32 there, length, total;
-
-	if (!header || offset >= parser->at.end)
-		return 0;
-	there = parser->at.end - offset;
-	if (parser->found.type == ETH_P_IPV6)
-		return header[0] >> 4 == 6 && there >= sizeof(struct ipv6hdr);
-	length = (header[0] & 15) * 4;
-	total = header[2] << 8 | header[3];
-	if (skb->gso_size || !total)
-		total = there;
-	return header[0] >> 4 == 4 && length >= 20 && there >= length && total >= length;
+	if (found->tunnel == FM_TUNNEL_NONE ||
+	    (found->type != ETH_P_IP && found->type != ETH_P_IPV6))
+		return FM_INSIDE_UNKNOWN;
+	return fm_inside(skb, parser);
 }
 
 /* The outer addresses as a key has them. */
@@ -347,6 +372,8 @@ static __always_inline void fm_tunnel_enter(struct fm_parser *parser)
 
 	fm_tunnel_set(parser);
 	packet->headers += parser->found.offset - parser->at.l3;
+	if (!packet->mpls)
+		packet->mpls = parser->found.mpls;
 	__builtin_memset(&packet->key, 0, sizeof(packet->key));
 	__builtin_memset(&parser->at, 0, sizeof(parser->at));
 	packet->flow_label = 0;
@@ -362,18 +389,25 @@ static __always_inline void fm_tunnel_enter(struct fm_parser *parser)
 	parser->at.type = parser->found.type;
 }
 
-/* Multilinear, as hash.h: the outer end points in no order, type and id. */
+/*
+ * Multilinear, as hash.h: type, id and the outer end points, the smaller first, so that both
+ * directions have the same.
+ */
 static __always_inline __u32 fm_tunnel_hash(const struct fm_tunnel *tunnel, __u32 id)
 {
+	const __u64 *src = (const __u64 *)tunnel->addr[0], *dst = (const __u64 *)tunnel->addr[1];
 	const volatile __u64 *seed = fm_ro.seed;
 	__u64 h = FM_HASH_PAIR(tunnel->type, id, 0);
+	const __u32 *lo = (const __u32 *)src, *hi = (const __u32 *)dst;
 
-	for (int i = 0; i < 2; i++) {
-		const __u32 *words = (const __u32 *)tunnel->addr[i];
-
-		h += FM_HASH_PAIR(words[0], words[1], 2);
-		h += FM_HASH_PAIR(words[2], words[3], 4);
+	if (src[0] > dst[0] || (src[0] == dst[0] && src[1] > dst[1])) {
+		lo = (const __u32 *)dst;
+		hi = (const __u32 *)src;
 	}
+	h += FM_HASH_PAIR(lo[0], lo[1], 2);
+	h += FM_HASH_PAIR(lo[2], lo[3], 4);
+	h += FM_HASH_PAIR(hi[0], hi[1], 6);
+	h += FM_HASH_PAIR(hi[2], hi[3], 8);
 	return h >> 32;
 }
 
@@ -395,7 +429,7 @@ FM_GLOBAL int fm_tunnel_step(struct __sk_buff *skb, struct fm_parser *parser)
 	if (!parser || !fm_is_tunnel(parser))
 		return 0;
 	if (parser->at.more_fragments || parser->at.fragment_offset ||
-	    !fm_find_tunnel(skb, parser) || !fm_found_is_whole(skb, parser)) {
+	    fm_find_tunnel(skb, parser) != FM_INSIDE_PACKET) {
 		parser->packet.notes |= FM_NOTE_UNDECODED;
 		return 0;
 	}

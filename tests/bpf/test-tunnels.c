@@ -340,6 +340,87 @@ static void test_segments(void)
 	}
 }
 
+/*
+ * Tunnel packets of one UDP flow bundled, by an end point in user space or on a router: each
+ * segment has a tunnel header of its own, so that there is not one packet inside.
+ */
+static void test_bundle(const char *mode)
+{
+	for (size_t i = 0; i < FM_ARRAY_SIZE(carriers); i++) {
+		const struct carrier *c = &carriers[i];
+		size_t segment, headers;
+		struct fm_slot *slot;
+
+		if (c->protocol != IPPROTO_UDP)
+			continue;
+		for (int inner = 4; inner <= 6; inner += 2) {
+			harness_reset(&h);
+			make(c, 4, inner, 7, false);
+			headers = 20 + 8;
+			segment = p.length - 14 - headers;
+			for (int copy = 0; copy < 2; copy++)
+				packet_octets(&p, p.data + 14 + headers, segment);
+			packet_put16(&p, 14 + 2, p.length - 14);
+			packet_put16(&p, 14 + 24, p.length - 14 - 20);
+			harness_packet(&h, &p, .ifindex = 2, .gso_size = segment, .gso_segs = 3);
+			FM_TEST(harness_slots(&h, &slot) == 1 && !slot->key.tunnel_type &&
+					slot->key.protocol == IPPROTO_UDP &&
+					slot->half[0].packets == 3 &&
+					slot->half[0].octets == 3 * (headers + segment) &&
+					slot->half[0].max_length == headers + segment &&
+					slot->half[0].min_length == headers + segment &&
+					harness_identity(&h),
+				"%s, bundled: %s, IPv%d", mode, c->name, inner);
+		}
+	}
+}
+
+/* Labels inside a tunnel that is not looked into are not the packet's. */
+static void test_foreign_labels(const char *mode)
+{
+	struct fm_slot *slot;
+
+	harness_reset(&h);
+	packet_new(&p);
+	packet_eth(&p);
+	add_carrier(&carriers[12], 4, 4, 0, false);
+	packet_payload(&p, 3000); /* a pseudowire, say */
+	packet_end(&p);
+	harness_packet(&h, &p, .ifindex = 2, .gso_size = 1000, .gso_segs = 3);
+	FM_TEST(harness_slots(&h, &slot) == 1 && slot->key.protocol == IPPROTO_UDP &&
+			!slot->half[0].mpls && !slot->half[1].mpls && harness_identity(&h),
+		"%s: labels of a tunnel that is not looked into", mode);
+}
+
+/* The same fragment in two networks that use the same addresses: two packets. */
+static void test_fragments(void)
+{
+	const struct fm_half *half;
+	struct fm_slot *slot;
+
+	harness_reset(&h);
+	harness_forget_fragments(&h);
+	for (int i = 0; i < 4; i++) {
+		bool later = i >= 2;
+
+		packet_new(&p);
+		packet_eth(&p);
+		add_carrier(&carriers[0], 4, 4, 5 + (i & 1), false);
+		packet_ip4(&p, .src = INNER_A, .dst = INNER_B, .protocol = IPPROTO_UDP, .id = 1,
+			   .fragment = later ? 1 : 0x2000);
+		if (!later)
+			packet_udp(&p, 100 + (i & 1), 200);
+		packet_payload(&p, 8);
+		packet_end(&p);
+		run();
+	}
+	half = harness_slots(&h, &slot) == 2 ? slot->half : NULL;
+	FM_TEST(half && half[0].packets == 2 && half[0].octets == 36 + 28 &&
+			harness_count(&h, FM_COUNTER_fragment_orphan).packets == 0 &&
+			harness_identity(&h),
+		"fragments with the same id in two networks");
+}
+
 static void test_shims(void)
 {
 	struct fm_slot *slot;
@@ -439,9 +520,37 @@ static void test_inner(void)
 	test_padding();
 	test_nesting();
 	test_segments();
+	test_bundle("inner");
+	test_foreign_labels("inner");
+	test_fragments();
 	test_shims();
 	test_flow_label();
 	test_hostile();
+}
+
+/* End points whose sums are equal are not the same end points. */
+static void test_end_points(void)
+{
+	static const uint32_t ends[][2] = {{1, 8}, {2, 7}, {3, 6}, {4, 5}};
+	struct fm_slot *slot;
+	size_t n;
+
+	for (int outer = 4; outer <= 6; outer += 2) {
+		harness_reset(&h);
+		for (size_t i = 0; i < 2 * FM_ARRAY_SIZE(ends); i++) {
+			const uint32_t *end = ends[i / 2];
+
+			packet_new(&p);
+			packet_eth(&p);
+			add_ip(outer, IPPROTO_IPIP, i & 1, end[0], end[1]);
+			add_inner(4, i & 1);
+			packet_end(&p);
+			run();
+		}
+		n = harness_slots(&h, &slot);
+		FM_TEST(n == FM_ARRAY_SIZE(ends) && harness_identity(&h),
+			"both: IPv%d end points of equal sums: %zu flows", outer, n);
+	}
 }
 
 /* The same inner flow through two tunnels: two flows, each of both directions. */
@@ -461,6 +570,7 @@ static void test_both(void)
 				slot->half[1].packets == 1 && harness_identity(&h),
 			"both: %s", carriers[i].name);
 	}
+	test_end_points();
 }
 
 /* Not asked for: the tunnel's own packets, of all their octets. */
@@ -479,6 +589,8 @@ static void test_outer(void)
 				harness_count(&h, FM_COUNTER_tunnel_undecoded).packets == 0,
 			"outer: %s", carriers[i].name);
 	}
+	test_bundle("outer");
+	test_foreign_labels("outer");
 }
 
 static int with(enum fm_tunnel_key key, void (*tests)(void))
