@@ -328,6 +328,12 @@ static void test_templates(const struct fm_session_options *options)
 	FM_TEST(r == 0 && count_templates(&kept, before, options) == first + 1,
 		"%s profile %u: and at the start of the next session", protocol_name(options),
 		options->profile);
+	before = kept.n;
+	r = fm_session_restart(session);
+	r = r ?: fm_session_record(session, &record, NOW_NS) ?: fm_session_flush(session, NOW_NS);
+	FM_TEST(r == 0 && kept.n == before + 2 && count_templates(&kept, before, options) == 1,
+		"%s profile %u: also where nobody asked for templates", protocol_name(options),
+		options->profile);
 	keeper_done(&kept);
 }
 
