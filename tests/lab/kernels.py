@@ -22,12 +22,18 @@ import vm  # noqa: E402
 SERIES = {'6.12': True, '6.1': False}
 CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
 E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
-BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments')
-E2E_TESTS = ('once', 'mix', 'stop', 'tunnels', 'tcp')
+BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments', 'tunnels', 'quic', 'tcp')
+# Title of a test: which of its cases, if not all. An emulated processor is slow: of tcp, one of each
+# kind that does not count on the clock.
+E2E_TESTS = {
+    'once': ('',), 'mix': ('',), 'stop': ('',), 'tunnels': ('',),
+    'tcp': ('loss of every 50th, IPv4', 'first SYN lost, IPv6', 'connection refused, IPv4'),
+}
 
 
 def of_programs():
     """(title, command, seconds it may take, several times what it needs) for a machine of two CPUs."""
+    yield 'devices', ['sh', os.path.join(HERE, 'guest', 'devices')], 120
     yield 'flowmond --check', [FLOWMOND, '--check'], 120
     for name in BPF:
         yield 'bpf-' + name, [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name)], 240
@@ -35,10 +41,12 @@ def of_programs():
 
 def of_daemon():
     """The same for a machine of one CPU, which does the same work in half the time."""
-    for name in E2E_TESTS:
+    for name, titles in E2E_TESTS.items():
         path = os.path.join(E2E, name + '.py')
-        if os.path.exists(path):
-            yield name, [sys.executable, path], 600
+        for title in titles:
+            if os.path.exists(path):
+                yield ('%s: %s' % (name, title) if title else name,
+                       [sys.executable, path, *title.splitlines()], 600)
 
 
 def command_line(command, seconds):
@@ -71,6 +79,7 @@ def runs(machine, number, title, seconds):
             without_passes(output), machine.console()))
     note('%.1f s' % took)
     check('status %d' % status, status == 0, '\n' + without_passes(output))
+    check('it has tests', title == 'flowmond --check' or re.search('^ok ', output, re.M), output)
     skipped = re.findall(r'^(?:ok|1\.\.0).*# SKIP.*$', output, re.M | re.I)
     check('nothing is skipped', not skipped, '\n' + '\n'.join(skipped))
     if title == 'flowmond --check':
