@@ -15,7 +15,7 @@ import time
 from lib import bump, socketinfo, tap
 from lib.daemon import Flowmond
 from lib.net import Lab, wait_until
-from lib.packets import SYN
+from lib.packets import ACK, FIN, RST, SYN
 from lib.tap import Failure, equal
 from lib.traffic import family_of
 from lib.truth import Capture, tshark
@@ -28,11 +28,14 @@ RTT = 10000
 SO_MAX_PACING_RATE = 47
 DEVICES = {'a': 'a0', 'r': 'r1', 'b': 'b0'}
 
+STAMP, ECHO = 'tcp.options.timestamp.tsval', 'tcp.options.timestamp.tsecr'
+BLOCK = 'tcp.options.sack_le'
 PACKET = ['frame.time_epoch', 'tcp.srcport', 'tcp.len', 'tcp.flags', 'tcp.window_size', 'tcp.seq',
-          'tcp.ack', 'ip.dsfield.ecn', 'ipv6.tclass.ecn', 'tcp.options.mss_val',
-          'tcp.options.wscale.shift']
-ANALYSIS = ['retransmission', 'fast_retransmission', 'spurious_retransmission', 'out_of_order',
-            'duplicate_ack', 'zero_window', 'zero_window_probe', 'window_full', 'ack_rtt']
+          'tcp.ack', 'ipv6.src', STAMP, ECHO, BLOCK]
+ANALYSIS = ['retransmission', 'window_full', 'ack_rtt']
+# Retransmissions by a timer that ran out, by the state it found, and those of slow start behind it.
+TIMEOUTS = ['TCPTimeouts', 'TCPSackRecoveryFail', 'TCPRenoRecoveryFail', 'TCPSackFailures',
+            'TCPRenoFailures', 'TCPLossFailures', 'TCPSlowStartRetrans']
 
 table = []
 
@@ -151,32 +154,92 @@ class Result:
         return found[0]
 
 
+class Sequence:
+    """Octets of a stream that were seen, whatever pieces they came in."""
+
+    def __init__(self, first):
+        self.first, self.seen, self.end = first, bytearray(), 0
+
+    def add(self, seq, length):
+        """Octets of this segment that were there before, and whether it lies below the highest."""
+        at = (seq - self.first) % 2**32
+        if at + length > len(self.seen):
+            self.seen.extend(bytes(at + length - len(self.seen)))
+        before, below = sum(self.seen[at:at + length]), at < self.end
+        self.seen[at:at + length] = b'\1' * length
+        self.end = max(self.end, at + length)
+        return before, below
+
+
 class Analysis:
     """tshark's view of a capture: packets by way, with what its analysis says of each."""
 
     def __init__(self, path):
         fields = PACKET + ['tcp.analysis.' + name for name in ANALYSIS]
-        self.packets = {'ab': [], 'ba': []}
+        self.packets, self.in_order = {'ab': [], 'ba': []}, []
         self.ip6 = False
         for row in tshark(path, fields):
             packet = {field: values[0] for field, values in row.items() if values}
-            self.ip6 = 'ipv6.tclass.ecn' in packet
-            self.packets['ba' if packet['tcp.srcport'] == str(SERVER) else 'ab'].append(packet)
+            self.ip6 = 'ipv6.src' in packet
+            self.packets[self.way(packet)].append(packet)
+            self.in_order.append(packet)
 
-    def count(self, way, analysis):
-        return sum('tcp.analysis.' + analysis in packet for packet in self.packets[way])
+    @staticmethod
+    def way(packet):
+        return 'ba' if packet['tcp.srcport'] == str(SERVER) else 'ab'
+
+    def duplicate_acks(self, way):
+        """RFC 5681 and, with SACK blocks above it, RFC 6675: no data, nothing new acknowledged
+        though there are data outstanding, and the same window or such blocks."""
+        found, end, acked, window = 0, None, None, None
+        for packet in self.in_order:
+            flags, ack = int(packet['tcp.flags'], 0), int(packet.get('tcp.ack', 0))
+            if self.way(packet) != way:
+                end = max(end or 0, int(packet['tcp.seq']) + int(packet['tcp.len']) + (
+                    flags & (SYN | FIN) != 0))
+                continue
+            found += (ack == acked and ack < end and packet['tcp.len'] == '0'
+                      and not flags & (SYN | FIN | RST)
+                      and (int(packet.get(BLOCK, 0)) > ack or packet['tcp.window_size'] == window))
+            acked, window = ack, packet['tcp.window_size']
+        return found
 
     def flags(self, way, mask, value):
         return sum(int(packet['tcp.flags'], 0) & mask == value for packet in self.packets[way])
-
-    def ecn(self, way, *values):
-        return sum(int(packet.get('ip.dsfield.ecn') or packet['ipv6.tclass.ecn'], 0) in values
-                   for packet in self.packets[way])
 
     def windows(self, way):
         """Windows in octets, of all packets but SYN and RST: those are not scaled."""
         return [int(packet['tcp.window_size']) for packet in self.packets[way]
                 if int(packet['tcp.flags'], 0) & 6 == 0]
+
+    def window_fulls(self, way):
+        return sum('tcp.analysis.window_full' in packet
+                   and 'tcp.analysis.retransmission' not in packet for packet in self.packets[way])
+
+    def timed(self, way):
+        """Round trips in us by the rule of the documentation: one segment at a time, handshake and
+        end included; of what was sent again only if the timestamp that comes back says which."""
+        timing, again, samples, sequence = None, False, [], Sequence(0)
+        for packet in self.in_order:
+            flags, seq = int(packet['tcp.flags'], 0), int(packet['tcp.seq'])
+            now = 1e6 * float(packet['frame.time_epoch'])
+            last = seq + int(packet['tcp.len']) + (flags & (SYN | FIN) != 0)
+            if self.way(packet) != way:
+                if timing and flags & ACK and int(packet['tcp.ack']) >= timing[0]:
+                    if not again or packet.get(ECHO) == timing[2]:
+                        samples.append(now - timing[1])
+                    timing = None
+                continue
+            if last == seq:
+                continue
+            repeated, below = sequence.add(seq, last - seq)
+            if not timing and not below:
+                timing, again = (last, now, packet.get(STAMP)), False
+            elif flags & SYN and timing:
+                timing, again = (last, now, packet.get(STAMP)), True
+            elif repeated and timing and seq < timing[0]:
+                again = True
+        return samples
 
     def rtt(self, way):
         """Round trips of this way's data in us; the analysis stands at the acknowledgements."""
@@ -213,23 +276,33 @@ def send(client, server, octets=OCTETS):
     return smoothed
 
 
-def repeated(result):
-    """Segments of A with octets that A had sent before, and that bump passed on: (packets, octets).
-    Not behind a loss does this equal what A counts; B never saw what was lost."""
-    end, again = None, {}
-    packets = octets = 0
-    for event in result.events:
-        if event.way != 'ab' or event.flags & SYN or not event.length:
-            continue
-        if event.event in ('in', 'drop'):
-            if end is not None and (event.seq - end) % 2**32 >= 2**31:
-                again[event.number] = True
-            if end is None or (event.seq + event.length - end) % 2**32 < 2**31:
-                end = (event.seq + event.length) % 2**32
-        elif event.event == 'out' and event.number in again:
-            packets += 1
-            octets += event.length
-    return packets, octets
+class Wire:
+    """What bump's log says of A's data in front of bump and behind it.
+
+    again: octets A sent before, as bump saw them come. An observer behind a loss sees what is left
+    of them, and knows it for what it is if it fills a gap or was seen there, too: told. Where later
+    ones came before it and A sent it once, it is reordered (RFC 4737).
+    """
+
+    def __init__(self, events):
+        self.again = self.again_octets = self.told = self.told_octets = 0
+        self.reordered = {'in': 0, 'out': 0}
+        first = next(event.seq for event in events if event.way == 'ab' and event.flags & SYN) + 1
+        front, behind, repeated = Sequence(first), Sequence(first), {}
+        for event in events:
+            if event.way != 'ab' or event.flags & SYN or not event.length:
+                continue
+            if event.event in ('in', 'drop'):
+                repeated[event.number], below = front.add(event.seq, event.length)
+                self.again += repeated[event.number] > 0
+                self.again_octets += repeated[event.number]
+                self.reordered['in'] += below and not repeated[event.number]
+            elif event.event == 'out':
+                _, below = behind.add(event.seq, event.length)
+                if below and repeated[event.number]:
+                    self.told += 1
+                    self.told_octets += repeated[event.number]
+                self.reordered['out'] += below and not repeated[event.number]
 
 
 def bulk(case, scene):
@@ -245,11 +318,13 @@ class Case:
 
     def __init__(self, name, script, family=4, router=False, sysctls=(), traffic=bulk):
         self.client = self.server = None
+        self.script = script
         with Lab('tcp') as lab:
             scene = Scene(lab, script, family, router, sysctls)
             traffic(self, scene)
             self.result = result = scene.finish()
             self.bump, self.nstat = result.bump, result.nstat
+            self.wire = Wire(result.events)
             self.captures, self.points = result.captures, scene.points
             self.records = {(point, way): result.record(point, way) for point in scene.points
                             for way in ('ab', 'ba')}
@@ -285,49 +360,65 @@ class Case:
                        'TcpRetransSegs')
             self.equal(point, 'ab', 'tcpRetransmittedOctets', client['bytes_retrans'],
                        'tcpi_bytes_retrans')
-        packets, octets = repeated(self.result)
-        self.equal('b', 'ab', 'tcpRetransmittedPackets', packets, 'bump: repeated, passed on')
-        self.equal('b', 'ab', 'tcpRetransmittedOctets', octets, 'bump: repeated, passed on')
+        equal('bump saw what A counts', (self.wire.again, self.wire.again_octets),
+              (nstat['TcpRetransSegs'], client['bytes_retrans']))
+        self.equal('b', 'ab', 'tcpRetransmittedPackets', self.wire.told,
+                   'bump: repeated, came below others')
+        self.equal('b', 'ab', 'tcpRetransmittedOctets', self.wire.told_octets,
+                   'bump: repeated, came below others')
         self.everywhere('ba', 'tcpRetransmittedPackets', self.nstat['b']['TcpRetransSegs'],
                         'TcpRetransSegs of B')
 
     def kinds(self):
         """Kinds as the sender's kernel counts them; the router must infer them."""
         nstat = self.nstat['a']
-        probes = nstat['TcpExtTCPLossProbes']
-        timeouts = nstat['TcpRetransSegs'] - nstat['TcpExtTCPFastRetrans'] - probes
+        timeouts = sum(nstat['TcpExt' + name] for name in TIMEOUTS)
         for point in self.before:
             self.equal(point, 'ab', 'tcpFastRetransmissions', nstat['TcpExtTCPFastRetrans'],
                        'TCPFastRetrans')
             self.equal(point, 'ab', 'tcpTimeoutRetransmissions', timeouts,
-                       'TcpRetransSegs - TCPFastRetrans - TCPLossProbes')
+                       'TCPTimeouts and such, TCPSlowStartRetrans')
             if nstat['TcpRetransSegs']:
                 self.equal(point, 'ab', 'tcpRetransmissionSource', 2 if point == 'a' else 1,
                            'where it is')
 
     def order(self):
         """Reordered and doubled by the network: only behind it can that be seen."""
-        for point in self.before:
-            self.equal(point, 'ab', 'tcpOutOfOrderPackets', 0, 'nothing reordered yet')
-            self.equal(point, 'ab', 'duplicatePackets', 0, 'nothing doubled yet')
-        self.equal('b', 'ab', 'tcpOutOfOrderPackets', self.bump['ab']['reordered'],
-                   'bump: reordered')
-        self.equal('b', 'ab', 'duplicatePackets', self.bump['ab']['duplicated'],
-                   'bump: duplicated')
+        for point, order, doubled in (('a', 0, 0), ('r', self.wire.reordered['in'], 0),
+                                      ('b', self.wire.reordered['out'],
+                                       self.bump['ab']['duplicated'])):
+            if point in self.points:
+                self.equal(point, 'ab', 'tcpOutOfOrderPackets', order,
+                           'bump: came behind later ones')
+                self.equal(point, 'ab', 'duplicatePackets', doubled, 'bump: duplicated')
 
     def acknowledgements(self):
         for point in self.points:
-            self.equal(point, 'ba', 'tcpDuplicateAcks',
-                       self.captures[point].count('ba', 'duplicate_ack'), 'tshark duplicate_ack')
+            self.equal(point, 'ba', 'tcpDuplicateAcks', self.captures[point].duplicate_acks('ba'),
+                       'capture: RFC 5681, 6675')
+
+    def calm(self):
+        """No stall of the machine: what few samples and many samples say is the same then."""
+        return not self.bump['late'] and max(self.captures['a'].rtt('ab')) < 2 * RTT
 
     def round_trips(self):
+        for point in self.points:
+            # Behind a loss it is a matter of taste which segments were sent again while timed.
+            for way in ('ab', 'ba') if point != 'b' or not self.bump['ab']['dropped'] else ('ba',):
+                seen = self.captures[point].timed(way)
+                self.near(point, way, 'rttSamples', len(seen), 'capture')
+                self.near(point, way, 'rttMean', round(statistics.mean(seen)), 'capture',
+                          slack=200)
+                self.near(point, way, 'rttMin', round(min(seen)), 'capture', slack=100)
         for point in self.before:
-            seen = self.captures[point].rtt('ab')
-            self.near(point, 'ab', 'rttMean', round(statistics.mean(seen)), 'tshark mean ack_rtt')
             self.least(point, 'ab', 'rttMin', RTT, 'bump: delay both ways')
-            self.near(point, 'ab', 'rttMin', round(min(seen)), 'tshark min ack_rtt')
-        self.near('a', 'ab', 'rttMean', round(self.smoothed), 'mean of tcpi_rtt')
-        self.near('a', 'ab', 'rttSmoothed', self.client['rtt'], 'tcpi_rtt at the end')
+        if self.calm():
+            # What was lost or late is in few samples and in many not with the same weight.
+            percent = 10 if self.script else 5
+            self.near('a', 'ab', 'rttMean', round(self.smoothed), 'mean of tcpi_rtt', percent)
+            self.near('a', 'ab', 'rttSmoothed', self.client['rtt'], 'tcpi_rtt at the end', percent)
+        else:
+            tap.note('a timeout or a busy machine: not compared with tcpi_rtt')
 
     def handshake(self):
         """The SYN-ACK's and the ACK's own distance to what they answer, as the capture has it."""
@@ -360,8 +451,8 @@ class Case:
                 seen = self.captures[point].windows(way)
                 for field, value in (('Min', min(seen)), ('Max', max(seen)), ('Last', seen[-1])):
                     self.equal(point, way, 'tcpWindow' + field, value, 'capture')
-            self.equal(point, 'ab', 'tcpWindowFulls',
-                       self.captures[point].count('ab', 'window_full'), 'tshark window_full')
+            self.equal(point, 'ab', 'tcpWindowFulls', self.captures[point].window_fulls('ab'),
+                       'tshark window_full, new data')
             self.equal(point, 'ba', 'tcpZeroWindows', self.nstat['b']['TcpExtTCPToZeroWindowAdv'],
                        'TCPToZeroWindowAdv of B')
 
@@ -379,11 +470,6 @@ class Case:
                        'capture: CWR')
         equal('bump marked what B says', self.bump['ab']['marked'],
               self.nstat['b'][prefix + 'InCEPkts'])
-
-    def retransmitted_none(self):
-        """What is sent again to set up a connection has a figure of its own."""
-        for way in ('ab', 'ba'):
-            self.everywhere(way, 'tcpRetransmittedPackets', 0, 'no data lost')
 
     def everything(self):
         self.packets()
@@ -406,6 +492,8 @@ def last(count):
 
 ECN_ON = (('net/ipv4/tcp_ecn', 1),)
 NO_PROBES = (('net/ipv4/tcp_early_retrans', 0),)
+# Copies of what is late or sent again: without an identification (IPv6) they look like that, too.
+MIXED = {'drop': 'ab:/50', 'reorder': 'ab:/33', 'duplicate': 'ab:/41'}
 TRANSFERS = [
     ('clean', {}, 4, False, ()),
     ('clean', {}, 6, True, ()),
@@ -415,7 +503,9 @@ TRANSFERS = [
     ('every 50th 3 ms late', {'reorder': 'ab:/50'}, 6, False, ()),
     ('every 50th twice', {'duplicate': 'ab:/50'}, 4, True, ()),
     ('every 50th twice', {'duplicate': 'ab:/50'}, 6, False, ()),
+    ('some lost, late and twice', MIXED, 4, True, ()),
     ('last segment lost', {'tail': 'ab:%d' % OCTETS}, 4, True, ()),
+    ('last 2 segments lost', {'drop': 'ab:' + last(2)}, 4, True, ()),
     ('last 10 lost, no probes', {'drop': 'ab:' + last(10)}, 4, True, NO_PROBES),
     ('every 50th marked CE', {'mark': 'ab:/50'}, 4, True, ECN_ON),
     ('every 50th marked CE', {'mark': 'ab:/50'}, 6, False, ECN_ON),
@@ -454,10 +544,15 @@ def handshake_lost(option, family):
     for point in case.before:
         case.equal(point, 'ab', 'tcpSynRetransmissions', case.nstat['a']['TcpExtTCPSynRetrans'],
                    'TCPSynRetrans of A')
-        case.least(point, 'ab', 'tcpServerNetworkTime', RTT, 'bump: delay both ways')
-    case.equal('b', 'ba', 'tcpSynRetransmissions', case.nstat['b']['TcpRetransSegs'],
-               'TcpRetransSegs of B')
-    case.retransmitted_none()
+        case.equal(point, 'ab', 'tcpRetransmittedPackets', case.nstat['a']['TcpRetransSegs'],
+                   'TcpRetransSegs of A')
+        if option == 'drop_syn':
+            case.least(point, 'ab', 'tcpServerNetworkTime', RTT, 'bump: delay both ways')
+        else:
+            # B answers the second SYN with the first one's timestamp: nobody can tell them apart.
+            case.equal(point, 'ab', 'tcpServerNetworkTime', None, 'Karn')
+    for field in ('tcpSynRetransmissions', 'tcpRetransmittedPackets'):
+        case.equal('b', 'ba', field, case.nstat['b']['TcpRetransSegs'], 'TcpRetransSegs of B')
     case.checks.done()
 
 
@@ -471,11 +566,11 @@ def refused(family):
         raise Failure('the connection was not refused')
 
     case = Case('connection refused', {}, family, True, traffic=knock)
-    case.everywhere('ba', 'tcpRefusedConnections', case.nstat['b']['TcpOutRsts'],
-                    'TcpOutRsts of B')
-    case.everywhere('ba', 'tcpRefusedConnections', case.nstat['a']['TcpAttemptFails'],
-                    'TcpAttemptFails of A')
-    case.everywhere('ab', 'tcpRefusedConnections', 0, 'B refused')
+    for way in ('ab', 'ba'):
+        case.everywhere(way, 'tcpRefusedConnections', case.nstat['b']['TcpOutRsts'],
+                        'TcpOutRsts of B')
+        case.everywhere(way, 'tcpRefusedConnections', case.nstat['a']['TcpAttemptFails'],
+                        'TcpAttemptFails of A')
     case.checks.done()
 
 
@@ -484,7 +579,8 @@ def unread(case, scene):
     with scene.connection(16384) as (client, server):
         sender = threading.Thread(target=client.sendall, args=(bytes(200000),))
         sender.start()
-        wait_until(lambda: socketinfo.tcp_info(client)['probes'] >= 2, 30, 'probes of the window')
+        wait_until(lambda: socketinfo.nstat(scene.spaces['a'])['TcpExtTCPWinProbe'] >= 2, 30,
+                   'probes of the window')
         drain(server, 200000)
         sender.join()
         wait_until(lambda: idle(client), 30, 'acknowledgements')
@@ -513,28 +609,40 @@ def dialogue(case, scene):
 
 
 def application(family):
-    """At the server its own time; elsewhere the way to the server and back as well."""
+    """From question to answer: on the server its own time, elsewhere the way there and back too."""
     case = Case('questions and answers', {}, family, True, traffic=dialogue)
-    mean, longest = statistics.mean(case.took), max(case.took)
     for point in case.points:
+        seen, asked = [], None
+        for packet in case.captures[point].in_order:
+            if packet['tcp.len'] == '0':
+                continue
+            now = 1e6 * float(packet['frame.time_epoch'])
+            if Analysis.way(packet) == 'ba':
+                seen.append(now - asked)
+            asked = now
+        case.equal(point, 'ba', 'applicationLatencySamples', len(case.took), 'answers of B')
+        case.near(point, 'ba', 'applicationLatencyMean', round(statistics.mean(seen)), 'capture')
+        case.near(point, 'ba', 'applicationLatencyMax', round(max(seen)), 'capture')
         way = 0 if point == 'b' else RTT
-        case.equal(point, 'ba', 'applicationLatencySamples', 5, 'answers of B')
-        case.near(point, 'ba', 'applicationLatencyMean', round(mean) + way, 'clock of B')
-        case.near(point, 'ba', 'applicationLatencyMax', round(longest) + way, 'clock of B')
-        case.least(point, 'ba', 'applicationLatencyMax', round(longest) + way, 'clock of B')
+        case.least(point, 'ba', 'applicationLatencyMean', int(statistics.mean(case.took)) + way,
+                   'clock of B' + (', bump: delay both ways' if way else ''))
     case.checks.done()
 
 
 def uneven(case, scene):
-    """Small segments 5 and 15 ms apart in turn, and half a second of silence."""
+    """Small segments 10 and 20 ms apart in turn, the handshake's included: whichever are timed, it
+    is the same figure. And half a second of silence."""
+    count = 150
     with scene.connection() as (client, server):
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for i in range(120):
+        # B accepts 5 ms after A's last acknowledgement of the handshake.
+        time.sleep(0.005)
+        for i in range(count):
+            time.sleep(0.01 if i % 2 or not i else 0.02)
             client.sendall(bytes(100))
-            time.sleep(0.005 if i % 2 else 0.015)
         time.sleep(0.5)
         client.sendall(bytes(100))
-        drain(server, 12100)
+        drain(server, 100 * count + 100)
         wait_until(lambda: idle(client), 30, 'acknowledgements')
 
 
@@ -543,11 +651,15 @@ def intervals(family):
     for point in case.points:
         times = [float(packet['frame.time_epoch']) for packet in
                  case.captures[point].packets['ab']]
-        gaps = [1e6 * (b - a) for a, b in zip(times, times[1:])]
-        steady = gaps[2:121]
-        jitter = statistics.mean(abs(b - a) for a, b in zip(steady, steady[1:]))
-        case.near(point, 'ab', 'interArrivalJitter', round(jitter), 'capture', percent=20)
-        case.near(point, 'ab', 'longestIdleGap', round(max(gaps) / 1000), 'capture', slack=10)
+        gaps = [b - a for a, b in zip(times, times[1:])]
+        steps = [1e6 * abs(b - a) for a, b in zip(gaps, gaps[1:])]
+        # One stall among the few packets that are timed would be most of the figure.
+        if max(steps[:-4]) < 2 * RTT:
+            case.near(point, 'ab', 'interArrivalJitter', round(statistics.mean(steps[:-4])),
+                      'capture', percent=20)
+        else:
+            tap.note('the machine was busy: the jitter is not compared')
+        case.near(point, 'ab', 'longestIdleGap', round(1000 * max(gaps)), 'capture', slack=10)
     case.checks.done()
 
 
@@ -561,15 +673,41 @@ for number in (4, 6):
 tap.add_case('uneven intervals', intervals, 4)
 
 
+# The same in every case: printed for the first one.
+ONCE = {'packetDeltaCount', 'tcpMaximumSegmentSize', 'tcpWindowScale', 'biflowDirection',
+        'tcpServerNetworkTime', 'tcpClientNetworkTime', 'tcpHandshakeTime', 'tcpWindowMin',
+        'tcpWindowMax', 'tcpWindowLast', 'tcpRetransmissionSource', 'rttSamples', 'rttMin'}
+TIMES = {'rttMean', 'rttMin', 'tcpServerNetworkTime', 'tcpClientNetworkTime'}
+
+
+def telling(field, truth):
+    """Whether a comparison is one for the table: nothing that is 0, no bound, no time that is only
+    that between two hooks of one host."""
+    return truth and not isinstance(truth, str) and not (field in TIMES and truth < 1000)
+
+
 def print_table():
-    print('| case | at | of | field | truth | by | flowmond | error |')
-    print('|---|---|---|---|---|---|---|---|')
+    """Observers that agree share a row; of IPv4 and IPv6 the one that came first is printed, unless
+    the other is wrong."""
+    rows, first_case, first_family = {}, {}, {}
     for case, where, way, field, truth, source, seen, good in table:
-        error = '' if good else 'wrong'
-        if isinstance(truth, int) and isinstance(seen, int) and truth:
-            error = '%.1f %%' % (100 * abs(seen - truth) / truth)
-        print('| %s |' % ' | '.join(map(str, (case, where, way, field, truth, source, seen,
-                                              error))))
+        name = case.split(', IPv')[0]
+        first = first_case.setdefault((field, source), case)
+        again = first_family.setdefault((name, way, field, source), case) != case
+        if good and (again or not telling(field, truth) or (
+                case != first and {field, source} & (ONCE | {'capture'}))):
+            continue
+        error = '0' if seen == truth else 'wrong' if not (seen and isinstance(truth, int)) else (
+            '%.1f %%' % (100 * abs(seen - truth) / max(truth, 1)) + ('' if good else ', wrong'))
+        rows.setdefault((case, way, field, truth, source, seen, error), []).append(where)
+    print('| case | of | field | truth | by | at | flowmond | error |')
+    print('|---|---|---|---|---|---|---|---|')
+    for (case, way, field, truth, source, seen, error), points in rows.items():
+        print('| %s |' % ' | '.join(map(str, (case, way[0].upper(), field, truth, source,
+                                              ', '.join(points), seen, error))))
+    print('\n%d comparisons, %d of them with a truth of 0 or absent; %d wrong.' % (
+        len(table), sum(row[4] in (0, None) for row in table),
+        sum(not row[-1] for row in table)))
 
 
 def main():
