@@ -96,9 +96,7 @@ struct fm_generation {
 	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
 	size_t n_programs;
 	int table_fd;
-	int tcp_table_fd;
-	int tunnel_table_fd;
-	int cells_fd;
+	int tcp_table_fd, tunnel_table_fd, cells_fd;
 };
 
 /* Makes the object that later generations share maps through. 0 or -ENOMEM. */
