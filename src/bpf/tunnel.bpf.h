@@ -383,7 +383,7 @@ static __always_inline void fm_tunnel_enter(struct fm_parser *parser)
 	packet->ends = 0;
 	packet->transport = 0;
 	packet->l4_octets = 0;
-	packet->notes &= ~FM_NOTE_CUT_TRANSPORT;
+	packet->notes = 0;
 	packet->l3_octets = end - parser->found.offset;
 	parser->at.l3 = parser->found.offset;
 	parser->at.type = parser->found.type;

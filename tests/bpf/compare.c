@@ -41,15 +41,44 @@ static const char *half_differs(const struct fm_half *half, const struct model *
 		return "flags";
 	if (half->vlan != m->vlan || half->cvlan != m->cvlan)
 		return "vlan";
+	if (half->flow_label != m->flow_label || half->mpls != m->mpls)
+		return "labels";
 	if (half->hook != way->hook || half->ingress_if != (egress ? 0 : way->ifindex) ||
 	    half->egress_if != (egress ? way->ifindex : 0))
 		return "hook or interfaces";
 	return NULL;
 }
 
+/* Where tunnels are looked into. */
+static const char *tunnel_differs(const struct fm_tunnel *tunnel, const struct model *m)
+{
+	if (tunnel->type != m->tunnel.type || tunnel->family != m->tunnel.family)
+		return "tunnel's type";
+	if (!m->tunnel.type)
+		return NULL;
+	if (tunnel->id[m->direction] != m->tunnel.id[0] ||
+	    tunnel->id[!m->direction] != FM_TUNNEL_NO_ID)
+		return "tunnel's id";
+	if (memcmp(tunnel->addr[m->direction], m->tunnel.addr[0], 16) ||
+	    memcmp(tunnel->addr[!m->direction], m->tunnel.addr[1], 16))
+		return "tunnel's end points";
+	return NULL;
+}
+
+/* Octets of tunnel headers that are not in those of the flow. */
+static bool headers_counted(const struct harness *h, const struct model *m,
+			    const struct compare_way *way)
+{
+	bool wanted = m->headers && !way->again;
+
+	return counted(h, FM_COUNTER_tunnel_headers, wanted ? way->repeat : 0, m->headers);
+}
+
 const char *compare_differs(const struct harness *h, const struct model *m,
 			    const struct compare_way *way)
 {
+	const struct fm_tunnel *tunnel;
+	const char *why = NULL;
 	struct fm_slot *slot;
 	size_t n = harness_slots(h, &slot);
 	bool flow = m->verdict == MODEL_FLOW && !way->again;
@@ -67,13 +96,20 @@ const char *compare_differs(const struct harness *h, const struct model *m,
 	    !noted(h, FM_COUNTER_deep_headers, m, way, m->deep_headers) ||
 	    !noted(h, FM_COUNTER_fragment_orphan, m, way, m->orphan))
 		return "notes";
+	if (!noted(h, FM_COUNTER_tunnel_undecoded, m, way, m->undecoded) ||
+	    !noted(h, FM_COUNTER_tunnel_deep, m, way, m->deep_tunnel) ||
+	    !headers_counted(h, m, way))
+		return "notes of tunnels";
 	if (!flow)
 		return NULL;
 	if (memcmp(&slot->key, &m->key, sizeof(m->key)))
 		return "key";
 	if (slot->half[!m->direction].packets)
 		return "direction";
-	return half_differs(&slot->half[m->direction], m, way);
+	tunnel = harness_tunnel(h, slot);
+	if (tunnel)
+		why = tunnel_differs(tunnel, m);
+	return why ? why : half_differs(&slot->half[m->direction], m, way);
 }
 
 void compare_dump(const char *why, const uint8_t *data, size_t length)

@@ -26,6 +26,12 @@ struct model {
 	uint8_t ttl, tos, tcp_flags, fragment_flags, ends;
 	uint16_t vlan, cvlan;
 	bool cut_transport, cut_payload, deep_headers, orphan;
+	uint32_t flow_label;
+	uint64_t mpls; /* as struct fm_half has it */
+	/* Tunnels, where they are looked into: what is left out of octets, and the innermost. */
+	uint32_t headers;
+	bool undecoded, deep_tunnel;
+	struct fm_tunnel tunnel; /* as the packet travels */
 };
 
 /* What the device says beside the data. */
@@ -34,6 +40,7 @@ struct model_link {
 	uint16_t type; /* layer3: EtherType of the data */
 	bool tagged;   /* a VLAN tag that is not in the data */
 	uint16_t tci;
+	bool inner; /* the innermost packet is asked for */
 };
 
 /* A packet with an Ethernet header of 14 octets at least, where the device has one. */

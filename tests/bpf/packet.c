@@ -55,6 +55,8 @@ void packet_eth(struct packet *p)
 {
 	static const uint8_t addresses[12] = {2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2};
 
+	if (p->type_at)
+		packet_put16(p, p->type_at, 0x6558);
 	packet_octets(p, addresses, sizeof(addresses));
 	p->type_at = p->length;
 	packet_append(p, 2);
@@ -93,6 +95,66 @@ void packet_pppoe(struct packet *p, uint16_t session, int version)
 	packet_put16(p, at + 2, session);
 	packet_put16(p, at + 6, version == 4 ? 0x0021 : 0x0057);
 	packet_fixup(p, at + 4, at + 6);
+}
+
+void packet_vxlan(struct packet *p, uint32_t vni)
+{
+	size_t at = p->length;
+
+	packet_append(p, 8);
+	p->data[at] = 0x08;
+	packet_put32(p, at + 4, vni << 8);
+}
+
+void packet_geneve(struct packet *p, uint32_t vni, uint8_t options)
+{
+	size_t at = p->length;
+
+	packet_append(p, 8 + options);
+	p->data[at] = options / 4;
+	p->type_at = at + 2;
+	packet_put32(p, at + 4, vni << 8);
+	if (options) /* one option, of the rest */
+		p->data[at + 11] = options / 4 - 1;
+}
+
+void packet_gre(struct packet *p, uint8_t flags, uint32_t key)
+{
+	size_t at = p->length;
+
+	packet_append(p, 4);
+	p->data[at] = flags;
+	p->type_at = at + 2;
+	if (flags & 0x80)
+		packet_append(p, 4);
+	if (flags & 0x20) {
+		packet_append(p, 4);
+		packet_put32(p, p->length - 4, key);
+	}
+	if (flags & 0x10)
+		packet_append(p, 4);
+}
+
+void packet_gtpu(struct packet *p, uint32_t teid, unsigned int extensions)
+{
+	size_t at = p->length;
+	uint8_t *next;
+
+	packet_append(p, 8);
+	p->data[at] = 0x30;
+	p->data[at + 1] = 255;
+	packet_put32(p, at + 4, teid);
+	packet_fixup(p, at + 2, at + 8);
+	if (!extensions)
+		return;
+	p->data[at] = 0x36;
+	next = packet_append(p, 4) + 3;
+	for (unsigned int i = 0; i < extensions; i++) {
+		*next = 0x85; /* PDU session container */
+		next = packet_append(p, 8);
+		next[0] = 2;
+		next += 7;
+	}
 }
 
 void packet_add_ip4(struct packet *p, struct packet_ip4 ip)

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define PACKET_ROOM   66000
-#define PACKET_FIXUPS 8
+#define PACKET_FIXUPS 16
 
 struct packet {
 	size_t length;
@@ -40,6 +40,17 @@ void packet_vlan(struct packet *p, uint16_t tpid, uint16_t tci);
 /* An MPLS label, the bottom of the stack or not; a PPPoE session's header, for IP of a version. */
 void packet_mpls(struct packet *p, uint32_t label, bool bottom);
 void packet_pppoe(struct packet *p, uint16_t session, int version);
+
+/*
+ * Headers of tunnels; what is appended next says what is inside where they have a field for it.
+ * VXLAN (RFC 7348) and GENEVE (RFC 8926, octets of options, a multiple of 4) follow UDP, as does
+ * GTP-U (3GPP TS 29.281; extensions: headers of 8 octets). GRE (RFC 2784, 2890): flags as in its
+ * first octet.
+ */
+void packet_vxlan(struct packet *p, uint32_t vni);
+void packet_geneve(struct packet *p, uint32_t vni, uint8_t options);
+void packet_gre(struct packet *p, uint8_t flags, uint32_t key);
+void packet_gtpu(struct packet *p, uint32_t teid, unsigned int extensions);
 
 struct packet_ip4 {
 	uint32_t src, dst;

@@ -44,6 +44,7 @@ static const struct way ways[] = {
 };
 
 static struct harness h;
+static bool inner; /* tunnels are looked into */
 static unsigned int failures;
 static unsigned long compared;
 
@@ -69,7 +70,8 @@ static int run(const struct way *way, uint8_t *data, size_t length, struct model
 	struct harness_run run = {.hook = way->hook, .layer3 = way->layer3, .repeat = REPEAT};
 	uint8_t room[SHORT];
 
-	*ret_link = (struct model_link){.layer3 = way->layer3, .tagged = way->tagged};
+	*ret_link =
+		(struct model_link){.layer3 = way->layer3, .tagged = way->tagged, .inner = inner};
 	if (way->tagged) {
 		ret_link->tci = random_u32();
 		run.vlan_tag = 0x8100u << 16 | ret_link->tci;
@@ -158,16 +160,19 @@ static void test_cut(void)
 		for (size_t length = 14; length <= p.length; length++)
 			compare_all(p.data, length);
 	}
-	FM_TEST(failures == 0, "packets cut at every octet: %lu", compared);
+	FM_TEST(failures == 0, "%s: packets cut at every octet: %lu", inner ? "inner" : "outer",
+		compared);
 }
 
 static void test_contradictions(void)
 {
 	static const uint8_t values[] = {0, 1, 4, 5, 0x0f, 0x45, 0x60, 0x7f, 0x80, 0xff, 44, 58};
+	unsigned int first = inner ? CORPUS_TUNNELS : 0;
+	unsigned int last = inner ? CORPUS_SIZE : CORPUS_TUNNELS;
 	struct packet p;
 
 	failures = compared = 0;
-	for (unsigned int i = 0; i < CORPUS_SIZE; i++) {
+	for (unsigned int i = first; i < last; i++) {
 		corpus_make(&p, i);
 		for (size_t at = 12; at < p.length; at++) {
 			uint8_t kept = p.data[at];
@@ -181,7 +186,8 @@ static void test_contradictions(void)
 			p.data[at] = kept;
 		}
 	}
-	FM_TEST(failures == 0, "every octet set to contradicting values: %lu", compared);
+	FM_TEST(failures == 0, "%s: every octet set to contradicting values: %lu",
+		inner ? "inner" : "outer", compared);
 }
 
 static void same_address(struct packet *p)
@@ -196,7 +202,7 @@ static void same_address(struct packet *p)
 
 static void mutate(struct packet *p)
 {
-	unsigned int n = random_below(6);
+	unsigned int n = random_below(6), reach = random_below(2) ? 88 : 250;
 
 	corpus_make(p, random_below(CORPUS_SIZE));
 	if (random_below(4) == 0)
@@ -204,7 +210,8 @@ static void mutate(struct packet *p)
 	if (random_below(20) == 0) /* both ends at one address: the ports tell the direction */
 		same_address(p);
 	while (n-- > 0)
-		p->data[12 + random_below(p->length < 100 ? p->length - 12 : 88)] = random_u32();
+		p->data[12 + random_below(p->length < reach + 12 ? p->length - 12 : reach)] =
+			random_u32();
 	if (random_below(50) == 0)
 		for (size_t i = 14; i < p->length; i++)
 			p->data[i] = random_u32();
@@ -223,7 +230,8 @@ static void test_random(unsigned long n)
 		mutate(&p);
 		compare(way, p.data, p.length);
 	}
-	FM_TEST(failures == 0 && compared > n * 9 / 10, "random packets: %lu", compared);
+	FM_TEST(failures == 0 && compared > n * 9 / 10, "%s: random packets: %lu",
+		inner ? "inner" : "outer", compared);
 }
 
 /* With segmentation fields as odd as the rest only the sums are told. */
@@ -249,12 +257,29 @@ static void test_random_segments(unsigned long n)
 			compare_dump("identity", p.data, p.length);
 		}
 	}
-	FM_TEST(failures == 0 && ran > n / 3, "random segmented packets: %lu", ran);
+	FM_TEST(failures == 0 && ran > n / 3, "%s: random segmented packets: %lu",
+		inner ? "inner" : "outer", ran);
+}
+
+static int test_all(enum fm_tunnel_key key, unsigned long n)
+{
+	struct fm_kernel_options options = {.max_flows = 64, .tunnel = key};
+	int r = harness_init(&h, &options);
+
+	if (r < 0)
+		return r;
+	inner = key == FM_TUNNEL_KEY_INNER;
+	model_forget();
+	test_cut();
+	test_contradictions();
+	test_random(n);
+	test_random_segments(n / 5);
+	harness_done(&h);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct fm_kernel_options options = {.max_flows = 64};
 	unsigned long n = argc > 1 ? strtoul(argv[1], NULL, 0) : 100000;
 	int r;
 
@@ -263,13 +288,10 @@ int main(int argc, char **argv)
 	random_state = argc > 2 ? strtoull(argv[2], NULL, 0) : fm_clock_realtime_ns();
 	printf("# seed %" PRIu64 "\n", random_state);
 	random_state |= 1;
-	r = harness_init(&h, &options);
+	r = test_all(FM_TUNNEL_KEY_OUTER, n);
+	if (r == 0)
+		r = test_all(FM_TUNNEL_KEY_INNER, n);
 	if (r < 0)
 		return fm_test_bail("harness", r);
-	test_cut();
-	test_contradictions();
-	test_random(n);
-	test_random_segments(n / 5);
-	harness_done(&h);
 	return fm_test_done();
 }

@@ -45,19 +45,6 @@ static const struct carrier carriers[] = {
 	{"MPLS in UDP", FM_TUNNEL_MPLS_UDP, false, false, 0, IPPROTO_UDP, 6635, false},
 };
 
-static void put32(uint8_t *at, uint32_t value)
-{
-	at[0] = value >> 24;
-	at[1] = value >> 16;
-	at[2] = value >> 8;
-	at[3] = value;
-}
-
-static uint16_t ethertype(int version)
-{
-	return version == 4 ? 0x0800 : 0x86dd;
-}
-
 static void add_ip(int version, uint8_t protocol, bool back, uint32_t a, uint32_t b)
 {
 	if (version == 4)
@@ -66,45 +53,24 @@ static void add_ip(int version, uint8_t protocol, bool back, uint32_t a, uint32_
 		packet_ip6(&p, .src = back ? b : a, .dst = back ? a : b, .next = protocol);
 }
 
-/* The header of the tunnel itself, RFC 7348, 8926, 2784, 2890, 7637, 3GPP TS 29.281, RFC 7510. */
-static void add_tunnel(const struct carrier *c, uint32_t id, int inner)
+/* The header of the tunnel itself. */
+static void add_tunnel(const struct carrier *c, uint32_t id)
 {
-	uint8_t *at;
-
 	switch (c->type) {
 	case FM_TUNNEL_VXLAN:
-		at = packet_append(&p, 8);
-		at[0] = 8;
-		put32(at + 4, id << 8);
+		packet_vxlan(&p, id);
 		break;
 	case FM_TUNNEL_GENEVE:
-		at = packet_append(&p, c->ethernet ? 8 : 20);
-		at[0] = c->ethernet ? 0 : 3;
-		packet_put16(&p, at + 2 - p.data, c->ethernet ? 0x6558 : ethertype(inner));
-		put32(at + 4, id << 8);
+		packet_geneve(&p, id, c->ethernet ? 0 : 12);
 		break;
 	case FM_TUNNEL_GRE:
-		at = packet_append(&p, c->has_id ? 16 : 4);
-		at[0] = c->has_id ? 0xb0 : 0;
-		packet_put16(&p, at + 2 - p.data, c->ethernet ? 0x6558 : ethertype(inner));
-		if (c->has_id)
-			put32(at + 8, id);
+		packet_gre(&p, c->has_id ? 0xb0 : 0, id);
 		break;
 	case FM_TUNNEL_NVGRE:
-		at = packet_append(&p, 8);
-		at[0] = 0x20;
-		packet_put16(&p, at + 2 - p.data, 0x6558);
-		put32(at + 4, id << 8 | 7);
+		packet_gre(&p, 0x20, id << 8 | 7);
 		break;
 	case FM_TUNNEL_GTPU:
-		at = packet_append(&p, c->ethernet ? 20 : 8);
-		at[0] = c->ethernet ? 0x36 : 0x30;
-		at[1] = 255;
-		put32(at + 4, id);
-		if (c->ethernet) { /* a container of 8 octets behind the optional fields */
-			at[11] = 0x85;
-			at[12] = 2;
-		}
+		packet_gtpu(&p, id, c->ethernet ? 1 : 0);
 		break;
 	case FM_TUNNEL_MPLS_UDP:
 		packet_mpls(&p, 1000, false);
@@ -113,12 +79,12 @@ static void add_tunnel(const struct carrier *c, uint32_t id, int inner)
 	}
 }
 
-static void add_carrier(const struct carrier *c, int outer, int inner, uint32_t id, bool back)
+static void add_carrier(const struct carrier *c, int outer, uint32_t id, bool back)
 {
 	add_ip(outer, c->protocol, back, outer == 4 ? OUTER_A : 11, outer == 4 ? OUTER_B : 12);
 	if (c->protocol == IPPROTO_UDP)
 		packet_udp(&p, back ? 50001 : 50000, c->port);
-	add_tunnel(c, id, inner);
+	add_tunnel(c, id);
 	if (c->ethernet && c->type != FM_TUNNEL_GTPU)
 		packet_eth(&p);
 }
@@ -135,7 +101,7 @@ static void make(const struct carrier *c, int outer, int inner, uint32_t id, boo
 {
 	packet_new(&p);
 	packet_eth(&p);
-	add_carrier(c, outer, inner, id, back);
+	add_carrier(c, outer, id, back);
 	add_inner(inner, back);
 	packet_end(&p);
 }
@@ -278,7 +244,7 @@ static void test_padding(void)
 	harness_reset(&h);
 	packet_new(&p);
 	packet_eth(&p);
-	add_carrier(&carriers[0], 4, 4, 7, false);
+	add_carrier(&carriers[0], 4, 7, false);
 	packet_ip4(&p, .src = INNER_A, .dst = INNER_B, .protocol = IPPROTO_UDP);
 	packet_udp(&p, 9, 9);
 	packet_payload(&p, 4);
@@ -303,7 +269,7 @@ static void test_nesting(void)
 		packet_new(&p);
 		packet_eth(&p);
 		for (int i = 0; i < depth; i++)
-			add_carrier(i == 1 ? &carriers[5] : ipip, 4, 4, 100 + i, false);
+			add_carrier(i == 1 ? &carriers[5] : ipip, 4, 100 + i, false);
 		add_inner(4, false);
 		packet_end(&p);
 		run();
@@ -325,7 +291,7 @@ static void test_segments(void)
 		harness_reset(&h);
 		packet_new(&p);
 		packet_eth(&p);
-		add_carrier(c, 4, inner, 0x5678, false);
+		add_carrier(c, 4, 0x5678, false);
 		add_ip(inner, IPPROTO_TCP, false, inner == 4 ? INNER_A : 1,
 		       inner == 4 ? INNER_B : 2);
 		packet_tcp(&p, 1234, 80, 0x10, 0);
@@ -383,7 +349,7 @@ static void test_foreign_labels(const char *mode)
 	harness_reset(&h);
 	packet_new(&p);
 	packet_eth(&p);
-	add_carrier(&carriers[12], 4, 4, 0, false);
+	add_carrier(&carriers[12], 4, 0, false);
 	packet_payload(&p, 3000); /* a pseudowire, say */
 	packet_end(&p);
 	harness_packet(&h, &p, .ifindex = 2, .gso_size = 1000, .gso_segs = 3);
@@ -405,7 +371,7 @@ static void test_fragments(void)
 
 		packet_new(&p);
 		packet_eth(&p);
-		add_carrier(&carriers[0], 4, 4, 5 + (i & 1), false);
+		add_carrier(&carriers[0], 4, 5 + (i & 1), false);
 		packet_ip4(&p, .src = INNER_A, .dst = INNER_B, .protocol = IPPROTO_UDP, .id = 1,
 			   .fragment = later ? 1 : 0x2000);
 		if (!later)
