@@ -602,5 +602,10 @@ int main(void)
 	       (double)(sizeof(struct fm_slot) + sizeof(struct fm_exported)), "octets");
 	result("memory, a configured conversation (two slots)",
 	       2.0 * (sizeof(struct fm_slot) + sizeof(struct fm_exported)), "octets");
+	result("memory, a configured conversation with TCP measured",
+	       2.0 * (sizeof(struct fm_slot) + sizeof(struct fm_exported) +
+		      sizeof(struct fm_tcp_slot)) +
+		       1.25 * FM_CELL_OCTETS,
+	       "octets");
 	return 0;
 }
