@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """Real captures replayed: flows, packets and octets as tshark reads them from the file, at ingress
-(VLAN tags taken out by the kernel) and at egress (tags in the packet)."""
+(VLAN tags taken out by the kernel) and at egress (tags in the packet); by outer headers and, where
+there are tunnels, by inner ones."""
 import glob
 import os
 import re
@@ -9,7 +10,7 @@ import struct
 import sys
 
 from lib import tap
-from lib.collect import Nfcapd, account, json_flow
+from lib.collect import Nfcapd, account, json_flow, json_tunnel
 from lib.daemon import Flowmond
 from lib.net import Lab
 from lib.tap import Skip, equal
@@ -18,6 +19,9 @@ from lib.truth import read_capture
 FOLDER = os.environ.get('FLOWMOND_PCAPS') or os.path.join(
     os.path.dirname(os.path.realpath(__file__)), '..', '..', '..', 'shared', 'pcaps')
 ETHERNET, RAW, SLL = 1, 101, 113
+# Captures with tunnels, and their types; some only look like it.
+TUNNELS = {'4in6tunnel': [5], '6in4tunnel': [6], 'geneve': [2], 'icmp-tunnel': [], 'ipv6_in_gtp': [7],
+           'mpls-over-udp': [8], 'pppoe': [], 'vxlan': [1]}
 
 
 def read_pcap(path):
@@ -97,6 +101,35 @@ def compare(what, records, truth):
     equal(what + ': one record a flow', len(records), len(truth.flows.flows))
 
 
+def replay_inner(path, types):
+    """The same with tunnel = inner, by what tshark has as innermost IP header."""
+    frames = read_pcap(path)[1]
+    with Lab('pcapin') as lab:
+        a, m = lab.ns('a'), lab.ns('m')
+        for namespace in (a, m):
+            namespace.sysctl('net/ipv6/conf/default/disable_ipv6', 1)
+        lab.veth(a, 'a0', m, 'm0', mtu=65535)
+        daemons = [Flowmond(namespace, {'flows': {'tunnel': 'inner'},
+                                        'json': {'file': lab.path(name + '.json')}}, name=name)
+                   for namespace, name in ((m, 'in'), (a, 'out'))]
+        said = a.run('tcpreplay', '-q', '--topspeed', '-i', 'a0', path, seconds=120)
+        done = re.search(r'Successful packets:\s+(\d+)', said)
+        equal('packets tcpreplay sent', done and int(done.group(1)), len(frames))
+        truth = read_capture(path, inner=True)
+        equal('types of tunnels', sorted({entry[0] for entry in truth.tunnels.values()}), types)
+        for daemon, what in zip(daemons, ('ingress', 'egress')):
+            counters = counted(daemon)
+            daemon.stop()
+            records = daemon.json_records()
+            compare(what, list(map(json_flow, records)), truth)
+            equal(what + ': tunnels', {json_flow(record)['flow']: json_tunnel(record)
+                                       for record in records if 'tunnelType' in record},
+                  truth.tunnels)
+            equal(what + ': packets in tunnels, not looked into, deeper',
+                  [counters['tunnel_' + name] for name in ('headers', 'undecoded', 'deep')],
+                  [truth.tunnelled, 0, 0])
+
+
 def replay_layer3(path, frames, strip):
     """Packets without Ethernet header go into a tun device."""
     import hotplug
@@ -134,5 +167,9 @@ if __name__ == '__main__':
         print('1..0 # SKIP no captures in ../shared/pcaps or $FLOWMOND_PCAPS')
         sys.exit(0)
     for capture in captures:
-        tap.add_case(os.path.basename(capture), replay, capture)
+        name = os.path.basename(capture)
+        tap.add_case(name, replay, capture)
+        types = TUNNELS.get(name.partition('.')[0])
+        if types is not None:
+            tap.add_case(name + ', inner flows', replay_inner, capture, types)
     tap.main()

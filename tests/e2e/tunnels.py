@@ -14,7 +14,7 @@ import socket
 import struct
 
 from lib import tap
-from lib.collect import json_flow
+from lib.collect import json_flow, json_tunnel
 from lib.daemon import Flowmond
 from lib.net import Lab, address, mac, neighbour, wait_until
 from lib.packets import TCP, UDP, Account
@@ -127,7 +127,7 @@ class Network:
         self.a, self.r, self.b = (lab.ns(name) for name in 'arb')
         lab.veth(self.a, 'a0', self.r, 'r1', mtu=2000, offloads='on')
         lab.veth(self.b, 'b0', self.r, 'r2', mtu=2000)
-        self.near, self.router = 'a0', 'r1'
+        self.near, self.router, self.port = 'a0', 'r1', 5000
         if vlan:
             for namespace, lower, name in ((self.a, 'a0', 'av'), (self.r, 'r1', 'rv')):
                 namespace.ip('link add link %s name %s type vlan id 5' % (lower, name))
@@ -193,14 +193,6 @@ def speak(account, near, far, kind, base, octets):
         wait_until(lambda: not far.sockets(table, base + 5), 10, 'the end of the connection')
 
 
-def row(record):
-    """(flow, tunnel's type, id, outer ends) of a line of JSON."""
-    ends = [record.get('outer%sIPv4Address' % end) or record.get('outer%sIPv6Address' % end)
-            for end in ('Source', 'Destination')]
-    return (json_flow(record)['flow'], record.get('tunnelType'), record.get('tunnelId'),
-            *(str(ipaddress.ip_address(end)) if end else None for end in ends))
-
-
 def in_tunnel(account, kind, ends=(A, B)):
     """The rows of inner flows that went through a tunnel between these ends."""
     ours, theirs = (pair[0 if kind.outer == 4 else 1] for pair in ends)
@@ -219,15 +211,12 @@ def bare(account):
 class Watch:
     """flowmond at A and what B's devices tell of the same packets."""
 
-    def __init__(self, network, settings, interfaces):
-        self.network = network
+    def __init__(self, network, headers, interfaces, *inside):
+        name = 'flowmond%d' % len(network.lab.children)
         self.daemon = Flowmond(network.a, {
-            'capture': {'interfaces': interfaces}, 'flows': settings,
-            'json': {'file': network.lab.path('flowmond.json')}})
-        self.outer, self.inner = Wire(network.b, 'b0'), []
-
-    def inside(self, namespace, device):
-        self.inner.append(Wire(namespace, device))
+            'capture': {'interfaces': interfaces}, 'flows': {'tunnel': headers},
+            'json': {'file': network.lab.path(name + '.json')}}, name=name)
+        self.outer, self.inner = Wire(network.b, 'b0'), [Wire(*where) for where in inside]
 
     def stop(self):
         """Records by row; the accounts of the wire and of each tunnel."""
@@ -237,7 +226,7 @@ class Watch:
         self.records = self.daemon.json_records()
         rows = {}
         for record in self.records:
-            rows[row(record)] = [record['packetDeltaCount'], record['octetDeltaCount']]
+            rows[(json_flow(record)['flow'], *json_tunnel(record))] = [record['packetDeltaCount'], record['octetDeltaCount']]
         equal('one record a flow', len(self.records), len(rows))
         equal('packets not understood', {name: counters[name][0] for name in (
             'tunnel_undecoded', 'tunnel_deep', 'segments_unsure', 'malformed', 'cut_payload')
@@ -252,80 +241,75 @@ def sent_datagrams(sent, wires):
                             if flow[4] == UDP}, account.flows)
 
 
-def converse(network, kind, watch, pairs, octets):
+def converse(network, kind, pairs, octets):
     """The same conversations through every tunnel, with offloads and without: senders' accounts."""
     accounts = []
+    network.port += 20
     for near, far, device in pairs:
         accounts.append(Account())
         devices = (network.a, 'a0'), (near, device)
         before = network.a.counter('a0', 'tx', 'packets')
         network.offloads('on', *devices)
-        speak(accounts[-1], near, far, kind, 5000, octets)
+        speak(accounts[-1], near, far, kind, network.port, octets)
         large = network.a.counter('a0', 'tx', 'packets') - before
         network.offloads('off', *devices)
-        speak(accounts[-1], near, far, kind, 6000, octets)
+        speak(accounts[-1], near, far, kind, network.port + 10, octets)
         small = network.a.counter('a0', 'tx', 'packets') - before - large
         if kind.segmented:
             check('super-packets passed', large < small, (large, small))
     return accounts
 
 
-def outer(kind, interfaces):
+def outer(network, kind, near, far):
     """Flows of the tunnel's own packets, nothing of what is in them."""
-    with Lab('tunnel') as lab:
-        network = Network(lab, ' dev av' in kind.link)
-        near, far = network.tunnel(kind)
-        watch = Watch(network, {'tunnel': 'outer'}, interfaces)
-        watch.inside(far, 'tb')
-        sent = converse(network, kind, watch, [(near, far, 'ta')], 300000)
-        rows, outside, inside, _ = watch.stop()
-        sent_datagrams(sent, inside)
-        equal('outer flows', rows, bare(outside))
-        vlan = 5 if ' dev av' in kind.link else 0
-        equal('VLANs', {record['vlanId'] for record in watch.records}, {vlan})
+    watch = Watch(network, 'outer', 'a0', (far, 'tb'))
+    sent = converse(network, kind, [(near, far, 'ta')], 300000)
+    rows, outside, inside, _ = watch.stop()
+    sent_datagrams(sent, inside)
+    equal('flows', rows, bare(outside))
+    vlan = 5 if network.near == 'av' else 0
+    equal('VLANs', {record['vlanId'] for record in watch.records}, {vlan})
 
 
-def inner(kind, interfaces):
-    """The flows in the tunnel, and what its headers took."""
-    with Lab('tunnel') as lab:
-        network = Network(lab, ' dev av' in kind.link)
-        near, far = network.tunnel(kind)
-        watch = Watch(network, {'tunnel': 'inner'}, interfaces)
-        watch.inside(far, 'tb')
-        sent = converse(network, kind, watch, [(near, far, 'ta')], 300000)
-        rows, outside, inside, counters = watch.stop()
-        sent_datagrams(sent, inside)
-        equal('inner flows', rows, in_tunnel(inside[0], kind))
-        equal('tunnel headers', counters['tunnel_headers'],
-              (inside[0].packets(), outside.octets() - inside[0].octets()))
+def inner(network, kind, near, far):
+    """The flows in the tunnel, and what its headers took; its device is monitored as well."""
+    watch = Watch(network, 'inner', 'a0, ta', (far, 'tb'))
+    sent = converse(network, kind, [(near, far, 'ta')], 300000)
+    rows, outside, inside, counters = watch.stop()
+    sent_datagrams(sent, inside)
+    equal('flows', rows, in_tunnel(inside[0], kind))
+    equal('tunnel headers', counters['tunnel_headers'],
+          (inside[0].packets(), outside.octets() - inside[0].octets()))
 
 
-def both(kind, interfaces):
+def alone(network, kind, near, far):
+    """Only the tunnel's device is monitored: packets without tunnel."""
+    watch = Watch(network, 'inner', 'ta', (far, 'tb'))
+    sent = converse(network, kind, [(near, far, 'ta')], 300000)
+    rows, _, inside, _ = watch.stop()
+    sent_datagrams(sent, inside)
+    equal('flows', rows, bare(inside[0]))
+
+
+def both(network, kind, near, far):
     """Two tunnels with the same inner flows and the same id between different ends."""
-    with Lab('tunnel') as lab:
-        network = Network(lab, ' dev av' in kind.link)
-        pairs = [(*network.tunnel(kind), 'ta'), (*network.tunnel(kind, 'ua', 'ub', True), 'ua')]
-        watch = Watch(network, {'tunnel': 'both'}, interfaces)
-        for (_, far, _), device in zip(pairs, ('tb', 'ub')):
-            watch.inside(far, device)
-        sent = converse(network, kind, watch, pairs, 100000)
-        rows, _, inside, _ = watch.stop()
-        sent_datagrams(sent, inside)
-        equal('inner flows', rows, {**in_tunnel(inside[0], kind),
-                                    **in_tunnel(inside[1], kind, (A2, B2))})
+    pairs = [(near, far, 'ta'), (*network.tunnel(kind, 'ua', 'ub', True), 'ua')]
+    watch = Watch(network, 'both', 'a0', (far, 'tb'), (pairs[1][1], 'ub'))
+    sent = converse(network, kind, pairs, 100000)
+    rows, _, inside, _ = watch.stop()
+    sent_datagrams(sent, inside)
+    equal('flows', rows, {**in_tunnel(inside[0], kind), **in_tunnel(inside[1], kind, (A2, B2))})
 
 
-def alone(kind, interfaces):
-    """The tunnel's device without its carrier: packets without tunnel."""
+def every_way(kind):
     with Lab('tunnel') as lab:
         network = Network(lab, ' dev av' in kind.link)
         near, far = network.tunnel(kind)
-        watch = Watch(network, {'tunnel': 'inner'}, interfaces)
-        watch.inside(far, 'tb')
-        sent = converse(network, kind, watch, [(near, far, 'ta')], 300000)
-        rows, _, inside, _ = watch.stop()
-        sent_datagrams(sent, inside)
-        equal('flows', rows, bare(inside[0]))
+        for way in (outer, inner, alone, both):
+            try:
+                way(network, kind, near, far)
+            except Failure as failure:
+                raise Failure('%s: %s' % (way.__name__, failure)) from None
 
 
 def refused(kind):
@@ -348,20 +332,6 @@ def refused(kind):
                     return 'ip link add type %s: %s' % (link.split()[0], said.strip())
         return None
     return reason
-
-
-WAYS = (('outer', outer, 'a0'), ('inner', inner, 'a0'), ('both', both, 'a0'),
-        ('outer, both devices hooked', outer, 'a0, ta'),
-        ('inner, both devices hooked', inner, 'a0, ta'),
-        ('only the tunnel hooked', alone, 'ta'))
-
-
-def every_way(kind):
-    for way, function, interfaces in WAYS:
-        try:
-            function(kind, interfaces)
-        except Failure as failure:
-            raise Failure('%s: %s' % (way, failure)) from None
 
 
 for title, tunnel in TUNNELS.items():

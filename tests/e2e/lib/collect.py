@@ -171,6 +171,14 @@ def json_flow(record):
             'vlan': record.get('vlanId', 0)}
 
 
+def json_tunnel(record):
+    """The tunnel of a line of JSON as (type, id, outer source, outer destination), None for absent."""
+    ends = [record.get('outer%sIPv4Address' % end) or record.get('outer%sIPv6Address' % end)
+            for end in ('Source', 'Destination')]
+    return (record.get('tunnelType'), record.get('tunnelId'),
+            *(str(ipaddress.ip_address(end)) if end else None for end in ends))
+
+
 def malformed(capture, port, *options):
     """Packets of the capture in which tshark's cflow dissector finds a fault; its own words."""
     run = subprocess.run(['tshark', '-r', capture, '-n', '-d', 'udp.port==%d,cflow' % port, '-d',

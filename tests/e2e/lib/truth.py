@@ -2,8 +2,9 @@
 """What tshark says of a capture, summed up by flow: the account flowmond is compared with.
 
 Reads one line of fields a packet and applies the rules of the flow key: the outermost IP header
-counts; octets are the IP length or what was captured of it; later fragments join the first one if
-that came before, else their ports are 0; ICMP is told apart by type and code.
+counts, or the one in the innermost tunnel; octets are the IP length or what was captured of it; later
+fragments join the first one if that came before, else their ports are 0; ICMP is told apart by type
+and code.
 """
 import os
 import re
@@ -24,6 +25,10 @@ FIELDS = ['frame.cap_len', 'frame.protocols', 'ip.src', 'ip.dst', 'ip.proto', 'i
 TAGS = {'vlan': 'vlan.id', 'ieee8021ad': 'ieee8021ad.id'}
 # What else may lie below IP: link layers and what is gone through, PPPoE sessions and labels.
 BELOW_IP = {'eth', 'ethertype', 'sll', 'raw', 'pppoes', 'ppp', 'mpls'}
+# What lies between two IP headers, without link layers: the tunnel's type and the field of its id.
+TUNNELS = {('udp', 'vxlan'): (1, 'vxlan.vni'), ('udp', 'geneve'): (2, 'geneve.vni'),
+           ('gre',): (3, 'gre.key'), ('udp', 'gtp'): (7, 'gtp.teid'), ('udp', 'mpls'): (8, None)}
+IN_IP = {'ip': 5, 'ipv6': 6}
 PORTS = {packets.TCP: 'tcp', packets.UDP: 'udp', packets.UDPLITE: 'udp', packets.SCTP: 'sctp',
          packets.DCCP: 'dccp'}
 EXTENSIONS = {0: 'ipv6.hopopts.nxt', 43: 'ipv6.routing.nxt', 60: 'ipv6.dstopts.nxt',
@@ -142,10 +147,57 @@ class Reader:
         return (*found, protocol)
 
 
-def read_capture(path):
+def below(row, names):
+    """The row without the values of the layers before the last of these names (a packet's protocols
+    up to one of its IP headers)."""
+    def before(field):
+        parts = field.split('.')
+        layer = '.'.join(parts[:2]) if parts[0] == 'ipv6' and len(parts) == 3 else parts[0]
+        # Every IPv6 header has an ip.version as well.
+        layers = ('ip', 'ipv6') if field == 'ip.version' else (layer,)
+        return sum(names[:-1].count(name) for name in layers)
+    return {field: values[before(field):] for field, values in row.items()}
+
+
+class InnerReader(Reader):
+    """The same by the innermost IP header that tunnels lead to: what was in none of them counts as it
+    is. tunnels: flow -> (type, id, outer source, outer destination) of its first packet."""
+
+    def __init__(self):
+        super().__init__()
+        self.tunnels, self.tunnelled = {}, 0
+
+    def packet(self, row):
+        protocols = first(row, 'frame.protocols', '').split(':')
+        layers = [i for i, name in enumerate(protocols) if name in IN_IP]
+        tunnel = None
+        for layer, inner in zip(layers, layers[1:]):
+            between = tuple(name for name in protocols[layer + 1:inner]
+                            if name not in ('eth', 'ethertype', *TAGS))
+            kind, field = TUNNELS.get(between, (None, None)) if between else (
+                IN_IP[protocols[inner]], None)
+            if kind is None:
+                break
+            name = protocols[layer]
+            outer = below(row, protocols[:layer + 1])
+            tunnel = (kind, number(outer, field, None) if field else None,
+                      first(outer, name + '.src'), first(outer, name + '.dst'), inner)
+        if tunnel is None:
+            super().packet(row)
+            return
+        inner, self.tunnelled = tunnel[-1], self.tunnelled + 1
+        parse = self.ip4 if protocols[inner] == 'ip' else self.ip6
+        parsed = parse(below(row, protocols[:inner + 1]), number(row, 'frame.cap_len'))
+        flow, octets = parsed
+        self.flows.add(*flow, octets)
+        self.tunnels.setdefault(flow, tunnel[:-1])
+
+
+def read_capture(path, inner=False):
     """A Reader that has read the whole file."""
-    reader = Reader()
-    for row in tshark(path, FIELDS):
+    reader = InnerReader() if inner else Reader()
+    ids = [field for _, field in TUNNELS.values() if field] if inner else []
+    for row in tshark(path, FIELDS + ids):
         reader.packet(row)
     return reader
 
