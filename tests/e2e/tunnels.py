@@ -117,12 +117,15 @@ TUNNELS = {
     'sit': Tunnel('sit' + ENDS, 4, (6,), False, IP6IP, None, True),
     'ip6tnl': Tunnel('ip6tnl mode any' + ENDS, 6, BOTH, False, None, None, True),
 }
+# Of these only the inner flows: all else is as with their kind.
+VARIANTS = {'vxlan over IPv6', 'geneve over IPv6', 'gre with all options', 'gretap with an NVGRE key',
+            'ip6gretap'}
 
 
 class Network:
-    """The namespaces and what tunnels between A and B run over."""
+    """The namespaces and what tunnels between A and B run over, by IP of one version."""
 
-    def __init__(self, lab, vlan=False):
+    def __init__(self, lab, version, vlan):
         self.lab = lab
         self.a, self.r, self.b = (lab.ns(name) for name in 'arb')
         lab.veth(self.a, 'a0', self.r, 'r1', mtu=2000, offloads='on')
@@ -133,15 +136,15 @@ class Network:
                 namespace.ip('link add link %s name %s type vlan id 5' % (lower, name))
                 namespace.ip('link set %s up' % name)
             self.near, self.router = 'av', 'rv'
+        a, a2, r1, b, b2, r2 = ([pair[version == 6]] for pair in (A, A2, R1, B, B2, R2))
         for namespace, name, ours, peer, theirs in (
-                (self.a, self.near, A + A2, 'r1', R1), (self.r, self.router, R1, 'a0', A + A2),
-                (self.b, 'b0', B + B2, 'r2', R2), (self.r, 'r2', R2, 'b0', B + B2)):
+                (self.a, self.near, a + a2, 'r1', r1), (self.r, self.router, r1, 'a0', a + a2),
+                (self.b, 'b0', b + b2, 'r2', r2), (self.r, 'r2', r2, 'b0', b + b2)):
             address(namespace, name, *(one + ('/64' if ':' in one else '/24') for one in ours))
             neighbour(namespace, name, mac(peer), *theirs)
-        for one, other, gateway, namespace in ((A, B, R1, self.a), (A2, B2, R1, self.a),
-                                               (B, A, R2, self.b), (B2, A2, R2, self.b)):
-            for src, dst, via in zip(one, other, gateway):
-                namespace.ip('route add %s via %s src %s' % (dst, via, src))
+        for namespace, via, src, dst in ((self.a, r1, a, b), (self.a, r1, a2, b2),
+                                         (self.b, r2, b, a), (self.b, r2, b2, a2)):
+            namespace.ip('route add %s via %s src %s' % (*dst, *via, *src))
         self.r.sysctl('net/ipv4/ip_forward', 1)
         self.r.sysctl('net/ipv6/conf/all/forwarding', 1)
 
@@ -154,8 +157,7 @@ class Network:
     def tunnel(self, kind, near='ta', far='tb', second=False):
         """A tunnel from A to B. The second of a kind has end points, devices and namespaces of its
         own. Returns the namespaces of the two devices."""
-        number = 0 if kind.outer == 4 else 1
-        ends = [ours[number] for ours in ((A2, B2) if second else (A, B))]
+        ends = [ours[kind.outer == 6] for ours in ((A2, B2) if second else (A, B))]
         inside = []
         for namespace, device, other, here, there, own, theirs in (
                 (self.a, near, far, *ends, NEAR, FAR), (self.b, far, near, *ends[::-1], FAR, NEAR)):
@@ -195,7 +197,7 @@ def speak(account, near, far, kind, base, octets):
 
 def in_tunnel(account, kind, ends=(A, B)):
     """The rows of inner flows that went through a tunnel between these ends."""
-    ours, theirs = (pair[0 if kind.outer == 4 else 1] for pair in ends)
+    ours, theirs = (pair[kind.outer == 6] for pair in ends)
     rows = {}
     for flow, counts in account.flows.items():
         outer = (ours, theirs) if flow[0] in NEAR else (theirs, ours)
@@ -211,10 +213,11 @@ def bare(account):
 class Watch:
     """flowmond at A and what B's devices tell of the same packets."""
 
-    def __init__(self, network, headers, interfaces, *inside):
+    def __init__(self, network, headers, interfaces, *inside, biflow='no'):
         name = 'flowmond%d' % len(network.lab.children)
         self.daemon = Flowmond(network.a, {
-            'capture': {'interfaces': interfaces}, 'flows': {'tunnel': headers},
+            'capture': {'interfaces': interfaces},
+            'flows': {'tunnel': headers, 'biflow': biflow},
             'json': {'file': network.lab.path(name + '.json')}}, name=name)
         self.outer, self.inner = Wire(network.b, 'b0'), [Wire(*where) for where in inside]
 
@@ -301,11 +304,31 @@ def both(network, kind, near, far):
     equal('flows', rows, {**in_tunnel(inside[0], kind), **in_tunnel(inside[1], kind, (A2, B2))})
 
 
-def every_way(kind):
+def conversations(network, kind, near, far):
+    """One record for both directions, with the ends as the first packet had them."""
+    watch = Watch(network, 'inner', 'a0', (far, 'tb'), biflow='yes')
+    sent = converse(network, kind, [(near, far, 'ta')], 300000)
+    _, _, inside, _ = watch.stop()
+    sent_datagrams(sent, inside)
+    one_way = in_tunnel(inside[0], kind)
+    expected = {}
+    for (flow, number, name, here, there), counts in one_way.items():
+        if flow[0] in NEAR:
+            turned = (flow[1], flow[0], flow[3], flow[2], flow[4]), number, name, there, here
+            back = one_way.get(turned)
+            expected[flow, number, name, here, there] = (
+                *counts, *(back or [0, 0]), name if back else None)
+    equal('conversations', {(json_flow(record)['flow'], *json_tunnel(record)): (
+        *(record[name] for name in ('packetDeltaCount', 'octetDeltaCount',
+                                    'reversePacketDeltaCount', 'reverseOctetDeltaCount')),
+        record.get('reverseTunnelId')) for record in watch.records}, expected)
+
+
+def watched(kind, ways):
     with Lab('tunnel') as lab:
-        network = Network(lab, ' dev av' in kind.link)
+        network = Network(lab, kind.outer, ' dev av' in kind.link)
         near, far = network.tunnel(kind)
-        for way in (outer, inner, alone, both):
+        for way in ways:
             try:
                 way(network, kind, near, far)
             except Failure as failure:
@@ -335,7 +358,11 @@ def refused(kind):
 
 
 for title, tunnel in TUNNELS.items():
-    case(title, when=refused(tunnel))(functools.partial(every_way, tunnel))
+    case(title, when=refused(tunnel))(functools.partial(
+        watched, tunnel, (inner,) if title in VARIANTS else (outer, inner, alone, both)))
+
+case('vxlan, one record a conversation', when=refused(TUNNELS['vxlan']))(
+    functools.partial(watched, TUNNELS['vxlan'], (conversations,)))
 
 
 if __name__ == '__main__':
