@@ -79,6 +79,16 @@ static void window_full(void)
 	say(A, .payload = 81);
 	expect(A, "a smaller window", .window_fulls = 3);
 	expect(B, "nothing to tell of B");
+	/* Deep in a flow, by a packet of which there is nothing else to tell. */
+	say(B, .window = 10);
+	for (unsigned int i = 0; i < 10; i++) {
+		say(A, .payload = 100);
+		say(B);
+	}
+	say(A, .payload = 1000);
+	expect(A, "280 octets left again", .window_fulls = 3);
+	say(A, .payload = 280);
+	expect(A, "full by a mere packet", .window_fulls = 4);
 }
 
 /* RFC 7323 2.2: the window of a SYN is not scaled. */
