@@ -26,6 +26,7 @@
 static struct harness h;
 static struct packet p;
 static int wire;
+static bool inner; /* tunnels are looked into */
 
 /* Puts the spy, which then runs the program, at a hook. */
 static int put(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook)
@@ -37,7 +38,7 @@ static int put(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook)
 
 static const char *compare(const struct compare_way *way, uint16_t linear)
 {
-	const struct model_link link = {};
+	const struct model_link link = {.inner = inner};
 	struct model m;
 
 	compare_forget(&h);
@@ -62,7 +63,8 @@ static void test_hook(enum fm_hook hook, uint32_t ifindex, const char *name)
 
 	if (!FM_TEST(r == 0, "%s: attached: %d", name, r))
 		return;
-	for (unsigned int i = 0; i < CORPUS_SIZE && failures < FAILURES_MAX; i++) {
+	for (unsigned int i = inner ? CORPUS_TUNNELS : 0;
+	     i < CORPUS_SIZE && failures < FAILURES_MAX; i++) {
 		size_t headers;
 
 		corpus_make(&p, i);
@@ -132,6 +134,14 @@ int main(void)
 	test_hook(FM_HOOK_INGRESS, IN, "ingress");
 	test_long(65535);
 	test_long(65536);
+	harness_done(&h);
+	inner = true;
+	options.tunnel = FM_TUNNEL_KEY_INNER;
+	r = harness_init(&h, &options);
+	if (r < 0)
+		return fm_test_bail("harness", r);
+	test_hook(FM_HOOK_EGRESS, OUT, "egress, inner");
+	test_hook(FM_HOOK_INGRESS, IN, "ingress, inner");
 	close(wire);
 	harness_done(&h);
 	return fm_test_done();
