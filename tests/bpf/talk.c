@@ -288,9 +288,10 @@ void talk_same(uint64_t value, uint64_t expected, const char *what)
 
 void talk_time(uint64_t us, unsigned int pause_ms, const char *what)
 {
-	uint64_t from = pause_ms * 1000UL, to = from + talk.budget_ns / 1000;
+	uint64_t from = pause_ms * 1000UL, to;
 
 	pass(0);
+	to = from + talk.unplanned_ns / 1000;
 	if (late())
 		return;
 	if (us < from || us > to)

@@ -140,7 +140,7 @@ bool talk_equal(const struct fm_tcp_half *a, const struct fm_tcp_half *b, const 
 void talk_same(uint64_t value, uint64_t expected, const char *what);
 #define talk_true(condition, what) talk_same(!!(condition), true, what)
 
-/* A time: the pause, and at most the budget more. */
+/* A time: the pause, and at most what passed beside pauses more. */
 void talk_time(uint64_t us, unsigned int pause_ms, const char *what);
 
 /* Runs cases in all their modes; each result goes to report. */
