@@ -425,7 +425,7 @@ static bool gtpu(struct shell *s)
 	const uint8_t *h = s->reader.at;
 	uint8_t next = 0;
 
-	if (s->reader.left < 8 || (h[0] & 0xf8) != 0x30 || h[1] != 255)
+	if (s->reader.left < 8 || (h[0] & 0xf0) != 0x30 || h[1] != 255)
 		return false;
 	s->type = FM_TUNNEL_GTPU;
 	s->id = get32(h + 4);
