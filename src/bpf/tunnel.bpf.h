@@ -439,7 +439,7 @@ FM_GLOBAL int fm_tunnel_step(struct __sk_buff *skb, struct fm_parser *parser)
 }
 
 /* Goes into the tunnels of the IP packet that was parsed. */
-FM_GLOBAL int fm_parse_tunnels(struct __sk_buff *skb, struct fm_parser *parser)
+static __always_inline int fm_parse_tunnels(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	int deeper = 1;
 

@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/macro.h"
 
-/* Well below what the kernel half remembers. */
-#define FRAGMENTS_MAX 2000
+/* Well below what the kernel half remembers, in number and in time. */
+#define FRAGMENTS_MAX	 2000
+#define FRAGMENTS_MAX_NS (20 * 1000000000ULL)
 
 static bool counted(const struct harness *h, enum fm_counter which, uint64_t packets,
 		    uint64_t octets)
@@ -122,8 +124,12 @@ void compare_dump(const char *why, const uint8_t *data, size_t length)
 
 void compare_forget(struct harness *h)
 {
-	if (model_fragments() <= FRAGMENTS_MAX)
+	static uint64_t begin_ns;
+	uint64_t now_ns = fm_clock_monotonic_ns();
+
+	if (model_fragments() <= FRAGMENTS_MAX && now_ns - begin_ns <= FRAGMENTS_MAX_NS)
 		return;
+	begin_ns = now_ns;
 	model_forget();
 	harness_forget_fragments(h);
 }
