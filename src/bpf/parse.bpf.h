@@ -169,8 +169,8 @@ static __always_inline void *fm_header(struct __sk_buff *skb, __u32 offset, void
 	if (offset > FM_MAX_OFFSET)
 		return NULL;
 	/*
-	 * Linux 6.1 loses the bound of a copy that was spilled before the comparison: say it once more,
-	 * in the register that is used.
+	 * Linux 6.1 loses the bound of a copy that was spilled before the comparison: say it once
+	 * more, in the register that is used.
 	 */
 	asm volatile("%[o] &= 0xfff" : [o] "+r"(offset));
 	if (data + offset + length <= data_end)
