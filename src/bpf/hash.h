@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Hash of a flow key, the same in the kernel and in the daemon: multilinear (pairs of 32-bit words,
- * each plus a random 64-bit seed, multiplied and added modulo 2^64). The upper half is strongly
- * universal, so that nobody who does not know the seeds can aim flows at one home.
+ * each plus a random 64-bit seed, multiplied and added modulo 2^64) and mixed, so that nobody who
+ * does not know the seeds can aim flows at one home.
  */
 #ifndef FM_HASH_H
 #define FM_HASH_H
@@ -21,6 +21,17 @@ static __always_inline __u32 fm_key_word(const struct fm_key *key, unsigned int 
 	return *(const __u32 *)((const char *)key + offset);
 }
 
+/*
+ * Keys in a row (ports counted up) have multilinear hashes in a row as well, which for one seed in
+ * a hundred falls into few homes. This bijection leaves no rows.
+ */
+static __always_inline __u64 fm_hash_mix(__u64 h)
+{
+	h ^= h >> 32;
+	h *= 0xff51afd7ed558ccdULL;
+	return h ^ h >> 32;
+}
+
 /* Seeds: FM_SEEDS of them. */
 static __always_inline __u64 fm_hash(const struct fm_key *key, const volatile __u64 *seed)
 {
@@ -37,7 +48,7 @@ static __always_inline __u64 fm_hash(const struct fm_key *key, const volatile __
 		h += FM_HASH_PAIR(fm_key_word(key, 40), key->tunnel_id, 10);
 		h += FM_HASH_PAIR(key->ifindex, 0, 12);
 	}
-	return h;
+	return fm_hash_mix(h);
 }
 
 /* Home of a hash: 0..homes-1, monotone in the hash. */

@@ -494,8 +494,6 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 		return -ENOMEM;
 	*generation = (struct fm_generation){
 		.kernel = kernel,
-		.options = *options,
-		.wanted = *options,
 		.n_cpus = kernel->n_cpus,
 		.homes = homes_for(kernel, options->max_flows),
 		.table_fd = -1,
@@ -504,6 +502,8 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 		.cells_fd = -1,
 		.n_programs = 1,
 	};
+	memcpy(&generation->options, options, sizeof(*options));
+	memcpy(&generation->wanted, options, sizeof(*options));
 	if (generation->homes == 0)
 		return -ENOMEM;
 	generation->n_slots = generation->homes + FM_PROBES - 1;

@@ -222,17 +222,17 @@ static bool measures_tcp(const struct fm_config *config)
 	return *config->json_file;
 }
 
+/* Member by member into zeros: reload compares the whole struct. */
 static void kernel_options(const struct fm_config *config, struct fm_kernel_options *ret)
 {
-	*ret = (struct fm_kernel_options){
-		.max_flows = config->max_flows,
-		.observe_every = config->observe == FM_OBSERVE_EVERY,
-		.key_vlan = config->key_extra & FM_KEY_VLAN,
-		.key_interface = config->key_extra & FM_KEY_INTERFACE,
-		.key_tos = config->key_extra & FM_KEY_TOS,
-		.tcp = measures_tcp(config),
-		.tunnel = config->tunnel,
-	};
+	memset(ret, 0, sizeof(*ret));
+	ret->max_flows = config->max_flows;
+	ret->observe_every = config->observe == FM_OBSERVE_EVERY;
+	ret->key_vlan = config->key_extra & FM_KEY_VLAN;
+	ret->key_interface = config->key_extra & FM_KEY_INTERFACE;
+	ret->key_tos = config->key_extra & FM_KEY_TOS;
+	ret->tcp = measures_tcp(config);
+	ret->tunnel = config->tunnel;
 }
 
 static void sweeper_settings(const struct fm_config *config, struct fm_sweeper_settings *ret)
@@ -272,7 +272,7 @@ static int new_generation(struct fm_manager *manager, const struct fm_config *co
 			fm_log_warning(
 				"TCP is not measured: this kernel does not load the programs for it (%s)",
 				strerror(-r));
-			(*ret)->wanted = *wanted;
+			memcpy(&(*ret)->wanted, wanted, sizeof(*wanted));
 			return 0;
 		}
 	}

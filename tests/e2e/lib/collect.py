@@ -181,7 +181,8 @@ def json_tunnel(record):
 
 def malformed(capture, port, *options):
     """Packets of the capture in which tshark's cflow dissector finds a fault; its own words."""
-    run = subprocess.run(['tshark', '-r', capture, '-n', '-d', 'udp.port==%d,cflow' % port, '-d',
+    run = subprocess.run(['tshark', '-r', capture, '-n', '-o', 'cflow.max_template_fields:0', '-d',
+                          'udp.port==%d,cflow' % port, '-d',
                           'tcp.port==%d,cflow' % port, *options, '-V'], stdout=subprocess.PIPE,
                          stderr=subprocess.DEVNULL, text=True, timeout=120, check=True)
     bad = [line.strip() for line in run.stdout.splitlines()
