@@ -82,10 +82,21 @@ FM_GLOBAL int fm_tcp_option(struct fm_tcp_options *options)
 	return 1;
 }
 
-static __always_inline void fm_tcp_options_read(struct __sk_buff *skb, __u32 at, __u32 length,
+static __always_inline void fm_tcp_options_read(struct __sk_buff *skb, __u32 at, __u64 length,
 						struct fm_tcp_options *ret)
 {
-	if (length == 0 || length > 40 || bpf_skb_load_bytes(skb, at, ret->octets, length))
+	if (length == 0 || length > 40)
+		return;
+	/*
+	 * Linux 6.1 loses the bounds of a length that was spilled before the comparison: say them
+	 * once more, in the register that is used. What is from 1 to FM_OPTIONS_ROOM stays so.
+	 */
+	asm volatile("%[l] += -1\n"
+		     "%[l] &= %[mask]\n"
+		     "%[l] += 1"
+		     : [l] "+r"(length)
+		     : [mask] "i"(FM_OPTIONS_ROOM - 1));
+	if (bpf_skb_load_bytes(skb, at, ret->octets, length))
 		return;
 	ret->end = length;
 	for (int n = 0; n < 40; n++)

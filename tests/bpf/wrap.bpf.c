@@ -60,9 +60,10 @@ __s32 fm_encap_error;
 
 static __always_inline int encap(struct __sk_buff *skb)
 {
-	__u32 length = fm_encap_length & 127;
+	/* From 1 to 128: Linux 6.1 does not learn from a comparison that it is not 0. */
+	__u32 length = ((fm_encap_length - 1) & 127) + 1;
 
-	if (!length)
+	if (!fm_encap_length)
 		return TC_ACT_SHOT;
 	fm_encap_error = bpf_skb_adjust_room(skb, length, BPF_ADJ_ROOM_MAC,
 					     fm_encap_flags | BPF_F_ADJ_ROOM_FIXED_GSO);
