@@ -65,10 +65,11 @@ class Notify:
 
 
 class Flowmond:
-    """A running flowmond. settings: sections over PATIENT. Waits until it says it is ready."""
+    """A running flowmond. settings: sections over PATIENT. Waits until it says it is ready. binary: of
+    another build."""
 
     def __init__(self, namespace, settings, name='flowmond', ready=True, wrapper=(),
-                 arguments=(), patient=True):
+                 arguments=(), patient=True, binary=FLOWMOND):
         self.namespace, lab = namespace, namespace.lab
         self.json_path = lab.path(name + '.json')
         self.config_path = lab.path(name + '.conf')
@@ -76,12 +77,20 @@ class Flowmond:
         self.base = merge(PATIENT if patient else {}, {'control': {'socket': self.control}})
         self.write(settings)
         self.notify = Notify(lab.path(name + '.notify'))
-        environment = dict(os.environ, NOTIFY_SOCKET=self.notify.path)
-        environment.pop('JOURNAL_STREAM', None)
-        self.process = namespace.start(*wrapper, FLOWMOND, '--foreground', '--config',
-                                       self.config_path, *arguments, log=name, env=environment)
+        self.name, self.wrapper, self.arguments, self.binary = name, wrapper, arguments, binary
+        self.start()
         if ready:
             self.wait_ready()
+
+    def start(self, binary=None):
+        """Starts it, also once more after it ended, then by another binary if one is given."""
+        self.binary = binary or self.binary
+        environment = dict(os.environ, NOTIFY_SOCKET=self.notify.path)
+        environment.pop('JOURNAL_STREAM', None)
+        self.ready_before = self.notify.count('READY=1')
+        self.process = self.namespace.start(*self.wrapper, self.binary, '--foreground', '--config',
+                                            self.config_path, *self.arguments, log=self.name,
+                                            env=environment)
 
     def write(self, settings):
         with open(self.config_path, 'w', encoding='utf-8') as file:
@@ -93,14 +102,14 @@ class Flowmond:
             if not self.process.running():
                 raise Failure('flowmond ended with status %s before it was ready:\n%s' % (
                     self.process.popen.returncode, self.log()[-2000:]))
-            return self.notify.count('READY=1') >= times
+            return self.notify.count('READY=1') - self.ready_before >= times
         wait_until(said, 15, 'flowmond to be ready')
 
     def reload(self, settings=None):
         """SIGHUP, after writing new settings if given; waits until it is done."""
         if settings is not None:
             self.write(settings)
-        times = self.notify.count('READY=1')
+        times = self.notify.count('READY=1') - self.ready_before
         self.process.popen.send_signal(signal.SIGHUP)
         self.wait_ready(times + 1)
 
