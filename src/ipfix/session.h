@@ -48,6 +48,7 @@ struct fm_message_info {
 	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
 	uint32_t domain;
 	bool is_template;
+	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
 };
 
 typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
