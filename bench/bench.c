@@ -164,13 +164,16 @@ static void load(struct bench *bench, enum mode mode)
 	bpf_map__set_max_entries(skeleton->maps.fm_tcp_table, bench->generation.n_cpus);
 	if (mode == MODE_TCP)
 		bpf_map__set_max_entries(skeleton->maps.fm_cells, cells + FM_CELL_PROBES - 1);
-	bpf_map__set_max_entries(skeleton->maps.fm_counters, bench->generation.n_cpus);
+	bpf_map__set_max_entries(skeleton->maps.fm_counters,
+				 FM_GATE_ELEMENT(bench->generation.n_cpus, 0, 0));
 	if (bench_bpf__load(skeleton))
 		die("load", errno);
 	close(inner);
 	close(inner_tcp);
 	close(inner_tunnel);
 	skeleton->bss->fm_live = (struct fm_live){.idle_ticks = 1 << 30, .linger_ticks = 1};
+	/* Test runs come by the loopback device. */
+	skeleton->bss->fm_live.gates[FM_GATE_HOME(1)] = FM_GATE_ENTRY(1, 1);
 	bench->sequence[mode] = map_memory(bpf_map__fd(skeleton->maps.bench_sequence),
 					   SEQUENCE * sizeof(struct packet));
 	bench->skeleton[mode] = skeleton;

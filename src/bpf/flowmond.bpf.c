@@ -27,7 +27,7 @@ enum fm_done {
 	FM_DONE_NOT_YET, /* but for fm_measure() */
 };
 
-/* One element a CPU. */
+/* FM_GATE_ELEMENT; sized before loading, by possible CPUs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -35,6 +35,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct fm_counters);
 } fm_counters SEC(".maps");
+
+/* The daemon's: lives as long as the counters do. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FM_GATES);
+	__type(key, __u32);
+	__type(value, struct fm_gate);
+} fm_gates SEC(".maps");
 
 /* Interface -> FM_IFACE_*. */
 struct {
@@ -58,11 +67,43 @@ struct {
 	__uint(max_entries, FM_OVERFLOW_OCTETS);
 } fm_overflow SEC(".maps");
 
+static __always_inline __u32 fm_ifindex(__u32 ifindex)
+{
+	return ifindex ? ifindex + fm_ro.ifindex_base : 0;
+}
+
+/* This CPU's counters of the hook that a packet passes. */
+static __always_inline struct fm_counters *fm_counters_of(struct __sk_buff *skb, enum fm_hook hook)
+{
+	__u32 index = skb->ifindex + fm_ro.ifindex_base, home = FM_GATE_HOME(index);
+	__u32 cpu = bpf_get_smp_processor_id(), gate = FM_GATE_OTHERS, element;
+
+	for (int i = 0; i < FM_GATE_PROBES; i++) {
+		__u64 entry = FM_READ_ONCE(fm_live.gates[(home + i) & (FM_GATE_HOMES - 1)]);
+
+		if (entry >> 32 == index) {
+			gate = entry & (FM_GATES - 1);
+			break;
+		}
+	}
+	element = FM_GATE_ELEMENT(cpu, gate, hook);
+	return bpf_map_lookup_elem(&fm_counters, &element);
+}
+
 static __always_inline void fm_count(struct fm_counters *counters, enum fm_counter which,
 				     const struct fm_packet *packet)
 {
 	counters->count[which].packets += packet->packets;
 	counters->count[which].octets += packet->octets;
+}
+
+/* Every packet, once. */
+static __always_inline void fm_count_seen(struct fm_counters *counters, struct __sk_buff *skb,
+					  const struct fm_packet *packet)
+{
+	counters->frames++;
+	counters->frame_octets += skb->len;
+	fm_count(counters, FM_COUNTER_seen, packet);
 }
 
 static __always_inline void fm_count_notes(struct fm_counters *counters,
@@ -82,11 +123,6 @@ static __always_inline void fm_count_notes(struct fm_counters *counters,
 		fm_count(counters, FM_COUNTER_tunnel_undecoded, packet);
 	if (packet->notes & FM_NOTE_DEEP_TUNNEL)
 		fm_count(counters, FM_COUNTER_tunnel_deep, packet);
-}
-
-static __always_inline __u32 fm_ifindex(__u32 ifindex)
-{
-	return ifindex ? ifindex + fm_ro.ifindex_base : 0;
 }
 
 /* Whether a packet at egress was counted when it came in. */
@@ -304,15 +340,15 @@ static __always_inline int fm_measure_near(struct __sk_buff *skb, const struct f
 }
 
 /* What fm_measure_near() left. */
-static __always_inline void fm_measure(struct __sk_buff *skb)
+static __always_inline void fm_measure(struct __sk_buff *skb, enum fm_hook hook)
 {
-	__u32 zero = 0, cpu = bpf_get_smp_processor_id();
+	__u32 zero = 0;
 	struct fm_tcp_work *work = bpf_map_lookup_elem(&fm_tcp_scratch, &zero);
 	struct fm_counters *counters;
 
 	if (!work || (work->packet.udp ? fm_quic_packet(skb, &work->packet) : fm_tcp_event(skb)))
 		return;
-	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	counters = fm_counters_of(skb, hook);
 	if (!counters)
 		return;
 	counters->count[FM_COUNTER_not_measured].packets += work->packet.packets;
@@ -377,14 +413,14 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 {
 	struct fm_packet *packet = parser ? &parser->packet : NULL;
 	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
-	struct fm_counters *counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	struct fm_counters *counters = fm_counters_of(skb, hook & 1);
 	void *region;
 	__u64 hash;
 	int again;
 
 	if (!counters || !packet)
 		return 0;
-	fm_count(counters, FM_COUNTER_seen, packet);
+	fm_count_seen(counters, skb, packet);
 	if (hook == FM_HOOK_EGRESS)
 		ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
 	again = hook == FM_HOOK_EGRESS && fm_counted_before(ingress_ifindex);
@@ -464,7 +500,7 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	}
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
-	counters = bpf_map_lookup_elem(&fm_counters, &cpu);
+	counters = fm_counters_of(skb, hook);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
 	if (!counters || !region)
 		return FM_NOT_DONE;
@@ -474,7 +510,7 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	half = &slot->half[packet->direction & 1];
 	if (!half->packets)
 		return FM_NOT_DONE;
-	fm_count(counters, FM_COUNTER_seen, packet);
+	fm_count_seen(counters, skb, packet);
 	if (again) {
 		fm_count(counters, FM_COUNTER_again, packet);
 		fm_half_leave(half, fm_ifindex(skb->ifindex));
@@ -498,7 +534,7 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 	if (done == FM_NOT_DONE)
 		done = fm_hook_any(skb, hook, layer3);
 	if (fm_ro.tcp && done == FM_DONE_NOT_YET)
-		fm_measure(skb);
+		fm_measure(skb, hook);
 	return TC_ACT_UNSPEC;
 }
 

@@ -28,6 +28,7 @@ enum {
 	FM_MAP_OVERFLOW,
 	FM_MAP_FRAGMENTS,
 	FM_MAP_LIVE,
+	FM_MAP_GATES,
 	_FM_MAP_MAX,
 };
 
@@ -38,9 +39,12 @@ struct fm_kernel {
 	int fence_inner_fd;
 	bool fence_by_map;
 	unsigned int n_cpus;
-	const struct fm_counters *counters; /* n_cpus of them */
+	struct fm_gates *gates;
+	struct fm_counters *counters; /* FM_GATE_ELEMENT */
+	struct fm_gate *gate_accounts;
 	struct fm_live *live;
 	size_t counters_size;
+	size_t gate_accounts_size;
 	size_t live_size;
 };
 
@@ -52,6 +56,7 @@ static struct bpf_map *shared_map(struct flowmond_bpf *skeleton, unsigned int wh
 		[FM_MAP_OVERFLOW] = skeleton->maps.fm_overflow,
 		[FM_MAP_FRAGMENTS] = skeleton->maps.fm_fragments,
 		[FM_MAP_LIVE] = skeleton->maps.bss,
+		[FM_MAP_GATES] = skeleton->maps.fm_gates,
 	};
 
 	return maps[which];
@@ -99,8 +104,11 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 {
 	if (!kernel)
 		return NULL;
+	fm_gates_free(kernel->gates);
 	if (kernel->counters)
-		munmap((void *)kernel->counters, kernel->counters_size);
+		munmap(kernel->counters, kernel->counters_size);
+	if (kernel->gate_accounts)
+		munmap(kernel->gate_accounts, kernel->gate_accounts_size);
 	if (kernel->live)
 		munmap(kernel->live, kernel->live_size);
 	for (unsigned int i = 0; i < _FM_MAP_MAX; i++)
@@ -130,18 +138,25 @@ static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
 	if (kernel->clock_fd < 0)
 		return -errno;
-	kernel->counters_size = page_round(kernel->n_cpus * sizeof(struct fm_counters));
+	kernel->counters_size = page_round(FM_GATE_ELEMENT((size_t)kernel->n_cpus, 0, 0) *
+					   sizeof(struct fm_counters));
 	r = map_shared(kernel->map_fd[FM_MAP_COUNTERS], kernel->counters_size, &memory);
 	if (r < 0)
 		return r;
 	kernel->counters = memory;
+	kernel->gate_accounts_size = page_round(FM_GATES * sizeof(struct fm_gate));
+	r = map_shared(kernel->map_fd[FM_MAP_GATES], kernel->gate_accounts_size, &memory);
+	if (r < 0)
+		return r;
+	kernel->gate_accounts = memory;
 	kernel->live_size = page_round(sizeof(*skeleton->bss));
 	r = map_shared(kernel->map_fd[FM_MAP_LIVE], kernel->live_size, &memory);
 	if (r < 0)
 		return r;
 	kernel->live = (void *)((char *)memory +
 				((char *)&skeleton->bss->fm_live - (char *)skeleton->bss));
-	return 0;
+	return fm_gates_new(&kernel->gates, kernel->n_cpus, kernel->counters, kernel->gate_accounts,
+			    kernel->live->gates, FM_GATES_REST_NS);
 }
 
 static int inner_map_new(uint32_t n_elements, size_t value_size)
@@ -445,7 +460,8 @@ static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generatio
 	if (r < 0)
 		return r;
 	if (kernel->map_fd[FM_MAP_COUNTERS] < 0)
-		return bpf_map__set_max_entries(skeleton->maps.fm_counters, kernel->n_cpus);
+		return bpf_map__set_max_entries(skeleton->maps.fm_counters,
+						FM_GATE_ELEMENT(kernel->n_cpus, 0, 0));
 	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
 		r = bpf_map__reuse_fd(shared_map(skeleton, i), kernel->map_fd[i]);
 		if (r < 0)
@@ -598,16 +614,14 @@ void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t 
 
 void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)
 {
-	struct fm_counters sum = {};
+	*ret = (struct fm_counters){};
+	if (kernel->gates)
+		fm_gates_total(kernel->gates, ret);
+}
 
-	for (unsigned int cpu = 0; kernel->counters && cpu < kernel->n_cpus; cpu++)
-		for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
-			const struct fm_count *count = &kernel->counters[cpu].count[i];
-
-			sum.count[i].packets += __atomic_load_n(&count->packets, __ATOMIC_RELAXED);
-			sum.count[i].octets += __atomic_load_n(&count->octets, __ATOMIC_RELAXED);
-		}
-	*ret = sum;
+struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel)
+{
+	return kernel->gates;
 }
 
 /* What the interface table says in short about the interfaces of ifindex's cell. */

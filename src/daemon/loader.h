@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "bpf/abi.h"
+#include "daemon/gates.h"
 
 #define FM_EXPORTED_SUM(type, name) type name;
 #define FM_EXPORTED_MIN(type, name)
@@ -126,8 +127,11 @@ uint64_t fm_generation_memory(const struct fm_generation *generation);
 /* Timeouts that programs put into slots, in ticks. */
 void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t linger_ticks);
 
-/* Adds up the counters of all CPUs. */
+/* Adds up the counters of all CPUs, interfaces and hooks. */
 void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret);
+
+/* What each interface counts; NULL before the first generation. */
+struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel);
 
 /* Marks an interface (index with its namespace's base) as one whose packets are counted already. */
 int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen);

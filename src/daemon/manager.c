@@ -174,8 +174,14 @@ static void after_sweep(void *userdata)
 static int on_attach(void *userdata, const struct fm_device *device, enum fm_hook hook, bool layer3)
 {
 	struct fm_manager *manager = userdata;
+	uint32_t ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex;
+	int r;
 
-	return fm_hooks_add(&manager->hooks, device->ns, device->ifindex, hook, layer3);
+	fm_gates_open(fm_kernel_gates(manager->kernel), ifindex, hook);
+	r = fm_hooks_add(&manager->hooks, device->ns, device->ifindex, hook, layer3);
+	if (r < 0)
+		fm_gates_close(fm_kernel_gates(manager->kernel), ifindex, hook);
+	return r;
 }
 
 static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_hook hook)
@@ -183,6 +189,7 @@ static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm
 	struct fm_manager *manager = userdata;
 
 	fm_hooks_remove(&manager->hooks, ns, ifindex, hook);
+	fm_gates_close(fm_kernel_gates(manager->kernel), FM_INTERFACES_BASE(ns) + ifindex, hook);
 }
 
 static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, bool seen)

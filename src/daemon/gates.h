@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Gates: which interface counts where, and what was counted for each. A gate is given to an
+ * interface when it is hooked and stays its own while there are others; all of it lies in maps and
+ * lives as long as the programs do. Made by the loader, used by the manager and the audit.
+ */
+#ifndef FM_GATES_H
+#define FM_GATES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "bpf/abi.h"
+
+struct fm_gates;
+
+/* A program that was running when its hook was detached has ended long before. */
+#define FM_GATES_REST_NS 10000000000ULL
+
+/*
+ * In memory that is shared with the programs and outlives this. rest_ns: a gate goes to another
+ * interface when it was closed for so long. 0 or -ENOMEM.
+ */
+int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, const struct fm_counters *counters,
+		 struct fm_gate *accounts, __u64 *table, uint64_t rest_ns);
+struct fm_gates *fm_gates_free(struct fm_gates *gates);
+FM_DEFINE_CLEANUP(struct fm_gates *, fm_gates_free)
+
+/*
+ * Before a hook of an interface (index with its namespace's base) is attached, and after it was
+ * detached. The gate, or FM_GATE_OTHERS: there is none left for it.
+ */
+unsigned int fm_gates_open(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook);
+void fm_gates_close(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook);
+
+/* FM_GATE_OTHERS: it has none. */
+unsigned int fm_gates_find(const struct fm_gates *gates, uint32_t ifindex);
+bool fm_gates_is_open(const struct fm_gates *gates, unsigned int gate, enum fm_hook hook);
+
+/* The account of a gate below FM_GATES; the audited part is the caller's to write. */
+struct fm_gate *fm_gates_account(struct fm_gates *gates, unsigned int gate);
+
+/* What was counted at a gate for the interface that has it. */
+void fm_gates_sum(const struct fm_gates *gates, unsigned int gate, enum fm_hook hook,
+		  struct fm_counters *ret);
+
+/* What was counted at all gates by all who ever had them. */
+void fm_gates_total(const struct fm_gates *gates, struct fm_counters *ret);
+
+/* a - b, member by member. */
+void fm_counters_subtract(struct fm_counters *a, const struct fm_counters *b);
+
+#endif

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gates are given, kept, given on and never lose what was counted at them. */
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "daemon/gates.h"
+#include "test.h"
+
+#define CPUS 2
+
+static struct fm_counters *counters;
+static struct fm_gate *accounts;
+static __u64 *table;
+static struct fm_gates *gates;
+
+static void begin(uint64_t rest_ns)
+{
+	gates = fm_gates_free(gates);
+	free(counters);
+	free(accounts);
+	free(table);
+	counters = calloc(FM_GATE_ELEMENT(CPUS, 0, 0), sizeof(*counters));
+	accounts = calloc(FM_GATES, sizeof(*accounts));
+	table = calloc(FM_GATE_HOMES, sizeof(*table));
+	if (!counters || !accounts || !table ||
+	    fm_gates_new(&gates, CPUS, counters, accounts, table, rest_ns) < 0)
+		abort();
+}
+
+/* As a program does: the gate it finds for the interface. */
+static unsigned int look(uint32_t ifindex)
+{
+	for (unsigned int i = 0; i < FM_GATE_PROBES; i++) {
+		__u64 entry = table[(FM_GATE_HOME(ifindex) + i) & (FM_GATE_HOMES - 1)];
+
+		if (entry >> 32 == ifindex)
+			return entry & (FM_GATES - 1);
+	}
+	return FM_GATE_OTHERS;
+}
+
+static void count(uint32_t ifindex, unsigned int cpu, enum fm_hook hook, unsigned int frames)
+{
+	struct fm_counters *element = &counters[FM_GATE_ELEMENT(cpu, look(ifindex), hook)];
+
+	element->frames += frames;
+	element->count[_FM_COUNTER_MAX - 1].octets += frames * 10;
+}
+
+static uint64_t frames_of(uint32_t ifindex, enum fm_hook hook)
+{
+	struct fm_counters sum;
+
+	fm_gates_sum(gates, fm_gates_find(gates, ifindex), hook, &sum);
+	return sum.count[_FM_COUNTER_MAX - 1].octets == sum.frames * 10 ? sum.frames : UINT64_MAX;
+}
+
+static uint64_t total(void)
+{
+	struct fm_counters sum;
+
+	fm_gates_total(gates, &sum);
+	return sum.frames;
+}
+
+static void test_apart(void)
+{
+	begin(0);
+	fm_gates_open(gates, 7, FM_HOOK_INGRESS);
+	fm_gates_open(gates, 7, FM_HOOK_EGRESS);
+	fm_gates_open(gates, 1 << 24 | 7, FM_HOOK_INGRESS);
+	count(7, 0, FM_HOOK_INGRESS, 1);
+	count(7, 1, FM_HOOK_INGRESS, 20);
+	count(7, 1, FM_HOOK_EGRESS, 300);
+	count(1 << 24 | 7, 0, FM_HOOK_INGRESS, 4000);
+	count(8, 0, FM_HOOK_INGRESS, 50000);
+	FM_TEST(frames_of(7, FM_HOOK_INGRESS) == 21 && frames_of(7, FM_HOOK_EGRESS) == 300 &&
+			frames_of(1 << 24 | 7, FM_HOOK_INGRESS) == 4000,
+		"interfaces, directions and namespaces are told apart, CPUs added up");
+	FM_TEST(frames_of(8, FM_HOOK_INGRESS) == 50000 && look(8) == FM_GATE_OTHERS,
+		"who has no gate counts with the others");
+	FM_TEST(total() == 54321, "the total has them all");
+}
+
+static void test_kept(void)
+{
+	unsigned int gate;
+
+	begin(0);
+	gate = fm_gates_open(gates, 7, FM_HOOK_INGRESS);
+	count(7, 0, FM_HOOK_INGRESS, 5);
+	fm_gates_close(gates, 7, FM_HOOK_INGRESS);
+	FM_TEST(!fm_gates_is_open(gates, gate, FM_HOOK_INGRESS) &&
+			frames_of(7, FM_HOOK_INGRESS) == 5,
+		"a closed gate keeps what was counted");
+	gates = fm_gates_free(gates);
+	if (fm_gates_new(&gates, CPUS, counters, accounts, table, 0) < 0)
+		abort();
+	FM_TEST(fm_gates_open(gates, 7, FM_HOOK_INGRESS) == gate &&
+			frames_of(7, FM_HOOK_INGRESS) == 5,
+		"and is the same one in another process");
+}
+
+static void test_full(uint64_t rest_ns)
+{
+	unsigned int gate;
+
+	begin(rest_ns);
+	for (uint32_t ifindex = 1; ifindex < FM_GATES; ifindex++)
+		fm_gates_open(gates, ifindex, FM_HOOK_INGRESS);
+	FM_TEST(fm_gates_find(gates, FM_GATES - 1) != FM_GATE_OTHERS &&
+			fm_gates_open(gates, 5000, FM_HOOK_INGRESS) == FM_GATE_OTHERS &&
+			look(5000) == FM_GATE_OTHERS,
+		"no gate left: counted with the others");
+	count(3, 0, FM_HOOK_INGRESS, 30);
+	count(5000, 0, FM_HOOK_INGRESS, 1);
+	gate = fm_gates_find(gates, 3);
+	fm_gates_close(gates, 3, FM_HOOK_INGRESS);
+	if (rest_ns) {
+		FM_TEST(fm_gates_open(gates, 5000, FM_HOOK_INGRESS) == FM_GATE_OTHERS,
+			"a gate that was just closed rests");
+		return;
+	}
+	FM_TEST(fm_gates_open(gates, 5000, FM_HOOK_INGRESS) == gate && look(5000) == gate &&
+			look(3) == FM_GATE_OTHERS,
+		"a closed gate goes to the next interface");
+	count(5000, 1, FM_HOOK_INGRESS, 200);
+	FM_TEST(frames_of(5000, FM_HOOK_INGRESS) == 200 && total() == 231,
+		"which begins at 0, while the total goes on");
+}
+
+static void test_crowded(void)
+{
+	unsigned int found = 0;
+
+	begin(0);
+	for (uint32_t i = 0; i <= FM_GATE_PROBES; i++)
+		fm_gates_open(gates, 9 + i * FM_GATE_HOMES, FM_HOOK_EGRESS);
+	for (uint32_t i = 0; i <= FM_GATE_PROBES; i++)
+		found += look(9 + i * FM_GATE_HOMES) != FM_GATE_OTHERS;
+	FM_TEST(found == FM_GATE_PROBES &&
+			fm_gates_find(gates, 9 + FM_GATE_PROBES * FM_GATE_HOMES) == FM_GATE_OTHERS,
+		"interfaces of one home: as many as programs look for");
+}
+
+int main(void)
+{
+	test_apart();
+	test_kept();
+	test_full(0);
+	test_full(1000000000000ULL);
+	test_crowded();
+	gates = fm_gates_free(gates);
+	free(counters);
+	free(accounts);
+	free(table);
+	return fm_test_done();
+}
