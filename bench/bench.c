@@ -131,11 +131,14 @@ static void add_region(struct bench *bench, struct bench_bpf *skeleton)
 	struct fm_region *region = &bench->regions[sched_getcpu()];
 	uint32_t n_slots = bench->generation.n_slots;
 
-	region->fd = add_table(skeleton->maps.fm_table, fm_region_elements(n_slots),
-			       sizeof(struct fm_slot));
-	region->slots = map_memory(region->fd,
+	fm_region_init(region);
+	region->fd[FM_REGION_SLOTS] = add_table(
+		skeleton->maps.fm_table, fm_region_elements(n_slots), sizeof(struct fm_slot));
+	region->slots = map_memory(region->fd[FM_REGION_SLOTS],
 				   (size_t)fm_region_elements(n_slots) * sizeof(struct fm_slot));
-	region->exported = fm_exported_new(n_slots, sizeof(struct fm_exported));
+	region->fd[FM_REGION_EXPORTED] = new_region_map(n_slots, sizeof(struct fm_exported));
+	region->exported =
+		map_memory(region->fd[FM_REGION_EXPORTED], n_slots * sizeof(struct fm_exported));
 }
 
 static void load(struct bench *bench, enum mode mode)
@@ -206,17 +209,14 @@ static void init(struct bench *bench, uint32_t max_flows)
 
 static void done(struct bench *bench)
 {
+	const struct fm_region_shape shape = {.n_slots = bench->generation.n_slots};
+
 	for (unsigned int cpu = 0; cpu < bench->generation.n_cpus; cpu++) {
 		struct fm_region *region = &bench->regions[cpu];
 
 		if (!region->slots)
 			continue;
-		munmap(region->slots, ((size_t)fm_region_elements(bench->generation.n_slots) *
-					       sizeof(struct fm_slot) +
-				       4095) & ~(size_t)4095);
-		fm_exported_free(region->exported, bench->generation.n_slots,
-				 sizeof(*region->exported));
-		close(region->fd);
+		fm_region_done(region, &shape);
 	}
 	for (unsigned int i = 0; i < _MODE_MAX; i++) {
 		munmap(bench->sequence[i], SEQUENCE * sizeof(struct packet));

@@ -13,6 +13,13 @@
 #define TCX_INGRESS	46
 #define TCX_EGRESS	47
 #define RELATIVE_BEFORE (1U << 3)
+#define LINK_TYPE_TCX	11
+
+/* struct bpf_link_info, as far as it concerns TCX. */
+struct tcx_link_info {
+	uint32_t type, id, prog_id, pad;
+	uint32_t ifindex, attach_type;
+};
 
 /* bpf(2) BPF_LINK_CREATE with the part for TCX; relative to nothing: before all. */
 struct tcx_link_create {
@@ -74,6 +81,32 @@ int fm_attach(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook, in
 	return 0;
 }
 
+int fm_attach_adopt(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook, int link_fd,
+		    int program_fd)
+{
+	union {
+		struct bpf_link_info link;
+		struct tcx_link_info tcx;
+	} info = {};
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(link_fd, &info, &size) < 0)
+		return -EINVAL;
+	if (info.tcx.type != LINK_TYPE_TCX || info.tcx.ifindex != ifindex ||
+	    info.tcx.attach_type != (hook == FM_HOOK_INGRESS ? TCX_INGRESS : TCX_EGRESS))
+		return -EINVAL;
+	if (bpf_link_update(link_fd, program_fd, NULL) < 0)
+		return -errno;
+	*ret = (struct fm_attachment){
+		.ifindex = ifindex,
+		.hook = hook,
+		.tcx = true,
+		.link_fd = link_fd,
+		.clsact.netlink_fd = -1,
+	};
+	return 0;
+}
+
 int fm_attach_replace(struct fm_attachment *attachment, int program_fd)
 {
 	if (!attachment->tcx)
@@ -85,6 +118,20 @@ void fm_detach(struct fm_attachment *attachment)
 {
 	if (!attachment->tcx) {
 		fm_clsact_detach(&attachment->clsact);
+		return;
+	}
+	if (attachment->link_fd < 0)
+		return;
+	/* At once, whoever else holds the link. */
+	bpf_link_detach(attachment->link_fd);
+	close(attachment->link_fd);
+	attachment->link_fd = -1;
+}
+
+void fm_attach_leave(struct fm_attachment *attachment)
+{
+	if (!attachment->tcx) {
+		fm_clsact_leave(&attachment->clsact);
 		return;
 	}
 	if (attachment->link_fd >= 0)

@@ -14,6 +14,7 @@
 #include "bpf/abi.h"
 #include "daemon/clsact.h"
 #include "daemon/config.h"
+#include "daemon/store.h"
 
 struct fm_attachment {
 	unsigned int ns;
@@ -21,8 +22,9 @@ struct fm_attachment {
 	enum fm_hook hook;
 	bool layer3;
 	bool tcx;
-	int link_fd;		 /* tcx */
-	struct fm_clsact clsact; /* else */
+	char kept[FM_STORE_NAME_MAX]; /* name of the link in the store; empty: not there */
+	int link_fd;		      /* tcx */
+	struct fm_clsact clsact;      /* else */
 };
 
 /*
@@ -36,6 +38,13 @@ int fm_attach(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook, in
 	      enum fm_attach_mode mode);
 
 /*
+ * Goes on with a TCX link that an earlier process made, with another program, in one step. 0: the
+ * descriptor is the attachment's; -EINVAL it is no such link, -ENOLINK the device is gone, -errno.
+ */
+int fm_attach_adopt(struct fm_attachment *ret, uint32_t ifindex, enum fm_hook hook, int link_fd,
+		    int program_fd);
+
+/*
  * Puts another program in its place in one step: no packet passes between, none passes both. Under
  * clsact, what somebody else removed is attached anew. 0 or -errno (ENODEV, ENOLINK: the device is
  * gone).
@@ -44,6 +53,9 @@ int fm_attach_replace(struct fm_attachment *attachment, int program_fd);
 
 /* Takes the program off; a device that is gone is no error. */
 void fm_detach(struct fm_attachment *attachment);
+
+/* Lets go of it as it is: a link stays if the store has it, a filter in any case. */
+void fm_attach_leave(struct fm_attachment *attachment);
 
 /*
  * Removes what a killed run left on a device of the current namespace: its filters, and the qdisc

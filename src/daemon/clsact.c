@@ -400,6 +400,13 @@ int fm_clsact_detach(struct fm_clsact *clsact)
 	return clsact->handle == HANDLE_OWNER ? drop_qdisc(fd, clsact->ifindex) : 0;
 }
 
+void fm_clsact_leave(struct fm_clsact *clsact)
+{
+	if (clsact->netlink_fd >= 0)
+		close(clsact->netlink_fd);
+	clsact->netlink_fd = -1;
+}
+
 int fm_clsact_purge(uint32_t ifindex)
 {
 	_fm_cleanup_close_ int fd = -1;

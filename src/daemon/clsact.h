@@ -40,6 +40,9 @@ int fm_clsact_replace(struct fm_clsact *clsact, int program_fd);
  */
 int fm_clsact_detach(struct fm_clsact *clsact);
 
+/* Lets go of it without removing anything: a next process replaces the filter. */
+void fm_clsact_leave(struct fm_clsact *clsact);
+
 /* Removes all that an earlier run left on a device of the current namespace. 0 or -errno. */
 int fm_clsact_purge(uint32_t ifindex);
 

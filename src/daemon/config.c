@@ -23,6 +23,7 @@ static const struct fm_setting_word words[] = {
 #define FM_IN_COLLECTOR_collector true
 #define FM_IN_COLLECTOR_json	  false
 #define FM_IN_COLLECTOR_text	  false
+#define FM_IN_COLLECTOR_bpf	  false
 #define FM_IN_COLLECTOR_log	  false
 #define FM_IN_COLLECTOR_control	  false
 
@@ -32,6 +33,7 @@ static const struct fm_setting_word words[] = {
 #define FM_STRUCT_collector struct fm_collector_config
 #define FM_STRUCT_json	    struct fm_config
 #define FM_STRUCT_text	    struct fm_config
+#define FM_STRUCT_bpf	    struct fm_config
 #define FM_STRUCT_log	    struct fm_config
 #define FM_STRUCT_control   struct fm_config
 

@@ -75,6 +75,7 @@ struct fm_address {
 #define FM_MAIN_collector(x)
 #define FM_MAIN_json(x)	   x
 #define FM_MAIN_text(x)	   x
+#define FM_MAIN_bpf(x)	   x
 #define FM_MAIN_log(x)	   x
 #define FM_MAIN_control(x) x
 #define FM_COLLECTOR_capture(x)
@@ -83,6 +84,7 @@ struct fm_address {
 #define FM_COLLECTOR_collector(x) x
 #define FM_COLLECTOR_json(x)
 #define FM_COLLECTOR_text(x)
+#define FM_COLLECTOR_bpf(x)
 #define FM_COLLECTOR_log(x)
 #define FM_COLLECTOR_control(x)
 

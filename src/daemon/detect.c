@@ -38,7 +38,7 @@ enum need {
 static int probe_programs(struct probe *probe)
 {
 	const struct fm_kernel_options options = {.max_flows = PROBE_FLOWS};
-	int r = fm_kernel_new(&probe->kernel);
+	int r = fm_kernel_new(&probe->kernel, NULL);
 
 	if (r < 0)
 		return r;

@@ -3,7 +3,77 @@
 #include "daemon/hooks.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <bpf/bpf.h>
+
+/* A device is the same while namespace and index are. */
+static int link_name(uint32_t ifindex, enum fm_hook hook, char ret[FM_STORE_NAME_MAX])
+{
+	struct stat status;
+
+	if (stat("/proc/thread-self/ns/net", &status) < 0)
+		return -errno;
+	snprintf(ret, FM_STORE_NAME_MAX, "link-%llu-%u-%s", (unsigned long long)status.st_ino,
+		 ifindex, hook == FM_HOOK_INGRESS ? "ingress" : "egress");
+	return 0;
+}
+
+/* Goes on with the link of an earlier process, if there is one that can be. */
+static int adopt(struct fm_hooks *hooks, struct fm_attachment *ret, const char *name,
+		 uint32_t ifindex, enum fm_hook hook, int program)
+{
+	int r, fd = fm_store_take(hooks->store, name);
+
+	if (fd < 0)
+		return fd;
+	/* Not by the way that is wanted now: taken off, and attached anew. */
+	r = hooks->mode == FM_ATTACH_CLSACT ? -EINVAL
+					    : fm_attach_adopt(ret, ifindex, hook, fd, program);
+	if (r == 0) {
+		strcpy(ret->kept, name);
+		hooks->n_adopted++;
+		return 0;
+	}
+	fm_store_remove(hooks->store, name);
+	bpf_link_detach(fd);
+	close(fd);
+	return r;
+}
+
+/* A link that is not kept counts as well; only a next process does not find it. */
+static void keep(struct fm_hooks *hooks, struct fm_attachment *attachment, const char *name)
+{
+	if (attachment->tcx && fm_store_put(hooks->store, name, attachment->link_fd) == 0)
+		strcpy(attachment->kept, name);
+}
+
+static int attach(struct fm_hooks *hooks, struct fm_attachment *ret, uint32_t ifindex,
+		  enum fm_hook hook, int program)
+{
+	char name[FM_STORE_NAME_MAX];
+	int r;
+
+	if (!hooks->store)
+		return fm_attach(ret, ifindex, hook, program, hooks->mode);
+	r = link_name(ifindex, hook, name);
+	if (r < 0 || adopt(hooks, ret, name, ifindex, hook, program) == 0)
+		return r;
+	r = fm_attach(ret, ifindex, hook, program, hooks->mode);
+	if (r == 0)
+		keep(hooks, ret, name);
+	return r;
+}
+
+static void detach(struct fm_hooks *hooks, struct fm_attachment *attachment)
+{
+	fm_detach(attachment);
+	if (*attachment->kept)
+		fm_store_remove(hooks->store, attachment->kept);
+}
 
 int fm_hooks_add(struct fm_hooks *hooks, unsigned int ns, uint32_t ifindex, enum fm_hook hook,
 		 bool layer3)
@@ -18,7 +88,7 @@ int fm_hooks_add(struct fm_hooks *hooks, unsigned int ns, uint32_t ifindex, enum
 	if (!grown)
 		return -ENOMEM;
 	hooks->attachments = grown;
-	r = fm_attach(&grown[hooks->n], ifindex, hook, program, hooks->mode);
+	r = attach(hooks, &grown[hooks->n], ifindex, hook, program);
 	if (r < 0)
 		return r;
 	grown[hooks->n].ns = ns;
@@ -35,7 +105,7 @@ void fm_hooks_remove(struct fm_hooks *hooks, unsigned int ns, uint32_t ifindex, 
 		if (attachment->ns != ns || attachment->ifindex != ifindex ||
 		    attachment->hook != hook)
 			continue;
-		fm_detach(attachment);
+		detach(hooks, attachment);
 		*attachment = hooks->attachments[--hooks->n];
 		return;
 	}
@@ -77,7 +147,15 @@ const char *fm_hooks_describe(const struct fm_hooks *hooks)
 void fm_hooks_done(struct fm_hooks *hooks)
 {
 	for (size_t i = 0; i < hooks->n; i++)
-		fm_detach(&hooks->attachments[i]);
+		detach(hooks, &hooks->attachments[i]);
+	free(hooks->attachments);
+	*hooks = (struct fm_hooks){};
+}
+
+void fm_hooks_leave(struct fm_hooks *hooks)
+{
+	for (size_t i = 0; i < hooks->n; i++)
+		fm_attach_leave(&hooks->attachments[i]);
 	free(hooks->attachments);
 	*hooks = (struct fm_hooks){};
 }

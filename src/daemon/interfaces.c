@@ -740,6 +740,13 @@ struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces)
 		return NULL;
 	do_everywhere(interfaces, do_end_egress);
 	do_everywhere(interfaces, do_end);
+	return fm_interfaces_leave(interfaces);
+}
+
+struct fm_interfaces *fm_interfaces_leave(struct fm_interfaces *interfaces)
+{
+	if (!interfaces)
+		return NULL;
 	sd_event_source_disable_unref(interfaces->watch);
 	sd_event_source_disable_unref(interfaces->timer);
 	while (interfaces->n_spaces)

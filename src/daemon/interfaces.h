@@ -85,6 +85,9 @@ int fm_interfaces_reconfigure(struct fm_interfaces *interfaces, const struct fm_
 struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces);
 FM_DEFINE_CLEANUP(struct fm_interfaces *, fm_interfaces_free)
 
+/* Stops to follow, and leaves all that is attached as it is. */
+struct fm_interfaces *fm_interfaces_leave(struct fm_interfaces *interfaces);
+
 /*
  * Each device of the namespaces that are followed, also those that are not hooked: a packet that
  * leaves by a hooked device may have come in by any. plan: what is attached and seen at present.

@@ -17,6 +17,7 @@
 #include <bpf/libbpf.h>
 
 #include "base/macro.h"
+#include "bpf/hash.h"
 #include "flowmond.skel.h"
 
 #define FM_SLOTS_PER_FLOW 2
@@ -32,7 +33,15 @@ enum {
 	_FM_MAP_MAX,
 };
 
+static const char *const map_names[_FM_MAP_MAX] = {
+	[FM_MAP_COUNTERS] = "counters", [FM_MAP_IFACES] = "ifaces",
+	[FM_MAP_OVERFLOW] = "overflow", [FM_MAP_FRAGMENTS] = "fragments",
+	[FM_MAP_LIVE] = "live",		[FM_MAP_GATES] = "gates",
+};
+
 struct fm_kernel {
+	struct fm_store *store;	  /* NULL: none */
+	unsigned int next_number; /* of generations */
 	int map_fd[_FM_MAP_MAX];
 	int clock_fd;
 	int fence_outer_fd;
@@ -79,7 +88,70 @@ static int map_shared(int fd, size_t size, void **ret)
 	return 0;
 }
 
-int fm_kernel_new(struct fm_kernel **ret)
+/* What is in shared maps differs by version: another layout has other names in the store. */
+static uint64_t shared_layout(void)
+{
+	static const char names[] =
+#define FM_COUNTER(name, class, help) #name " "
+#include "bpf/counters.def"
+#undef FM_COUNTER
+		;
+	struct fm_about about;
+	uint64_t hash;
+
+	fm_about_init(&about);
+	hash = about.layout ^ sizeof(struct fm_live) ^ sizeof(struct fm_gate) << 16;
+	for (size_t i = 0; i < sizeof(names); i++)
+		hash = (hash ^ (uint8_t)names[i]) * 0x100000001b3ULL;
+	return hash;
+}
+
+static void shared_name(unsigned int map, char ret[FM_STORE_NAME_MAX])
+{
+	snprintf(ret, FM_STORE_NAME_MAX, "shared-%016llx-%s", (unsigned long long)shared_layout(),
+		 map_names[map]);
+}
+
+/* New ones will be made. */
+static void drop_shared(struct fm_kernel *kernel)
+{
+	char name[FM_STORE_NAME_MAX];
+
+	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
+		shared_name(i, name);
+		fm_store_remove(kernel->store, name);
+		if (kernel->map_fd[i] >= 0)
+			close(kernel->map_fd[i]);
+		kernel->map_fd[i] = -1;
+	}
+}
+
+/* All of them, or none. */
+static void take_shared(struct fm_kernel *kernel)
+{
+	char name[FM_STORE_NAME_MAX];
+	bool all = true;
+
+	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
+		shared_name(i, name);
+		kernel->map_fd[i] = fm_store_take(kernel->store, name);
+		all = all && kernel->map_fd[i] >= 0;
+	}
+	if (!all)
+		drop_shared(kernel);
+}
+
+static void note_number(void *userdata, const char *name)
+{
+	struct fm_kernel *kernel = userdata;
+	unsigned int number;
+
+	if (sscanf(name, "g%u-", &number) == 1 && number >= kernel->next_number &&
+	    number < UINT32_MAX)
+		kernel->next_number = number + 1;
+}
+
+int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store)
 {
 	struct fm_kernel *kernel = calloc(1, sizeof(*kernel));
 	int cpus = libbpf_num_possible_cpus();
@@ -96,6 +168,11 @@ int fm_kernel_new(struct fm_kernel **ret)
 	kernel->fence_outer_fd = -1;
 	kernel->fence_inner_fd = -1;
 	kernel->n_cpus = cpus;
+	kernel->store = store;
+	if (store) {
+		fm_store_each(store, note_number, kernel);
+		take_shared(kernel);
+	}
 	*ret = kernel;
 	return 0;
 }
@@ -124,17 +201,32 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 	return NULL;
 }
 
+/* A shared map of the first object becomes everybody's, also of later processes. */
+static int share_map(struct fm_kernel *kernel, struct flowmond_bpf *skeleton, unsigned int map)
+{
+	char name[FM_STORE_NAME_MAX];
+
+	if (kernel->map_fd[map] >= 0)
+		return 0;
+	kernel->map_fd[map] = dup(bpf_map__fd(shared_map(skeleton, map)));
+	if (kernel->map_fd[map] < 0)
+		return -errno;
+	if (!kernel->store)
+		return 0;
+	shared_name(map, name);
+	return fm_store_put(kernel->store, name, kernel->map_fd[map]);
+}
+
 /* Takes over the shared maps of the first object. */
 static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
 	void *memory = NULL;
-	int r;
+	int r = 0;
 
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
-		kernel->map_fd[i] = dup(bpf_map__fd(shared_map(skeleton, i)));
-		if (kernel->map_fd[i] < 0)
-			return -errno;
-	}
+	for (unsigned int i = 0; i < _FM_MAP_MAX && r == 0; i++)
+		r = share_map(kernel, skeleton, i);
+	if (r < 0)
+		return r;
 	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
 	if (kernel->clock_fd < 0)
 		return -errno;
@@ -159,136 +251,74 @@ static int kernel_adopt(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 			    kernel->live->gates, FM_GATES_REST_NS);
 }
 
-static int inner_map_new(uint32_t n_elements, size_t value_size)
+static void region_name(const struct fm_generation *generation, uint32_t cpu, unsigned int map,
+			char ret[FM_STORE_NAME_MAX])
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
-	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "fm_region", sizeof(uint32_t), value_size,
-				n_elements, &opts);
-
-	return fd < 0 ? -errno : fd;
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%u-%s", generation->number, cpu,
+		 fm_region_map_names[map]);
 }
 
-void *fm_exported_new(uint32_t n_slots, size_t size)
+/* Puts a region into the tables of the programs. */
+static int publish_region(const struct fm_generation *generation, uint32_t cpu)
 {
-	void *memory = mmap(NULL, n_slots * size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	const struct fm_region *region = &generation->regions[cpu];
+	/* Slots last: programs use what lies beside a slot as soon as there are slots. */
+	const struct {
+		enum fm_region_map map;
+		int table_fd;
+	} tables[] = {
+		{FM_REGION_TCP, generation->tcp_table_fd},
+		{FM_REGION_TUNNELS, generation->tunnel_table_fd},
+		{FM_REGION_SLOTS, generation->table_fd},
+	};
 
-	if (memory == MAP_FAILED)
-		return NULL;
-	/* Touched at random, slot by slot: a fault a page would cost more than the sweep. */
-	madvise(memory, n_slots * size, MADV_HUGEPAGE);
-	return memory;
+	for (size_t i = 0; i < FM_ARRAY_SIZE(tables); i++)
+		if (region->fd[tables[i].map] >= 0 &&
+		    bpf_map_update_elem(tables[i].table_fd, &cpu, &region->fd[tables[i].map],
+					BPF_ANY) < 0)
+			return -errno;
+	return 0;
 }
 
-void fm_exported_free(void *exported, uint32_t n_slots, size_t size)
+static int keep_region(const struct fm_generation *generation, uint32_t cpu)
 {
-	if (exported)
-		munmap(exported, n_slots * size);
+	char name[FM_STORE_NAME_MAX];
+	int r = 0;
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
+		if (generation->kernel->store && generation->regions[cpu].fd[i] >= 0) {
+			region_name(generation, cpu, i, name);
+			r = fm_store_put(generation->kernel->store, name,
+					 generation->regions[cpu].fd[i]);
+		}
+	return r;
 }
 
-/* Elements of a map lie at multiples of 8. */
-static size_t beside_octets(uint32_t n_slots, size_t size)
+static void forget_region(const struct fm_generation *generation, uint32_t cpu)
 {
-	return page_round(n_slots * ((size + 7) & ~(size_t)7));
+	char name[FM_STORE_NAME_MAX];
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && generation->kernel->store; i++) {
+		region_name(generation, cpu, i, name);
+		fm_store_remove(generation->kernel->store, name);
+	}
 }
 
-static size_t region_octets(uint32_t n_slots)
+/* A CPU's tables, kept before the first packet is counted into them. */
+static int region_new(struct fm_generation *generation, uint32_t cpu)
 {
-	return page_round((size_t)fm_region_elements(n_slots) * sizeof(struct fm_slot));
-}
+	int r = fm_region_new(&generation->regions[cpu], &generation->shape);
 
-static void region_done(struct fm_region *region, uint32_t n_slots)
-{
-	if (region->slots)
-		munmap(region->slots, region_octets(n_slots));
-	if (region->tcp)
-		munmap(region->tcp, beside_octets(n_slots, sizeof(*region->tcp)));
-	if (region->tunnels)
-		munmap(region->tunnels, beside_octets(n_slots, sizeof(*region->tunnels)));
-	fm_exported_free(region->exported, n_slots, sizeof(*region->exported));
-	fm_exported_free(region->tcp_exported, n_slots, sizeof(*region->tcp_exported));
-	if (region->fd >= 0)
-		close(region->fd);
-	*region = (struct fm_region){.fd = -1};
-}
-
-/* What lies beside a CPU's slots: a map of its own, put into the table of its kind. */
-static int beside_init(const struct fm_generation *generation, int table_fd, uint32_t cpu,
-		       size_t size, void **ret)
-{
-	_fm_cleanup_close_ int fd = inner_map_new(generation->n_slots, size);
-	void *memory = NULL;
-	int r;
-
-	if (fd < 0)
-		return fd;
-	r = map_shared(fd, beside_octets(generation->n_slots, size), &memory);
 	if (r < 0)
 		return r;
-	if (bpf_map_update_elem(table_fd, &cpu, &fd, BPF_ANY) < 0) {
-		r = -errno;
-		munmap(memory, beside_octets(generation->n_slots, size));
-		return r;
-	}
-	*ret = memory;
-	return 0;
-}
-
-/* Everything a region has but its slots. */
-static int region_besides(struct fm_region *region, const struct fm_generation *generation,
-			  uint32_t cpu)
-{
-	void *memory;
-	int r;
-
-	region->exported = fm_exported_new(generation->n_slots, sizeof(*region->exported));
-	if (!region->exported)
-		return -ENOMEM;
-	if (generation->options.tcp) {
-		r = beside_init(generation, generation->tcp_table_fd, cpu, sizeof(*region->tcp),
-				&memory);
-		if (r < 0)
-			return r;
-		region->tcp = memory;
-		region->tcp_exported =
-			fm_exported_new(generation->n_slots, sizeof(*region->tcp_exported));
-		if (!region->tcp_exported)
-			return -ENOMEM;
-	}
-	if (generation->options.tunnel != FM_TUNNEL_KEY_OUTER) {
-		r = beside_init(generation, generation->tunnel_table_fd, cpu,
-				sizeof(*region->tunnels), &memory);
-		if (r < 0)
-			return r;
-		region->tunnels = memory;
-	}
-	return 0;
-}
-
-static int region_init(struct fm_region *region, const struct fm_generation *generation,
-		       uint32_t cpu)
-{
-	struct fm_region made = {.fd = inner_map_new(fm_region_elements(generation->n_slots),
-						     sizeof(struct fm_slot))};
-	void *memory = NULL;
-	int r;
-
-	if (made.fd < 0)
-		return made.fd;
-	r = map_shared(made.fd, region_octets(generation->n_slots), &memory);
-	if (r == 0) {
-		made.slots = memory;
-		r = region_besides(&made, generation, cpu);
-	}
-	/* Last: programs use what lies beside a slot as soon as there are slots. */
-	if (r == 0 && bpf_map_update_elem(generation->table_fd, &cpu, &made.fd, BPF_ANY) < 0)
-		r = -errno;
+	r = keep_region(generation, cpu);
+	if (r == 0)
+		r = publish_region(generation, cpu);
 	if (r < 0) {
-		region_done(&made, generation->n_slots);
-		return r;
+		forget_region(generation, cpu);
+		fm_region_done(&generation->regions[cpu], &generation->shape);
 	}
-	*region = made;
-	return 0;
+	return r;
 }
 
 /* Bit map of the CPUs that are online, from /sys; every CPU if that cannot be read. */
@@ -329,7 +359,7 @@ int fm_generation_follow_cpus(struct fm_generation *generation)
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++) {
 		if (!online[cpu] || generation->regions[cpu].slots)
 			continue;
-		r = region_init(&generation->regions[cpu], generation, cpu);
+		r = region_new(generation, cpu);
 		if (r < 0)
 			return r;
 		made++;
@@ -408,8 +438,35 @@ static void patterns_done(struct patterns *patterns)
 			close(patterns->fd[i]);
 }
 
+/* Whether a map is what the object would make. */
+static bool fits(const struct bpf_map *map, int fd)
+{
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
+	       info.key_size == bpf_map__key_size(map) &&
+	       info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map);
+}
+
+/* Cells of an earlier process that do not fit are let go: TCP is measured from anew then. */
+static int prepare_cells(struct flowmond_bpf *skeleton, struct fm_generation *generation)
+{
+	int r = bpf_map__set_max_entries(skeleton->maps.fm_cells,
+					 cells_of(generation) + FM_CELL_PROBES - 1);
+
+	if (r < 0 || generation->cells_fd < 0)
+		return r;
+	if (fits(skeleton->maps.fm_cells, generation->cells_fd))
+		return bpf_map__reuse_fd(skeleton->maps.fm_cells, generation->cells_fd);
+	close(generation->cells_fd);
+	generation->cells_fd = -1;
+	return 0;
+}
+
 /* Sizes the tables, or takes those that exist; a table that is not used has one element. */
-static int prepare_tables(struct flowmond_bpf *skeleton, const struct fm_generation *generation,
+static int prepare_tables(struct flowmond_bpf *skeleton, struct fm_generation *generation,
 			  struct patterns *patterns)
 {
 	bool tunnels = generation->options.tunnel != FM_TUNNEL_KEY_OUTER;
@@ -429,12 +486,11 @@ static int prepare_tables(struct flowmond_bpf *skeleton, const struct fm_generat
 	};
 
 	for (unsigned int i = 0; i < _FM_TABLE_MAX; i++) {
-		int r = inner_map_new(tables[i].used ? tables[i].n_elements : 1,
-				      tables[i].value_size);
+		int r = fm_region_map_new("fm_region", tables[i].used ? tables[i].n_elements : 1,
+					  tables[i].value_size, &patterns->fd[i], NULL);
 
 		if (r < 0)
 			return r;
-		patterns->fd[i] = r;
 		r = bpf_map__set_inner_map_fd(tables[i].map, patterns->fd[i]);
 		if (r == 0 && tables[i].fd >= 0)
 			r = bpf_map__reuse_fd(tables[i].map, tables[i].fd);
@@ -444,14 +500,11 @@ static int prepare_tables(struct flowmond_bpf *skeleton, const struct fm_generat
 		if (r < 0)
 			return r;
 	}
-	if (generation->cells_fd >= 0)
-		return bpf_map__reuse_fd(skeleton->maps.fm_cells, generation->cells_fd);
-	return bpf_map__set_max_entries(skeleton->maps.fm_cells,
-					cells_of(generation) + FM_CELL_PROBES - 1);
+	return prepare_cells(skeleton, generation);
 }
 
-/* Sizes maps before loading, or takes those that exist. */
-static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generation *generation,
+/* Sizes maps before loading, or takes those that exist: -ESTALE if they are others. */
+static int prepare_maps(struct flowmond_bpf *skeleton, struct fm_generation *generation,
 			struct patterns *patterns)
 {
 	const struct fm_kernel *kernel = generation->kernel;
@@ -459,9 +512,13 @@ static int prepare_maps(struct flowmond_bpf *skeleton, const struct fm_generatio
 
 	if (r < 0)
 		return r;
-	if (kernel->map_fd[FM_MAP_COUNTERS] < 0)
-		return bpf_map__set_max_entries(skeleton->maps.fm_counters,
-						FM_GATE_ELEMENT(kernel->n_cpus, 0, 0));
+	r = bpf_map__set_max_entries(skeleton->maps.fm_counters,
+				     FM_GATE_ELEMENT(kernel->n_cpus, 0, 0));
+	if (r < 0 || kernel->map_fd[FM_MAP_COUNTERS] < 0)
+		return r;
+	for (unsigned int i = 0; i < _FM_MAP_MAX; i++)
+		if (!fits(shared_map(skeleton, i), kernel->map_fd[i]))
+			return -ESTALE;
 	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
 		r = bpf_map__reuse_fd(shared_map(skeleton, i), kernel->map_fd[i]);
 		if (r < 0)
@@ -483,7 +540,7 @@ static int load_programs(struct fm_generation *generation, unsigned int ns)
 	r = prepare_maps(skeleton, generation, &patterns);
 	if (r == 0)
 		r = flowmond_bpf__load(skeleton);
-	if (r == 0 && generation->kernel->map_fd[FM_MAP_COUNTERS] < 0)
+	if (r == 0 && generation->kernel->clock_fd < 0)
 		r = kernel_adopt(generation->kernel, skeleton);
 	if (r < 0) {
 		flowmond_bpf__destroy(skeleton);
@@ -493,53 +550,265 @@ static int load_programs(struct fm_generation *generation, unsigned int ns)
 		generation->table_fd = bpf_map__fd(skeleton->maps.fm_table);
 		generation->tcp_table_fd = bpf_map__fd(skeleton->maps.fm_tcp_table);
 		generation->tunnel_table_fd = bpf_map__fd(skeleton->maps.fm_tunnel_table);
-		generation->cells_fd = bpf_map__fd(skeleton->maps.fm_cells);
+		if (generation->cells_fd < 0)
+			generation->cells_fd = dup(bpf_map__fd(skeleton->maps.fm_cells));
 	}
 	generation->programs[ns] = skeleton;
 	return 0;
 }
 
-int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
-		      const struct fm_kernel_options *options)
+static void part_name(const struct fm_generation *generation, const char *part,
+		      char ret[FM_STORE_NAME_MAX])
+{
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%s", generation->number, part);
+}
+
+/* One without maps. */
+static int generation_init(struct fm_generation **ret, struct fm_kernel *kernel,
+			   unsigned int number)
 {
 	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
-	int r;
 
 	generation = calloc(1, sizeof(*generation));
 	if (!generation)
 		return -ENOMEM;
 	*generation = (struct fm_generation){
 		.kernel = kernel,
+		.number = number,
+		.about_fd = -1,
 		.n_cpus = kernel->n_cpus,
-		.homes = homes_for(kernel, options->max_flows),
 		.table_fd = -1,
 		.tcp_table_fd = -1,
 		.tunnel_table_fd = -1,
 		.cells_fd = -1,
 		.n_programs = 1,
 	};
-	memcpy(&generation->options, options, sizeof(*options));
-	memcpy(&generation->wanted, options, sizeof(*options));
-	if (generation->homes == 0)
-		return -ENOMEM;
-	generation->n_slots = generation->homes + FM_PROBES - 1;
-	if (getrandom(generation->seed, sizeof(generation->seed), 0) !=
-	    (ssize_t)sizeof(generation->seed))
-		return -EIO;
 	generation->programs = calloc(1, sizeof(*generation->programs));
 	generation->regions = calloc(generation->n_cpus, sizeof(*generation->regions));
 	if (!generation->programs || !generation->regions)
 		return -ENOMEM;
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
-		generation->regions[cpu].fd = -1;
-	r = load_programs(generation, 0);
-	if (r < 0)
-		return r;
-	r = fm_generation_follow_cpus(generation);
-	if (r < 0)
-		return r;
+		fm_region_init(&generation->regions[cpu]);
 	*ret = FM_TAKE_PTR(generation);
 	return 0;
+}
+
+static void set_shape(struct fm_generation *generation)
+{
+	generation->shape = (struct fm_region_shape){
+		.n_slots = generation->n_slots,
+		.tcp = generation->options.tcp,
+		.tunnels = generation->options.tunnel != FM_TUNNEL_KEY_OUTER,
+	};
+}
+
+/* What a next process has to know, last of all: until then it finds nothing. */
+static int describe(struct fm_generation *generation)
+{
+	const struct fm_kernel_options *options = &generation->options;
+	struct fm_store *store = generation->kernel->store;
+	char name[FM_STORE_NAME_MAX];
+	void *memory;
+	int r = fm_region_map_new("fm_about", FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE,
+				  &generation->about_fd, &memory);
+
+	if (r < 0)
+		return r;
+	generation->about = memory;
+	fm_about_init(generation->about);
+	generation->about->n_cpus = generation->n_cpus;
+	generation->about->homes = generation->homes;
+	generation->about->n_slots = generation->n_slots;
+	generation->about->max_flows = options->max_flows;
+	generation->about->observe_every = options->observe_every;
+	generation->about->key_vlan = options->key_vlan;
+	generation->about->key_interface = options->key_interface;
+	generation->about->key_tos = options->key_tos;
+	generation->about->tcp = options->tcp;
+	generation->about->tunnel = options->tunnel;
+	generation->about->wanted_tcp = generation->wanted.tcp;
+	memcpy(generation->about->seed, generation->seed, sizeof(generation->seed));
+	generation->about->state = FM_ABOUT_CURRENT;
+	if (!store)
+		return 0;
+	part_name(generation, "cells", name);
+	r = fm_store_put(store, name, generation->cells_fd);
+	if (r < 0)
+		return r;
+	part_name(generation, "about", name);
+	return fm_store_put(store, name, generation->about_fd);
+}
+
+int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
+		      const struct fm_kernel_options *options)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	int r = generation_init(&generation, kernel, kernel->next_number++);
+
+	if (r < 0)
+		return r;
+	memcpy(&generation->options, options, sizeof(*options));
+	memcpy(&generation->wanted, options, sizeof(*options));
+	generation->homes = homes_for(kernel, options->max_flows);
+	if (generation->homes == 0)
+		return -ENOMEM;
+	generation->n_slots = generation->homes + FM_PROBES - 1;
+	set_shape(generation);
+	if (getrandom(generation->seed, sizeof(generation->seed), 0) !=
+	    (ssize_t)sizeof(generation->seed))
+		return -EIO;
+	r = load_programs(generation, 0);
+	if (r == -ESTALE) {
+		drop_shared(kernel);
+		r = load_programs(generation, 0);
+	}
+	if (r == 0)
+		r = fm_generation_follow_cpus(generation);
+	if (r >= 0)
+		r = describe(generation);
+	if (r < 0) {
+		fm_generation_forget(generation);
+		return r;
+	}
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+/* Reads the description into the generation; a copy, so that nobody changes it meanwhile. */
+static int read_about(struct fm_generation *generation)
+{
+	_fm_cleanup_free_ struct fm_about *about = malloc(sizeof(*about));
+	char name[FM_STORE_NAME_MAX];
+	void *memory;
+	int r;
+
+	if (!about)
+		return -ENOMEM;
+	part_name(generation, "about", name);
+	generation->about_fd = fm_store_take(generation->kernel->store, name);
+	if (generation->about_fd < 0)
+		return generation->about_fd;
+	r = fm_region_map_adopt(generation->about_fd, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE, &memory);
+	if (r < 0)
+		return r;
+	generation->about = memory;
+	memcpy(about, memory, sizeof(*about));
+	if (!fm_about_is_sound(about) || !fm_about_is_own(about) ||
+	    about->state == FM_ABOUT_UNFINISHED || about->n_cpus != generation->n_cpus ||
+	    about->n_slots != about->homes + FM_PROBES - 1 || about->tunnel > FM_TUNNEL_KEY_BOTH)
+		return -EINVAL;
+	generation->homes = about->homes;
+	generation->n_slots = about->n_slots;
+	/* Member by member: reload compares the whole struct. */
+	generation->options.max_flows = about->max_flows;
+	generation->options.observe_every = about->observe_every;
+	generation->options.key_vlan = about->key_vlan;
+	generation->options.key_interface = about->key_interface;
+	generation->options.key_tos = about->key_tos;
+	generation->options.tcp = about->tcp;
+	generation->options.tunnel = about->tunnel;
+	memcpy(&generation->wanted, &generation->options, sizeof(generation->wanted));
+	generation->wanted.tcp = about->wanted_tcp;
+	memcpy(generation->seed, about->seed, sizeof(generation->seed));
+	set_shape(generation);
+	return 0;
+}
+
+/* -ENOENT: the CPU was never online. */
+static int take_region(struct fm_generation *generation, uint32_t cpu)
+{
+	int fd[_FM_REGION_MAP_MAX], r = 0;
+	char name[FM_STORE_NAME_MAX];
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++) {
+		fd[i] = -1;
+		if (r < 0 || !fm_region_has(&generation->shape, i))
+			continue;
+		region_name(generation, cpu, i, name);
+		fd[i] = fm_store_take(generation->kernel->store, name);
+		if (fd[i] < 0)
+			r = i == FM_REGION_SLOTS ? fd[i] : -EINVAL;
+	}
+	if (r == 0)
+		r = fm_region_adopt(&generation->regions[cpu], &generation->shape, fd);
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r < 0; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	return r;
+}
+
+int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, unsigned int number)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	char name[FM_STORE_NAME_MAX];
+	int r = generation_init(&generation, kernel, number);
+
+	if (r < 0)
+		return r;
+	generation->adopted = true;
+	r = read_about(generation);
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && (r == 0 || r == -ENOENT); cpu++)
+		r = take_region(generation, cpu);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	/* Without its cells TCP is measured from anew. */
+	part_name(generation, "cells", name);
+	generation->cells_fd = fm_store_take(kernel->store, name);
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+int fm_generation_resume(struct fm_generation *generation)
+{
+	int r = load_programs(generation, 0);
+
+	if (r == -ESTALE) {
+		drop_shared(generation->kernel);
+		r = load_programs(generation, 0);
+	}
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++)
+		if (generation->regions[cpu].slots)
+			r = publish_region(generation, cpu);
+	return r < 0 ? r : fm_generation_follow_cpus(generation);
+}
+
+void fm_generation_repair(struct fm_generation *generation)
+{
+	uint32_t blocks = (generation->n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
+
+	for (uint32_t cpu = 0; cpu < generation->n_cpus; cpu++) {
+		struct fm_slot *slots = generation->regions[cpu].slots;
+
+		for (uint32_t i = 0; slots && i < generation->n_slots; i++) {
+			struct fm_key key = slots[i].key;
+			uint32_t closing = FM_TAG_CLOSING;
+			uint32_t tag = fm_hash_tag(fm_hash(&key, generation->seed));
+
+			__atomic_compare_exchange_n(&slots[i].tag, &closing, tag, false,
+						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+		}
+		for (uint32_t i = 0; slots && i < blocks; i++)
+			__atomic_store_n(fm_region_mark(slots, generation->n_slots, i), 1,
+					 __ATOMIC_RELAXED);
+	}
+}
+
+void fm_generation_retire(struct fm_generation *generation)
+{
+	__atomic_store_n(&generation->about->state, FM_ABOUT_REPLACED, __ATOMIC_RELEASE);
+}
+
+void fm_generation_forget(struct fm_generation *generation)
+{
+	char prefix[FM_STORE_NAME_MAX];
+
+	if (!generation || !generation->kernel->store)
+		return;
+	/* The description first: without it the rest is nothing. */
+	part_name(generation, "about", prefix);
+	fm_store_remove(generation->kernel->store, prefix);
+	part_name(generation, "", prefix);
+	fm_store_remove_all(generation->kernel->store, prefix);
 }
 
 struct fm_generation *fm_generation_free(struct fm_generation *generation)
@@ -547,10 +816,15 @@ struct fm_generation *fm_generation_free(struct fm_generation *generation)
 	if (!generation)
 		return NULL;
 	for (unsigned int cpu = 0; generation->regions && cpu < generation->n_cpus; cpu++)
-		region_done(&generation->regions[cpu], generation->n_slots);
+		fm_region_done(&generation->regions[cpu], &generation->shape);
 	for (size_t ns = 0; generation->programs && ns < generation->n_programs; ns++)
 		if (generation->programs[ns])
 			flowmond_bpf__destroy(generation->programs[ns]);
+	fm_region_unmap(generation->about, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE);
+	if (generation->about_fd >= 0)
+		close(generation->about_fd);
+	if (generation->cells_fd >= 0)
+		close(generation->cells_fd);
 	free(generation->programs);
 	free(generation->regions);
 	free(generation);
@@ -592,15 +866,11 @@ int fm_generation_program(struct fm_generation *generation, unsigned int ns, enu
 
 uint64_t fm_generation_memory(const struct fm_generation *generation)
 {
-	uint64_t octets = 0, slot = sizeof(struct fm_slot) + sizeof(struct fm_exported);
+	uint64_t octets = 0;
 
-	if (generation->options.tcp)
-		slot += sizeof(struct fm_tcp_slot) + sizeof(struct fm_tcp_exported);
-	if (generation->options.tunnel != FM_TUNNEL_KEY_OUTER)
-		slot += sizeof(struct fm_tunnel);
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
 		if (generation->regions[cpu].slots)
-			octets += generation->n_slots * slot;
+			octets += fm_region_octets(&generation->shape);
 	if (generation->options.tcp)
 		octets += (uint64_t)cells_of(generation) * FM_CELL_OCTETS;
 	return octets;
@@ -648,6 +918,23 @@ int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen)
 		return -errno;
 	__atomic_store_n(cell, seen_cell(fd, ifindex), __ATOMIC_RELEASE);
 	return 0;
+}
+
+void fm_kernel_prune_seen(struct fm_kernel *kernel,
+			  bool (*is_seen)(void *userdata, uint32_t ifindex), void *userdata)
+{
+	int fd = kernel->map_fd[FM_MAP_IFACES];
+	uint32_t *previous = NULL, key, at;
+
+	while (bpf_map_get_next_key(fd, previous, &key) == 0) {
+		if (is_seen(userdata, key)) {
+			at = key;
+			previous = &at;
+		} else {
+			/* The key is gone for the next step: from where the walk was. */
+			fm_kernel_set_seen(kernel, key, false);
+		}
+	}
 }
 
 int fm_kernel_overflow_fd(const struct fm_kernel *kernel)

@@ -16,61 +16,10 @@
 
 #include "base/cleanup.h"
 #include "bpf/abi.h"
+#include "daemon/about.h"
 #include "daemon/gates.h"
-
-#define FM_EXPORTED_SUM(type, name) type name;
-#define FM_EXPORTED_MIN(type, name)
-#define FM_EXPORTED_MAX(type, name)
-#define FM_EXPORTED_OR(type, name)
-#define FM_EXPORTED_LATEST(type, name)
-#define FM_EXPORTED_FIRST(type, name)
-#define FM_EXPORTED_LAST(type, name)
-
-/* What of a slot was exported before: the SUM rows of metrics.def, both directions. */
-struct fm_exported {
-	struct {
-#define FM_METRIC(type, name, fold, help) FM_EXPORTED_##fold(type, name)
-#include "bpf/metrics.def"
-#undef FM_METRIC
-	} half[2];
-};
-
-/* The same of the rows of tcp.def. */
-struct fm_tcp_exported {
-	struct {
-#define FM_TCP_METRIC(type, name, fold, help) FM_EXPORTED_##fold(type, name)
-#include "bpf/tcp.def"
-#undef FM_TCP_METRIC
-	} half[2];
-};
-
-/* Elements of the map of a region of n_slots: the slots and the marks of their blocks. */
-static inline uint32_t fm_region_elements(uint32_t n_slots)
-{
-	uint32_t blocks = (n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
-
-	return n_slots + (blocks + FM_MARKS_PER_SLOT - 1) / FM_MARKS_PER_SLOT;
-}
-
-/* The mark of a block of a region's slots. */
-static inline uint8_t *fm_region_mark(struct fm_slot *slots, uint32_t n_slots, uint32_t block)
-{
-	return (uint8_t *)&slots[n_slots + block / FM_MARKS_PER_SLOT] + block % FM_MARKS_PER_SLOT;
-}
-
-/* Accounts of n_slots slots, size octets each, all zero; NULL: no memory. */
-void *fm_exported_new(uint32_t n_slots, size_t size);
-void fm_exported_free(void *exported, uint32_t n_slots, size_t size);
-
-/* One CPU's table; slots is NULL where the CPU was never online. */
-struct fm_region {
-	int fd;
-	struct fm_slot *slots;
-	struct fm_exported *exported;	      /* the daemon's, one a slot */
-	struct fm_tcp_slot *tcp;	      /* beside each slot; NULL: not measured */
-	struct fm_tcp_exported *tcp_exported; /* likewise */
-	struct fm_tunnel *tunnels; /* beside each slot; NULL: tunnels are not looked into */
-};
+#include "daemon/region.h"
+#include "daemon/store.h"
 
 /* What the programs are made with. */
 struct fm_kernel_options {
@@ -87,12 +36,17 @@ struct fm_kernel;
 
 struct fm_generation {
 	struct fm_kernel *kernel;
+	unsigned int number;	/* in the names of what the store keeps of it */
+	struct fm_about *about; /* in memory that outlives the process */
+	int about_fd;
+	bool adopted; /* an earlier process made it */
 	struct fm_kernel_options options;
 	struct fm_kernel_options wanted; /* options, unless the kernel could not do all of it */
 	__u64 seed[FM_SEEDS];
 	unsigned int n_cpus; /* possible CPUs = regions */
 	uint32_t homes;	     /* homes a region */
 	uint32_t n_slots;    /* slots a region: homes + FM_PROBES - 1 */
+	struct fm_region_shape shape;
 	struct fm_region *regions;
 	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
 	size_t n_programs;
@@ -100,8 +54,11 @@ struct fm_generation {
 	int tcp_table_fd, tunnel_table_fd, cells_fd;
 };
 
-/* Makes the object that later generations share maps through. 0 or -ENOMEM. */
-int fm_kernel_new(struct fm_kernel **ret);
+/*
+ * Makes the object that later generations share maps through; with what an earlier process of the
+ * same layout left in the store. The store may be NULL: nothing outlives the process. 0 or -ENOMEM.
+ */
+int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store);
 struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel);
 FM_DEFINE_CLEANUP(struct fm_kernel *, fm_kernel_free)
 
@@ -111,6 +68,29 @@ FM_DEFINE_CLEANUP(struct fm_kernel *, fm_kernel_free)
  */
 int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 		      const struct fm_kernel_options *options);
+
+/*
+ * Takes over tables of this layout that an earlier process left, the number-th generation of the
+ * store, without programs. 0, -EINVAL: they are not of this layout, or not what they say; -errno.
+ * What is in the store stays there.
+ */
+int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, unsigned int number);
+
+/*
+ * What a killed process left in the middle of: slots that were being closed are live again, all
+ * blocks are marked. Nobody else may sweep.
+ */
+void fm_generation_repair(struct fm_generation *generation);
+
+/* Programs for adopted tables, to be attached. 0 or -errno as fm_generation_new. */
+int fm_generation_resume(struct fm_generation *generation);
+
+/* Marks it as one that is to be emptied, for a next process to know. */
+void fm_generation_retire(struct fm_generation *generation);
+
+/* Takes it out of the store: it is empty. */
+void fm_generation_forget(struct fm_generation *generation);
+
 struct fm_generation *fm_generation_free(struct fm_generation *generation);
 FM_DEFINE_CLEANUP(struct fm_generation *, fm_generation_free)
 
@@ -135,6 +115,10 @@ struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel);
 
 /* Marks an interface (index with its namespace's base) as one whose packets are counted already. */
 int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen);
+
+/* Forgets the marked interfaces that is_seen does not know: those of an earlier process. */
+void fm_kernel_prune_seen(struct fm_kernel *kernel,
+			  bool (*is_seen)(void *userdata, uint32_t ifindex), void *userdata);
 
 /* Descriptor of the overflow ring, for ring_buffer__new. */
 int fm_kernel_overflow_fd(const struct fm_kernel *kernel);

@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/macro.h"
 #include "daemon/config.h"
 #include "daemon/detect.h"
 #include "daemon/manager.h"
@@ -125,10 +126,10 @@ static int load_config(const struct arguments *arguments, struct fm_config **ret
 	return r;
 }
 
-static int on_terminate(sd_event_source *source, const struct signalfd_siginfo *info,
-			void *userdata)
+/* Which signal ends the process, 0: none yet. */
+static int on_end(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
 {
-	*(bool *)userdata = true;
+	*(int *)userdata = (int)info->ssi_signo;
 	return 0;
 }
 
@@ -147,36 +148,38 @@ static void block_signals(void)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR2);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 
 /*
- * Until a signal says to stop. Stopping runs the loop on, so sd_event_exit() is not for this, and
- * signals are no longer listened to then.
+ * Until a signal says to stop: SIGTERM and SIGINT, or SIGUSR2 where a next process takes over.
+ * Returns it, or -errno. Stopping runs the loop on, so sd_event_exit() is not for this, and signals
+ * are no longer listened to then.
  */
 static int run_loop(sd_event *event, struct fm_manager *manager)
 {
-	sd_event_source *sources[3] = {};
-	bool terminate = false;
-	int r;
+	static const int ends[] = {SIGTERM, SIGINT, SIGUSR2};
+	sd_event_source *sources[FM_ARRAY_SIZE(ends) + 1] = {};
+	int end = 0, r = 0;
 
-	r = sd_event_add_signal(event, &sources[0], SIGTERM, on_terminate, &terminate);
+	for (size_t i = 0; i < FM_ARRAY_SIZE(ends) && r >= 0; i++)
+		r = sd_event_add_signal(event, &sources[i], ends[i], on_end, &end);
 	if (r >= 0)
-		r = sd_event_add_signal(event, &sources[1], SIGINT, on_terminate, &terminate);
-	if (r >= 0)
-		r = sd_event_add_signal(event, &sources[2], SIGHUP, on_reload, manager);
+		r = sd_event_add_signal(event, &sources[FM_ARRAY_SIZE(ends)], SIGHUP, on_reload,
+					manager);
 	if (r >= 0)
 		r = sd_event_set_watchdog(event, true);
 	if (r >= 0) {
 		sd_notify(0, "READY=1");
 		fm_log_info("ready");
 	}
-	while (!terminate && r >= 0)
+	while (!end && r >= 0)
 		r = sd_event_run(event, UINT64_MAX);
-	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+	for (size_t i = 0; i < FM_ARRAY_SIZE(sources); i++)
 		sd_event_source_disable_unref(sources[i]);
-	return r;
+	return r < 0 ? r : end;
 }
 
 static int run(const struct arguments *arguments)
@@ -198,7 +201,7 @@ static int run(const struct arguments *arguments)
 		fm_config_free(config);
 	if (r >= 0)
 		r = run_loop(event, manager);
-	if (manager)
+	if (manager && (r != SIGUSR2 || !fm_manager_leave(manager)))
 		fm_manager_stop(manager);
 	fm_manager_free(manager);
 	sd_event_unref(event);

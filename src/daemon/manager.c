@@ -3,6 +3,7 @@
 #include "daemon/manager.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,7 @@ struct fm_manager {
 	sd_event *event;
 	char *path;
 	struct fm_config_ref *ref;
+	struct fm_store *store;
 	struct fm_kernel *kernel;
 	struct fm_timebase timebase;
 	struct fm_hooks hooks;
@@ -40,6 +42,7 @@ struct fm_manager {
 	uint64_t start_monotonic_ns; /* for uptime */
 	uint64_t status_ns;	     /* when the status was told last */
 	struct fm_count lost;	     /* as it was logged last */
+	bool resumed;		     /* with the tables of an earlier process */
 };
 
 static const struct fm_config *config_of(const struct fm_manager *manager)
@@ -113,6 +116,7 @@ static void get_status(struct fm_manager *manager, struct fm_status *ret)
 	*ret = (struct fm_status){
 		.uptime_ns = fm_clock_monotonic_ns() - manager->start_monotonic_ns,
 		.attach = fm_hooks_describe(&manager->hooks),
+		.resumed = manager->resumed,
 		.hooks = manager->hooks.n,
 		.max_flows = config_of(manager)->max_flows,
 		.table_octets = fm_generation_memory(manager->hooks.generation),
@@ -286,40 +290,154 @@ static int new_generation(struct fm_manager *manager, const struct fm_config *co
 	return r < 0 ? log_load_failure(r, config) : 0;
 }
 
+/* New tables and programs where the key, the size or the once-rule changed. */
+static int reload_kernel(struct fm_manager *manager, const struct fm_config *config)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	struct fm_generation *before = manager->hooks.generation;
+	struct fm_kernel_options options;
+	int r;
+
+	kernel_options(config, &options);
+	if (!memcmp(&options, &before->wanted, sizeof(options)))
+		return 0;
+	r = new_generation(manager, config, &options, &generation);
+	if (r < 0)
+		return r;
+	r = fm_hooks_replace(&manager->hooks, generation);
+	if (r < 0) {
+		fm_log_error("cannot replace programs: %s", strerror(-r));
+		return r;
+	}
+	r = fm_sweeper_set_generation(manager->sweeper, generation);
+	if (r < 0) {
+		fm_log_error("cannot replace tables: %s", strerror(-r));
+		fm_hooks_replace(&manager->hooks, before);
+		return r;
+	}
+	FM_TAKE_PTR(generation);
+	return 0;
+}
+
+/* --- what an earlier process left --- */
+
+#define FOUND_MAX 16
+
+/* Generations of the store by number, and what became of them. */
+struct found {
+	unsigned int numbers[FOUND_MAX];
+	size_t n;
+	struct fm_generation *current;
+	struct fm_generation *replaced[FOUND_MAX];
+	size_t n_replaced;
+};
+
+static void note_found(void *userdata, const char *name)
+{
+	struct found *found = userdata;
+	unsigned int number;
+	int end = 0;
+
+	if (sscanf(name, "g%u-about%n", &number, &end) == 1 && end && !name[end] &&
+	    found->n < FOUND_MAX)
+		found->numbers[found->n++] = number;
+}
+
+/* The newest that was in use goes on; all others are to be emptied. */
+static void sort_in(struct found *found, struct fm_generation *generation)
+{
+	struct fm_generation *other = generation;
+
+	if (generation->about->state == FM_ABOUT_CURRENT &&
+	    (!found->current || found->current->number < generation->number)) {
+		other = found->current;
+		found->current = generation;
+	}
+	if (other)
+		found->replaced[found->n_replaced++] = other;
+}
+
+static void adopt_tables(struct fm_manager *manager, struct found *found)
+{
+	fm_store_each(manager->store, note_found, found);
+	for (size_t i = 0; i < found->n; i++) {
+		struct fm_generation *generation = NULL;
+		int r = fm_generation_adopt(&generation, manager->kernel, found->numbers[i]);
+
+		if (r == 0) {
+			fm_generation_repair(generation);
+			sort_in(found, generation);
+			continue;
+		}
+		fm_log_warning("tables %u of an earlier process cannot be used: %s",
+			       found->numbers[i], strerror(-r));
+	}
+}
+
+/* Programs for the tables that were found; without them they are emptied like the others. */
+static void resume(struct fm_manager *manager, struct found *found)
+{
+	int r;
+
+	if (!found->current)
+		return;
+	r = fm_generation_resume(found->current);
+	if (r >= 0) {
+		manager->resumed = true;
+		return;
+	}
+	fm_log_warning("no programs for the tables of the earlier process: %s", strerror(-r));
+	found->replaced[found->n_replaced++] = FM_TAKE_PTR(found->current);
+}
+
+/* Nobody writes there any more once the programs of the earlier process are replaced. */
+static int empty_found(struct fm_manager *manager, struct found *found)
+{
+	int r = found->n_replaced ? fm_kernel_fence(manager->kernel) : 0;
+
+	while (r == 0 && found->n_replaced)
+		r = fm_sweeper_add_replaced(manager->sweeper, found->replaced[--found->n_replaced]);
+	return r;
+}
+
 /* Programs and tables; the sweeper owns the generation from here on. */
-static int start_kernel(struct fm_manager *manager)
+static int start_kernel(struct fm_manager *manager, struct found *found)
 {
 	const struct fm_config *config = config_of(manager);
 	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
 	struct fm_kernel_options options;
 	struct fm_sweeper_settings settings;
-	const struct fm_sweeper_env env = {
+	struct fm_sweeper_env env = {
 		.event = manager->event,
 		.timebase = &manager->timebase,
 		.exporter = &manager->exporter,
 		.after_sweep = after_sweep,
 		.userdata = manager,
 	};
-	struct fm_sweeper_env with_kernel = env;
 	int r;
 
-	r = fm_kernel_new(&manager->kernel);
+	r = fm_kernel_new(&manager->kernel, manager->store);
 	if (r < 0)
 		return r;
+	adopt_tables(manager, found);
+	resume(manager, found);
+	generation = FM_TAKE_PTR(found->current);
 	kernel_options(config, &options);
-	r = new_generation(manager, config, &options, &generation);
+	if (!generation)
+		r = new_generation(manager, config, &options, &generation);
 	if (r < 0)
 		return r;
 	r = fm_timebase_init(&manager->timebase, manager->kernel);
 	if (r < 0)
 		return r;
-	with_kernel.kernel = manager->kernel;
+	env.kernel = manager->kernel;
 	sweeper_settings(config, &settings);
-	r = fm_sweeper_new(&manager->sweeper, &with_kernel, &settings);
+	r = fm_sweeper_new(&manager->sweeper, &env, &settings);
 	if (r < 0)
 		return r;
 	manager->hooks.generation = generation;
 	manager->hooks.mode = config->attach;
+	manager->hooks.store = manager->store;
 	return fm_sweeper_set_generation(manager->sweeper, FM_TAKE_PTR(generation));
 }
 
@@ -358,11 +476,66 @@ static int start_control(struct fm_manager *manager)
 	return 0;
 }
 
-static int start(struct fm_manager *manager)
+struct seen_question {
+	uint32_t ifindex;
+	bool seen;
+};
+
+static void compare_seen(void *argument, const struct fm_device *device, const struct fm_plan *plan)
+{
+	struct seen_question *question = argument;
+
+	if (FM_INTERFACES_BASE(device->ns) + device->ifindex == question->ifindex)
+		question->seen = plan->seen;
+}
+
+static bool is_seen(void *userdata, uint32_t ifindex)
+{
+	struct fm_manager *manager = userdata;
+	struct seen_question question = {.ifindex = ifindex};
+
+	fm_interfaces_for_each(manager->interfaces, compare_seen, &question);
+	return question.seen;
+}
+
+/* After the interfaces are attached: what an earlier process had and this one has not, goes. */
+static int finish_resume(struct fm_manager *manager, struct found *found)
+{
+	size_t rest;
+	int r;
+
+	fm_kernel_prune_seen(manager->kernel, is_seen, manager);
+	rest = fm_store_remove_rest(manager->store);
+	r = empty_found(manager, found);
+	if (r == 0 && manager->resumed)
+		r = reload_kernel(manager, config_of(manager));
+	if (r == 0 && (manager->resumed || rest))
+		fm_log_info("went on with what an earlier process left in %s: %zu hooks",
+			    fm_store_describe(manager->store), manager->hooks.n_adopted);
+	return r;
+}
+
+static int open_store(struct fm_manager *manager)
+{
+	const char *directory = config_of(manager)->pin_directory;
+	int r = fm_store_new(&manager->store, directory);
+
+	if (r == -EWOULDBLOCK)
+		fm_log_error("%s: another flowmond uses it", directory);
+	else if (r == -EMEDIUMTYPE)
+		fm_log_error("%s: not in a BPF file system (mount -t bpf)", directory);
+	else if (r < 0)
+		fm_log_error("%s: %s", directory, strerror(-r));
+	return r;
+}
+
+static int start_parts(struct fm_manager *manager, struct found *found)
 {
 	const struct fm_config *config = config_of(manager);
-	int r = start_kernel(manager);
+	int r = open_store(manager);
 
+	if (r == 0)
+		r = start_kernel(manager, found);
 	if (r < 0)
 		return r;
 	manager->exporter.timebase = &manager->timebase;
@@ -376,8 +549,22 @@ static int start(struct fm_manager *manager)
 		fm_log_error("cannot watch interfaces: %s", strerror(-r));
 		return r;
 	}
+	r = finish_resume(manager, found);
+	if (r < 0)
+		return r;
 	on_changed(manager);
 	return start_control(manager);
+}
+
+static int start(struct fm_manager *manager)
+{
+	struct found found = {};
+	int r = start_parts(manager, &found);
+
+	for (size_t i = 0; i < found.n_replaced; i++)
+		fm_generation_free(found.replaced[i]);
+	fm_generation_free(found.current);
+	return r;
 }
 
 int fm_manager_new(struct fm_manager **ret, sd_event *event, struct fm_config *config,
@@ -420,6 +607,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_sweeper_free(manager->sweeper);
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
 	fm_kernel_free(manager->kernel);
+	fm_store_free(manager->store);
 	fm_config_ref_unref(manager->ref);
 	sd_event_unref(manager->event);
 	free(manager->path);
@@ -428,35 +616,6 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 }
 
 /* --- reloading --- */
-
-/* New tables and programs where the key, the size or the once-rule changed. */
-static int reload_kernel(struct fm_manager *manager, const struct fm_config *config)
-{
-	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
-	struct fm_generation *before = manager->hooks.generation;
-	struct fm_kernel_options options;
-	int r;
-
-	kernel_options(config, &options);
-	if (!memcmp(&options, &before->wanted, sizeof(options)))
-		return 0;
-	r = new_generation(manager, config, &options, &generation);
-	if (r < 0)
-		return r;
-	r = fm_hooks_replace(&manager->hooks, generation);
-	if (r < 0) {
-		fm_log_error("cannot replace programs: %s", strerror(-r));
-		return r;
-	}
-	r = fm_sweeper_set_generation(manager->sweeper, generation);
-	if (r < 0) {
-		fm_log_error("cannot replace tables: %s", strerror(-r));
-		fm_hooks_replace(&manager->hooks, before);
-		return r;
-	}
-	FM_TAKE_PTR(generation);
-	return 0;
-}
 
 /* What can fail comes first; what cannot follows when all that is done. */
 static int reload(struct fm_manager *manager, struct fm_config *config)
@@ -539,4 +698,17 @@ void fm_manager_stop(struct fm_manager *manager)
 		fm_log_error("not everything that was open could be exported: %s",
 			     strerror((int)-r));
 	manager->sinks = fm_sinks_free(manager->sinks, fm_clock_monotonic_ns() + STOP_SEND_NS);
+	/* What could not be exported is still in tables that a next process finds. */
+	if (r == 0)
+		fm_store_clear(manager->store);
+}
+
+bool fm_manager_leave(struct fm_manager *manager)
+{
+	if (!fm_store_describe(manager->store))
+		return false;
+	sd_notify(0, "STOPPING=1\nSTATUS=leaving everything to the next process");
+	manager->interfaces = fm_interfaces_leave(manager->interfaces);
+	fm_hooks_leave(&manager->hooks);
+	return true;
 }

@@ -6,6 +6,8 @@
 #ifndef FM_MANAGER_H
 #define FM_MANAGER_H
 
+#include <stdbool.h>
+
 #include <systemd/sd-event.h>
 
 #include "base/cleanup.h"
@@ -27,5 +29,11 @@ void fm_manager_reload(struct fm_manager *manager);
 
 /* Detaches, exports what is open and closes the sinks; runs the event loop meanwhile. */
 void fm_manager_stop(struct fm_manager *manager);
+
+/*
+ * Leaves tables and attachments to the next process: packets are counted on. False: nothing keeps
+ * them, so stop instead.
+ */
+bool fm_manager_leave(struct fm_manager *manager);
 
 #endif

@@ -118,7 +118,8 @@ int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
 	struct figure figures[FIGURES_MAX];
 	size_t n = daemon_figures(status, figures);
 
-	fm_buf_printf(ret, "flowmond " FM_VERSION ", programs attached by %s\n", status->attach);
+	fm_buf_printf(ret, "flowmond " FM_VERSION ", programs attached by %s%s\n", status->attach,
+		      status->resumed ? ", went on with an earlier process' tables" : "");
 	for (size_t i = 0; i < n; i++)
 		fm_buf_printf(ret, "  %-24s %20" PRIu64 "\n", figures[i].name, figures[i].value);
 	fm_buf_printf(ret, "\nrecords by flowEndReason\n");
@@ -164,7 +165,8 @@ int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 	struct figure figures[FIGURES_MAX];
 	size_t n = daemon_figures(status, figures);
 
-	fm_buf_printf(ret, "{\"version\":\"" FM_VERSION "\",\"attach\":\"%s\",", status->attach);
+	fm_buf_printf(ret, "{\"version\":\"" FM_VERSION "\",\"attach\":\"%s\",\"resumed\":%s,",
+		      status->attach, status->resumed ? "true" : "false");
 	json_figures(figures, n, ret);
 	fm_buf_printf(ret, ",\"reasons\":{");
 	for (unsigned int i = FM_END_REASON_IDLE; i <= FM_END_REASON_RESOURCES; i++)

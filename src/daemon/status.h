@@ -6,6 +6,7 @@
 #ifndef FM_STATUS_H
 #define FM_STATUS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
@@ -16,6 +17,7 @@
 struct fm_status {
 	uint64_t uptime_ns;
 	const char *attach; /* tcx or clsact */
+	bool resumed;	    /* with the tables of an earlier process */
 	uint64_t interfaces;
 	uint64_t hooks;
 	uint64_t max_flows;

@@ -128,8 +128,9 @@ static int list_regions(struct fm_sweep *sweep)
 
 static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint32_t now_tick)
 {
+	/* Of another table nobody knows how old its tombstones are. */
 	if (sweep->generation != generation)
-		sweep->tombstones_young = false;
+		sweep->tombstones_young = true;
 	sweep->generation = generation;
 	sweep->now = now_tick;
 	sweep->home = 0;

@@ -85,6 +85,7 @@ static void begin(struct fm_sweeper *sweeper)
 
 static void after_sweep(struct fm_sweeper *sweeper)
 {
+	fm_generation_forget(sweeper->draining);
 	sweeper->draining = fm_generation_free(sweeper->draining);
 	fm_export_flush(sweeper->env.exporter);
 	if (sweeper->n_replaced) {
@@ -256,9 +257,18 @@ int fm_sweeper_set_generation(struct fm_sweeper *sweeper, struct fm_generation *
 		r = fm_kernel_fence(sweeper->env.kernel);
 		if (r < 0)
 			return r;
+		fm_generation_retire(sweeper->generation);
 		sweeper->replaced[sweeper->n_replaced++] = sweeper->generation;
 	}
 	sweeper->generation = generation;
+	return 0;
+}
+
+int fm_sweeper_add_replaced(struct fm_sweeper *sweeper, struct fm_generation *generation)
+{
+	if (sweeper->n_replaced == MAX_REPLACED)
+		return -EBUSY;
+	sweeper->replaced[sweeper->n_replaced++] = generation;
 	return 0;
 }
 

@@ -54,6 +54,12 @@ int fm_sweeper_configure(struct fm_sweeper *sweeper, const struct fm_sweeper_set
 int fm_sweeper_set_generation(struct fm_sweeper *sweeper, struct fm_generation *generation);
 
 /*
+ * Tables of an earlier process that no program writes any more: emptied and taken out of the store.
+ * Owned by the sweeper. 0 or -EBUSY.
+ */
+int fm_sweeper_add_replaced(struct fm_sweeper *sweeper, struct fm_generation *generation);
+
+/*
  * Exports everything that is left, as forced ends, and stops sweeping; programs must be detached.
  * Runs the event loop meanwhile, until deadline_ns (CLOCK_MONOTONIC). Returns the number of slots
  * that were still live at the deadline or -errno.

@@ -111,7 +111,7 @@ int harness_init(struct harness *h, const struct fm_kernel_options *options)
 	int r;
 
 	*h = (struct harness){};
-	r = fm_kernel_new(&h->kernel);
+	r = fm_kernel_new(&h->kernel, NULL);
 	if (r < 0)
 		return r;
 	r = fm_generation_new(&h->generation, h->kernel, options);

@@ -213,7 +213,7 @@ static int run(const char *name, uint64_t wanted, bool by_map, bool fence)
 	static const struct fm_sweep_ops ops = {.room = room, .conversation = take};
 	int r;
 
-	r = fm_kernel_new(&owned_kernel);
+	r = fm_kernel_new(&owned_kernel, NULL);
 	if (r < 0)
 		return r;
 	r = fm_generation_new(&owned_generation, owned_kernel, &options);

@@ -161,7 +161,8 @@ static void test_no_region(void)
 	fm_kernel_set_seen(h.kernel, 1, false);
 	FM_TEST(harness_count(&h, FM_COUNTER_again).packets == 1 && harness_identity(&h),
 		"a CPU without a table: counted before");
-	r = bpf_map_update_elem(h.generation->table_fd, &cpu, &region->fd, BPF_ANY);
+	r = bpf_map_update_elem(h.generation->table_fd, &cpu, &region->fd[FM_REGION_SLOTS],
+				BPF_ANY);
 	FM_TEST(r == 0, "the table is back");
 }
 

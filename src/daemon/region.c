@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One CPU's tables: see region.h. */
+#include "daemon/region.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+
+#include "base/cleanup.h"
+#include "base/macro.h"
+
+const char *const fm_region_map_names[] = {
+	[FM_REGION_SLOTS] = "slots",	 [FM_REGION_EXPORTED] = "exported",
+	[FM_REGION_TCP] = "tcp",	 [FM_REGION_TCP_EXPORTED] = "tcp_exported",
+	[FM_REGION_TUNNELS] = "tunnels",
+};
+
+static const size_t value_sizes[] = {
+	[FM_REGION_SLOTS] = sizeof(struct fm_slot),
+	[FM_REGION_EXPORTED] = sizeof(struct fm_exported),
+	[FM_REGION_TCP] = sizeof(struct fm_tcp_slot),
+	[FM_REGION_TCP_EXPORTED] = sizeof(struct fm_tcp_exported),
+	[FM_REGION_TUNNELS] = sizeof(struct fm_tunnel),
+};
+
+/* Accounts are arrays in user space, and elements of a map lie at multiples of 8. */
+_Static_assert(sizeof(struct fm_exported) % 8 == 0 && sizeof(struct fm_tcp_exported) % 8 == 0,
+	       "accounts");
+
+bool fm_region_has(const struct fm_region_shape *shape, enum fm_region_map map)
+{
+	if (map == FM_REGION_TCP || map == FM_REGION_TCP_EXPORTED)
+		return shape->tcp;
+	return map != FM_REGION_TUNNELS || shape->tunnels;
+}
+
+static uint32_t elements_of(const struct fm_region_shape *shape, enum fm_region_map map)
+{
+	return map == FM_REGION_SLOTS ? fm_region_elements(shape->n_slots) : shape->n_slots;
+}
+
+/* Elements of a map lie at multiples of 8, and it is mapped in whole pages. */
+static size_t map_octets(uint32_t n_elements, size_t value_size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	size_t octets = n_elements * ((value_size + 7) & ~(size_t)7);
+
+	return (octets + page - 1) / page * page;
+}
+
+uint64_t fm_region_octets(const struct fm_region_shape *shape)
+{
+	uint64_t octets = 0;
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++)
+		if (fm_region_has(shape, i))
+			octets += map_octets(elements_of(shape, i), value_sizes[i]);
+	return octets;
+}
+
+static int map_memory(int fd, uint32_t n_elements, size_t value_size, void **ret)
+{
+	void *memory = mmap(NULL, map_octets(n_elements, value_size), PROT_READ | PROT_WRITE,
+			    MAP_SHARED, fd, 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	*ret = memory;
+	return 0;
+}
+
+int fm_region_map_new(const char *name, uint32_t n_elements, size_t value_size, int *ret_fd,
+		      void **ret_memory)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	_fm_cleanup_close_ int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, name, sizeof(uint32_t),
+						   (uint32_t)value_size, n_elements, &opts);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	if (ret_memory) {
+		r = map_memory(fd, n_elements, value_size, ret_memory);
+		if (r < 0)
+			return r;
+	}
+	*ret_fd = FM_TAKE_FD(fd);
+	return 0;
+}
+
+int fm_region_map_adopt(int fd, uint32_t n_elements, size_t value_size, void **ret_memory)
+{
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return -EINVAL;
+	if (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != value_size ||
+	    info.max_entries != n_elements || !(info.map_flags & BPF_F_MMAPABLE))
+		return -EINVAL;
+	return map_memory(fd, n_elements, value_size, ret_memory);
+}
+
+void fm_region_unmap(void *memory, uint32_t n_elements, size_t value_size)
+{
+	if (memory)
+		munmap(memory, map_octets(n_elements, value_size));
+}
+
+void fm_region_init(struct fm_region *region)
+{
+	*region = (struct fm_region){};
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++)
+		region->fd[i] = -1;
+}
+
+static void **memory_of(struct fm_region *region, enum fm_region_map map)
+{
+	void **const places[] = {
+		[FM_REGION_SLOTS] = (void **)&region->slots,
+		[FM_REGION_EXPORTED] = (void **)&region->exported,
+		[FM_REGION_TCP] = (void **)&region->tcp,
+		[FM_REGION_TCP_EXPORTED] = (void **)&region->tcp_exported,
+		[FM_REGION_TUNNELS] = (void **)&region->tunnels,
+	};
+
+	return places[map];
+}
+
+void fm_region_done(struct fm_region *region, const struct fm_region_shape *shape)
+{
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++) {
+		fm_region_unmap(*memory_of(region, i), elements_of(shape, i), value_sizes[i]);
+		if (region->fd[i] >= 0)
+			close(region->fd[i]);
+	}
+	fm_region_init(region);
+}
+
+int fm_region_new(struct fm_region *ret, const struct fm_region_shape *shape)
+{
+	struct fm_region made;
+	int r = 0;
+
+	fm_region_init(&made);
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
+		if (fm_region_has(shape, i))
+			r = fm_region_map_new("fm_region", elements_of(shape, i), value_sizes[i],
+					      &made.fd[i], memory_of(&made, i));
+	if (r < 0) {
+		fm_region_done(&made, shape);
+		return r;
+	}
+	*ret = made;
+	return 0;
+}
+
+int fm_region_adopt(struct fm_region *ret, const struct fm_region_shape *shape,
+		    const int fd[_FM_REGION_MAP_MAX])
+{
+	struct fm_region made;
+	int r = 0;
+
+	fm_region_init(&made);
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
+		if (fm_region_has(shape, i))
+			r = fm_region_map_adopt(fd[i], elements_of(shape, i), value_sizes[i],
+						memory_of(&made, i));
+	if (r < 0) {
+		fm_region_done(&made, shape);
+		return r;
+	}
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++)
+		made.fd[i] = fd[i];
+	*ret = made;
+	return 0;
+}
