@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -51,23 +52,23 @@ static void on_state(void *userdata, int error)
 	struct fm_courier *courier = userdata;
 	const struct fm_log_field field = {"FLOWMOND_SINK", courier->name};
 	uint64_t now = fm_clock_monotonic_ns();
+	const char *trouble = courier->transport->trouble;
+	bool known = *courier->state;
+	char state[sizeof(courier->state)] = "sending";
 
-	if (courier->known && courier->state == error)
+	if (error)
+		snprintf(state, sizeof(state), "cannot send: %s%s%s", strerror(-error),
+			 *trouble ? ": " : "", trouble);
+	if (!strcmp(courier->state, state))
 		return;
-	courier->state = error;
+	strcpy(courier->state, state);
 	/* A state that flaps is not worth a line each time. */
-	if (courier->known && now - courier->logged_ns < LOG_AGAIN_NS &&
-	    courier->flaps++ > LOG_FLAPS)
+	if (known && now - courier->logged_ns < LOG_AGAIN_NS && courier->flaps++ > LOG_FLAPS)
 		return;
 	if (now - courier->logged_ns >= LOG_AGAIN_NS)
 		courier->flaps = 0;
-	courier->known = true;
 	courier->logged_ns = now;
-	if (error == 0)
-		fm_log_with(LOG_INFO, &field, 1, "%s: sending", courier->name);
-	else
-		fm_log_with(LOG_WARNING, &field, 1, "%s: cannot send: %s", courier->name,
-			    strerror(-error));
+	fm_log_with(error ? LOG_WARNING : LOG_INFO, &field, 1, "%s: %s", courier->name, state);
 }
 
 static void on_begun(void *userdata)
@@ -88,9 +89,11 @@ static void watch(struct fm_courier *courier)
 
 	if (!transport)
 		return;
-	if (courier->io_fd != transport->fd) {
+	/* Another socket may have the number of one that was closed. */
+	if (courier->io_fd != transport->fd || courier->io_attempts != transport->attempts) {
 		courier->io = sd_event_source_disable_unref(courier->io);
 		courier->io_fd = transport->fd;
+		courier->io_attempts = transport->attempts;
 		/* EPERM: a regular file, always writable */
 		if (transport->fd >= 0 &&
 		    sd_event_add_io(courier->event, &courier->io, transport->fd, transport->events,
@@ -177,6 +180,13 @@ void fm_courier_flush(struct fm_courier *courier)
 	watch(courier);
 }
 
+void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *address,
+		     socklen_t size)
+{
+	fm_transport_move(courier->transport, address, size, fm_clock_monotonic_ns());
+	watch(courier);
+}
+
 size_t fm_courier_room(const struct fm_courier *courier)
 {
 	const struct fm_transport *transport = courier->transport;
@@ -201,10 +211,10 @@ void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
 	if (transport)
 		transport->ops->flush(transport, now);
 	while (transport && transport->first && transport->fd >= 0 && now < deadline_ns) {
-		struct pollfd poll_fd = {.fd = transport->fd, .events = POLLOUT};
+		struct pollfd poll_fd = {.fd = transport->fd, .events = (short)transport->events};
 
 		/* Also the end of a connection that is being made, and answers of the network. */
-		if (poll(&poll_fd, 1, WAIT_MS) > 0)
+		if (poll(&poll_fd, 1, WAIT_MS) > 0 || now >= transport->deadline_ns)
 			transport->ops->dispatch(transport, now);
 		now = fm_clock_monotonic_ns();
 	}

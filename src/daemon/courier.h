@@ -16,15 +16,15 @@ struct fm_courier {
 	struct fm_transport *transport;
 	sd_event_source *io;
 	sd_event_source *timer;
-	int io_fd; /* what io watches */
+	int io_fd;		  /* what io watches, */
+	unsigned int io_attempts; /* opened at this attempt of the transport */
 	struct fm_sink_stats stats;
 	const char *name; /* for the log; outlives the courier */
 	void (*begun)(void *userdata);
 	void *userdata;
 	uint64_t logged_ns; /* when a state was logged last */
 	unsigned int flaps; /* changes since then */
-	int state;	    /* 0: up, -errno */
-	bool known;	    /* state was told */
+	char state[256];    /* as it was told last; "": never */
 };
 
 /* Starts ops with options; its callbacks are the courier's. begun: see transport.h. */
@@ -35,6 +35,10 @@ int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *nam
 void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t size,
 		     const struct fm_message_info *info);
 void fm_courier_flush(struct fm_courier *courier);
+
+/* The peer has another address now: a new transport session, which what waits goes to. */
+void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *address,
+		     socklen_t size);
 
 /*
  * Records it can take: 0 while the network is busy and may be waited for; everything when it takes

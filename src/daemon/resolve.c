@@ -16,8 +16,7 @@ struct query {
 	int done_fd;
 	unsigned int users; /* atomic */
 	int error;
-	struct sockaddr_storage address;
-	socklen_t size;
+	struct fm_addresses addresses;
 };
 
 struct fm_resolve {
@@ -38,8 +37,7 @@ static void query_unref(struct query *query)
 	free(query);
 }
 
-static int ask(const char *host, const char *port, int flags, struct sockaddr_storage *ret,
-	       socklen_t *ret_size)
+static int ask(const char *host, const char *port, int flags, struct fm_addresses *ret)
 {
 	const struct addrinfo hints = {
 		.ai_family = AF_UNSPEC,
@@ -59,16 +57,28 @@ static int ask(const char *host, const char *port, int flags, struct sockaddr_st
 	default:
 		return -ENOENT;
 	}
-	memcpy(ret, answers->ai_addr, answers->ai_addrlen);
-	*ret_size = answers->ai_addrlen;
+	*ret = (struct fm_addresses){};
+	for (const struct addrinfo *at = answers; at && ret->n < FM_RESOLVE_MAX; at = at->ai_next) {
+		memcpy(&ret->v[ret->n].address, at->ai_addr, at->ai_addrlen);
+		ret->v[ret->n++].size = at->ai_addrlen;
+	}
 	freeaddrinfo(answers);
 	return 0;
 }
 
-int fm_resolve_number(const char *host, const char *port, struct sockaddr_storage *ret,
-		      socklen_t *ret_size)
+int fm_resolve_number(const char *host, const char *port, struct fm_addresses *ret)
 {
-	return ask(host, port, AI_NUMERICHOST, ret, ret_size) < 0 ? -EINVAL : 0;
+	return ask(host, port, AI_NUMERICHOST, ret) < 0 ? -EINVAL : 0;
+}
+
+bool fm_resolve_holds(const struct fm_addresses *addresses, const struct sockaddr_storage *address,
+		      socklen_t size)
+{
+	for (size_t i = 0; i < addresses->n; i++)
+		if (addresses->v[i].size == size &&
+		    !memcmp(&addresses->v[i].address, address, size))
+			return true;
+	return false;
 }
 
 static void *resolve_thread(void *argument)
@@ -77,7 +87,7 @@ static void *resolve_thread(void *argument)
 	uint64_t one = 1;
 	ssize_t n;
 
-	query->error = ask(query->host, query->port, AI_ADDRCONFIG, &query->address, &query->size);
+	query->error = ask(query->host, query->port, AI_ADDRCONFIG, &query->addresses);
 	n = write(query->done_fd, &one, sizeof(one)); /* an empty eventfd takes it */
 	(void)n;
 	query_unref(query);
@@ -93,7 +103,7 @@ static int on_done(sd_event_source *source, int fd, uint32_t revents, void *user
 	if (read(fd, &count, sizeof(count)) != (ssize_t)sizeof(count))
 		return 0;
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
-	resolve->done(resolve->userdata, query->error, &query->address, query->size);
+	resolve->done(resolve->userdata, query->error, &query->addresses);
 	return 0;
 }
 

@@ -16,11 +16,7 @@
 #include "daemon/sink.h"
 #include "ipfix/session.h"
 
-#define QUEUE_UDP (1 << 20)
-#define QUEUE_TCP (4 << 20)
-#define TICK_US	  1000000
-/* Octets that UDP over IPv4 takes at most. */
-#define DATAGRAM_MAX 65507
+#define TICK_US 1000000
 /* A name that cannot be resolved is asked for again after this. */
 #define RESOLVE_AGAIN_NS (10 * FM_NS_PER_S)
 /* After interfaces changed, options wait for more of the same. */
@@ -32,13 +28,30 @@
 #define BURST_RECORDS 512.0
 #define BURST_MIN     16.0
 
+/* How messages of a transport go; a row each. */
+struct way {
+	const struct fm_transport_ops *ops;
+	bool datagrams;	     /* that may get lost: templates again and again */
+	bool connects;	     /* each connection is a transport session */
+	size_t queue_octets; /* that may wait */
+	size_t message_max;  /* octets */
+};
+
+static const struct way ways[] = {
+	[FM_TRANSPORT_UDP] = {&fm_transport_udp, true, false, 1 << 20, 65507},
+	[FM_TRANSPORT_TCP] = {&fm_transport_tcp, false, true, 4 << 20, 65535},
+};
+
 struct collector {
 	struct fm_sink sink;
 	struct fm_sink_env env;
 	const struct fm_collector_config *config;
+	const struct way *way;
 	struct fm_session *session;
 	struct fm_courier courier;
 	struct fm_resolve *resolve;
+	unsigned int asked_attempts; /* of the transport, when the name was asked for last */
+	bool is_number;		     /* the address */
 	sd_event_source *tick;
 	bool started;				       /* the courier is */
 	uint64_t resolve_ns, templates_ns, options_ns; /* when due, CLOCK_MONOTONIC */
@@ -51,11 +64,6 @@ struct collector {
 static struct collector *of(struct fm_sink *sink)
 {
 	return (struct collector *)sink;
-}
-
-static bool is_datagram(const struct collector *collector)
-{
-	return collector->config->transport == FM_TRANSPORT_UDP;
 }
 
 static void on_message(void *userdata, const uint8_t *message, size_t size,
@@ -121,24 +129,23 @@ static void on_begun(void *userdata)
 {
 	struct collector *collector = userdata;
 
-	fm_session_restart(collector->session);
+	if (collector->way->connects)
+		fm_session_restart(collector->session);
 	send_templates(collector);
 	collector->options_ns = fm_clock_monotonic_ns() + OPTIONS_DELAY_NS;
 }
 
-static int start_courier(struct collector *collector, const struct sockaddr_storage *address,
-			 socklen_t size)
+static int start_courier(struct collector *collector, const struct fm_addresses *addresses)
 {
 	struct fm_transport_options options = {
-		.address = *address,
-		.address_size = size,
-		.queue_octets = is_datagram(collector) ? QUEUE_UDP : QUEUE_TCP,
+		.address = addresses->v[0].address,
+		.address_size = addresses->v[0].size,
+		.queue_octets = collector->way->queue_octets,
 		.reconnect_ns = collector->config->reconnect_ns,
 	};
 	struct fm_sink_stats before = collector->courier.stats;
 	int r = fm_courier_init(&collector->courier, collector->env.event, collector->name,
-				is_datagram(collector) ? &fm_transport_udp : &fm_transport_tcp,
-				&options, on_begun, collector);
+				collector->way->ops, &options, on_begun, collector);
 
 	if (r < 0)
 		return r;
@@ -150,32 +157,69 @@ static int start_courier(struct collector *collector, const struct sockaddr_stor
 	return 0;
 }
 
-static void on_resolved(void *userdata, int error, const struct sockaddr_storage *address,
-			socklen_t size)
+/* The name stands for other addresses than the one in use: what waits goes there as well. */
+static void follow(struct collector *collector, const struct fm_addresses *addresses)
+{
+	const struct fm_transport_options *options = &collector->courier.transport->options;
+
+	if (fm_resolve_holds(addresses, &options->address, options->address_size))
+		return;
+	fm_log_notice("%s: the name has another address now", collector->name);
+	fm_courier_move(&collector->courier, &addresses->v[0].address, addresses->v[0].size);
+}
+
+static void on_resolved(void *userdata, int error, const struct fm_addresses *addresses)
 {
 	struct collector *collector = userdata;
+	uint64_t now = fm_clock_monotonic_ns();
 
-	if (error == 0)
-		error = start_courier(collector, address, size);
-	collector->resolve = fm_resolve_free(collector->resolve); /* with address */
-	if (error == 0)
-		return;
-	if (collector->resolve_ns == 0)
-		fm_log_warning("%s: cannot resolve the name: %s; asked again", collector->name,
-			       strerror(-error));
-	collector->resolve_ns = fm_clock_monotonic_ns() + RESOLVE_AGAIN_NS;
+	if (collector->started) {
+		if (error == 0)
+			follow(collector, addresses);
+		collector->resolve_ns = now + collector->config->resolve_ns;
+	} else {
+		if (error == 0)
+			error = start_courier(collector, addresses);
+		if (error && collector->resolve_ns == 0)
+			fm_log_warning("%s: cannot resolve the name: %s; asked again",
+				       collector->name, strerror(-error));
+		collector->resolve_ns =
+			now + (error ? RESOLVE_AGAIN_NS : collector->config->resolve_ns);
+	}
+	collector->resolve = fm_resolve_free(collector->resolve); /* with addresses */
 }
 
 static int resolve(struct collector *collector)
 {
 	const struct fm_address *address = &collector->config->address;
-	struct sockaddr_storage number;
-	socklen_t size;
+	struct fm_addresses number;
 
-	if (fm_resolve_number(address->host, address->port, &number, &size) == 0)
-		return start_courier(collector, &number, size);
+	if (fm_resolve_number(address->host, address->port, &number) == 0) {
+		collector->is_number = true;
+		return start_courier(collector, &number);
+	}
 	return fm_resolve_new(&collector->resolve, collector->env.event, address->host,
 			      address->port, on_resolved, collector);
+}
+
+/*
+ * Asks for the name again: every while, and over connections when one ended or was not made, so
+ * that the answer is there before the next.
+ */
+static void resolve_again(struct collector *collector, uint64_t now)
+{
+	const struct fm_transport *transport = collector->courier.transport;
+	bool due = collector->way->datagrams && now >= collector->resolve_ns;
+
+	if (collector->is_number || collector->resolve)
+		return;
+	if (collector->way->connects && transport->fd < 0 &&
+	    collector->asked_attempts != transport->attempts) {
+		collector->asked_attempts = transport->attempts;
+		due = true;
+	}
+	if (due)
+		resolve(collector);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
@@ -190,7 +234,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 			resolve(collector);
 		return 0;
 	}
-	if (is_datagram(collector) && now >= collector->templates_ns)
+	resolve_again(collector, now);
+	if (collector->way->datagrams && now >= collector->templates_ns)
 		send_templates(collector);
 	if (now >= collector->options_ns)
 		send_options(collector);
@@ -212,9 +257,7 @@ static int init(struct collector *collector)
 		.biflow = collector->env.config->biflow,
 		.domain = (uint32_t)config->domain,
 		.enterprise_number = (uint32_t)config->enterprise_number,
-		.message_size =
-			FM_MIN(config->message_size,
-			       is_datagram(collector) ? (uint64_t)DATAGRAM_MAX : UINT64_MAX),
+		.message_size = FM_MIN(config->message_size, collector->way->message_max),
 		.v9_sysuptime = config->v9_time == FM_V9_TIME_SYSUPTIME,
 		.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns(),
 	};
@@ -250,10 +293,11 @@ static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, s
 	collector->sink.ops = &fm_sink_collector;
 	collector->env = *env;
 	collector->config = &env->config->collectors[index];
+	collector->way = &ways[collector->config->transport];
 	snprintf(collector->name, sizeof(collector->name), "collector %s (%s %s %.200s)",
 		 collector->config->name,
 		 collector->config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix",
-		 is_datagram(collector) ? "udp" : "tcp", collector->config->address.text);
+		 collector->way->ops->name, collector->config->address.text);
 	r = init(collector);
 	if (r < 0) {
 		fm_log_error("%s: %s", collector->name, strerror(-r));
@@ -297,7 +341,7 @@ static void collector_record(struct fm_sink *sink, const struct fm_record *recor
 	collector->tokens--;
 	if (fm_session_record(collector->session, record, fm_clock_realtime_ns()) < 0)
 		fm_courier_lose_record(&collector->courier, record);
-	if (is_datagram(collector) && most && collector->messages >= most)
+	if (collector->way->datagrams && most && collector->messages >= most)
 		send_templates(collector);
 }
 

@@ -61,6 +61,7 @@ static void udp_start(struct fm_transport *transport, uint64_t now_ns)
 	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
 	int fd = open_socket(&transport->options);
 
+	transport->attempts++;
 	if (fd < 0) {
 		transport->deadline_ns = now_ns + OPEN_RETRY_NS;
 		transport->options.state(transport->options.userdata, fd);
@@ -71,7 +72,7 @@ static void udp_start(struct fm_transport *transport, uint64_t now_ns)
 	transport->options.state(transport->options.userdata, 0);
 	if (!udp->begun) {
 		udp->begun = true;
-		transport->options.begun(transport->options.userdata);
+		fm_transport_begin(transport, NULL);
 	}
 }
 
@@ -227,6 +228,25 @@ static void udp_dispatch(struct fm_transport *transport, uint64_t now_ns)
 	udp_flush(transport, now_ns);
 }
 
+/*
+ * Sequence numbers go on: what waits has its own already, and a collector that never saw any takes
+ * the first as it is.
+ */
+static void udp_move(struct fm_transport *transport, uint64_t now_ns)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	settle(udp);
+	if (transport->fd >= 0)
+		close(transport->fd);
+	transport->fd = -1;
+	transport->events = 0;
+	transport->stalled_since_ns = 0;
+	udp->refused = udp->begun = false;
+	udp_start(transport, now_ns);
+	udp_flush(transport, now_ns);
+}
+
 static void udp_stop(struct fm_transport *transport)
 {
 	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
@@ -245,5 +265,6 @@ const struct fm_transport_ops fm_transport_udp = {
 	.send = udp_send,
 	.flush = udp_flush,
 	.dispatch = udp_dispatch,
+	.move = udp_move,
 	.stop = udp_stop,
 };

@@ -2,9 +2,16 @@
 /* What all transports share: construction and the queue. See transport.h. */
 #include "ipfix/transport.h"
 
+#include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+#include "base/macro.h"
+
+#define SEQUENCE_OFFSET 8
 
 int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *ops,
 		     const struct fm_transport_options *options)
@@ -30,6 +37,14 @@ struct fm_transport *fm_transport_free(struct fm_transport *transport)
 		close(transport->fd);
 	transport->ops->free(transport);
 	return NULL;
+}
+
+void fm_transport_move(struct fm_transport *transport, const struct sockaddr_storage *address,
+		       socklen_t size, uint64_t now_ns)
+{
+	transport->options.address = *address;
+	transport->options.address_size = size;
+	transport->ops->move(transport, now_ns);
 }
 
 void fm_transport_append(struct fm_transport *transport, struct fm_message *message)
@@ -104,4 +119,77 @@ void fm_transport_lose_all(struct fm_transport *transport)
 {
 	while (transport->first)
 		fm_transport_pop_lost(transport);
+}
+
+void fm_transport_keep_records(struct fm_transport *transport)
+{
+	for (size_t n = transport->waiting; n > 0; n--) {
+		transport->first->done = 0;
+		if (transport->first->info.records)
+			fm_transport_append(transport, fm_transport_take(transport));
+		else
+			fm_transport_pop_lost(transport);
+	}
+}
+
+void fm_numbers_put(struct fm_numbers *numbers, struct fm_message *message)
+{
+	unsigned int i = 0;
+	uint32_t sequence;
+
+	while (i < numbers->n && numbers->v[i].domain != message->info.domain)
+		i++;
+	if (i == numbers->n) {
+		assert(i < FM_ARRAY_SIZE(numbers->v)); /* a session has its own and 0 */
+		numbers->v[i].domain = message->info.domain;
+		numbers->v[i].next = 0;
+		numbers->n++;
+	}
+	sequence = htonl(numbers->v[i].next);
+	memcpy(message->data + SEQUENCE_OFFSET, &sequence, sizeof(sequence));
+	numbers->v[i].next += message->info.sequenced;
+}
+
+/* Templates that count nothing and go before what was numbered earlier: not a gap, nor a step back.
+ */
+static void number_as_first(struct fm_transport *transport, const struct fm_message *waiting)
+{
+	for (struct fm_message *message = transport->first; message; message = message->next) {
+		const struct fm_message *next = waiting;
+
+		while (next && next->info.domain != message->info.domain)
+			next = next->next;
+		if (next && !message->info.sequenced)
+			memcpy(message->data + SEQUENCE_OFFSET, next->data + SEQUENCE_OFFSET,
+			       sizeof(uint32_t));
+	}
+}
+
+void fm_transport_begin(struct fm_transport *transport, struct fm_numbers *numbers)
+{
+	struct fm_message *waiting = fm_transport_take_all(transport);
+
+	if (numbers)
+		numbers->n = 0;
+	transport->options.begun(transport->options.userdata);
+	if (!numbers)
+		number_as_first(transport, waiting);
+	while (waiting) {
+		struct fm_message *message = waiting;
+
+		waiting = message->next;
+		if (numbers)
+			fm_numbers_put(numbers, message);
+		fm_transport_append(transport, message);
+	}
+}
+
+uint64_t fm_transport_retry_ns(const struct fm_transport *transport, uint64_t now_ns)
+{
+	uint64_t interval = transport->options.reconnect_ns;
+	uint32_t random = 0;
+
+	if (getrandom(&random, sizeof(random), GRND_NONBLOCK) < 0)
+		random = 0;
+	return now_ns + interval + (interval / 4 >> 16) * (random >> 16);
 }

@@ -20,21 +20,22 @@
 struct fm_transport;
 
 struct fm_transport_options {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address; /* see fm_transport_move */
 	socklen_t address_size;
 	const char *path;      /* files: where to, - is standard output */
 	size_t queue_octets;   /* octets that may wait */
 	uint64_t reconnect_ns; /* between attempts to connect, at least */
 	/*
-	 * A transport session begins: sequence numbers start again, templates come first (RFC 7011
-	 * 8.1). Called from start and dispatch; may call send.
+	 * A transport session begins: templates come first (RFC 7011 8.1). Transports that keep
+	 * what waits over a connection's end number the messages of each session themselves. Called
+	 * from start, dispatch and move; may call send.
 	 */
 	void (*begun)(void *userdata);
 	/* A message was handed to the network whole. */
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
 	/* A message was given up: no session, queue full, refused. */
 	void (*lost)(void *userdata, const struct fm_message_info *info, size_t size);
-	/* The state changed, for the log: error is 0 (up) or -errno (down). */
+	/* The state changed, for the log: error is 0 (up) or -errno (down; see trouble). */
 	void (*state)(void *userdata, int error);
 	void *userdata;
 };
@@ -49,6 +50,11 @@ struct fm_transport_ops {
 	/* Writes what it can. */
 	void (*flush)(struct fm_transport *transport, uint64_t now_ns);
 	void (*dispatch)(struct fm_transport *transport, uint64_t now_ns);
+	/*
+	 * The address in options became another one: a new transport session to it, with what
+	 * waits. NULL: there is no address.
+	 */
+	void (*move)(struct fm_transport *transport, uint64_t now_ns);
 	/* Gives up what waits; every message gets its sent or lost. */
 	void (*stop)(struct fm_transport *transport);
 };
@@ -72,6 +78,8 @@ struct fm_transport {
 	struct fm_message *first, *last;
 	size_t waiting, waiting_octets;
 	uint64_t stalled_since_ns; /* the network takes nothing since; 0: it does */
+	unsigned int attempts;	   /* sockets opened */
+	char trouble[160];	   /* what the last error was about; "": the error says it all */
 };
 
 extern const struct fm_transport_ops fm_transport_udp, fm_transport_tcp, fm_transport_file;
@@ -84,6 +92,10 @@ int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *o
 		     const struct fm_transport_options *options);
 struct fm_transport *fm_transport_free(struct fm_transport *transport);
 FM_DEFINE_CLEANUP(struct fm_transport *, fm_transport_free)
+
+/* The peer has another address now. */
+void fm_transport_move(struct fm_transport *transport, const struct sockaddr_storage *address,
+		       socklen_t size, uint64_t now_ns);
 
 /*
  * For the kinds: the queue. Push gives the message up where the queue is full: false. Templates
@@ -99,5 +111,23 @@ struct fm_message *fm_transport_take_all(struct fm_transport *transport);
 void fm_transport_pop_sent(struct fm_transport *transport);
 void fm_transport_pop_lost(struct fm_transport *transport);
 void fm_transport_lose_all(struct fm_transport *transport);
+/* Flow records wait for the next transport session; all else is made anew for it. */
+void fm_transport_keep_records(struct fm_transport *transport);
+
+/*
+ * For the kinds: transport sessions. Numbers count a session's data records by domain; NULL where
+ * messages keep the numbers that they came with.
+ */
+struct fm_numbers {
+	struct {
+		uint32_t domain, next;
+	} v[4];
+	unsigned int n;
+};
+void fm_numbers_put(struct fm_numbers *numbers, struct fm_message *message);
+/* A session begins: what begun sends goes before what waits. */
+void fm_transport_begin(struct fm_transport *transport, struct fm_numbers *numbers);
+/* When to try again: up to a quarter later, so that not all exporters come at one moment. */
+uint64_t fm_transport_retry_ns(const struct fm_transport *transport, uint64_t now_ns);
 
 #endif

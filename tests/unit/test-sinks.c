@@ -4,8 +4,11 @@
  * holds up the others.
  */
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -382,6 +385,122 @@ static void test_name(void)
 		"collector: without an address everything counts as not sent");
 }
 
+/* A name that moves: what it stands for now, and how often it was asked for. */
+static struct {
+	const char *addresses[2];
+	unsigned int asked; /* atomic */
+} moving;
+
+int getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+		struct addrinfo **ret)
+{
+	int (*real)(const char *, const char *, const struct addrinfo *, struct addrinfo **) =
+		dlsym(RTLD_NEXT, "getaddrinfo");
+	int r;
+
+	if (hints->ai_flags & AI_NUMERICHOST || strcmp(host, "moving.example.net"))
+		return real(host, port, hints, ret);
+	r = real(moving.addresses[0], port, hints, ret);
+	if (r == 0 && moving.addresses[1])
+		r = real(moving.addresses[1], port, hints, &(*ret)->ai_next);
+	__atomic_add_fetch(&moving.asked, 1, __ATOMIC_RELEASE);
+	return r;
+}
+
+static unsigned int asked(void)
+{
+	return __atomic_load_n(&moving.asked, __ATOMIC_ACQUIRE);
+}
+
+/* Both at one port, so that only the address tells them apart. */
+static int receiver_at(int type, const char *address, uint16_t *port)
+{
+	struct sockaddr_in ip4 = {.sin_family = AF_INET, .sin_port = htons(*port)};
+	socklen_t size = sizeof(ip4);
+	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0), octets = 1 << 20;
+
+	inet_pton(AF_INET, address, &ip4.sin_addr);
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof(octets));
+	if (bind(fd, (struct sockaddr *)&ip4, size) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&ip4, &size) < 0 ||
+	    (type == SOCK_STREAM && listen(fd, 4) < 0))
+		abort();
+	*port = ntohs(ip4.sin_port);
+	return fd;
+}
+
+static void test_udp_moves(void)
+{
+	struct fm_sink_stats stats;
+	struct reader first, second;
+	uint16_t port = 0;
+	int fds[2] = {receiver_at(SOCK_DGRAM, "127.0.0.1", &port),
+		      receiver_at(SOCK_DGRAM, "127.0.0.2", &port)};
+	unsigned int before;
+	struct rig rig;
+
+	moving.addresses[0] = "127.0.0.1";
+	collector_rig(&rig, &first, "moving.example.net", port, "resolve_interval = 1s\n");
+	second = first; /* as initialised */
+	TURN_UNTIL(&rig, (reader_drain(&first, fds[0], false), first.templates == 6));
+	give(&rig, 100);
+	moving.addresses[0] = "127.0.0.2";
+	moving.addresses[1] = "127.0.0.1"; /* the one in use is still among them */
+	before = asked();
+	FM_TEST(TURN_UNTIL(&rig, asked() >= before + 2), "collector udp: a name is asked again");
+	give(&rig, 50);
+	reader_drain(&first, fds[0], false);
+	reader_drain(&second, fds[1], false);
+	FM_TEST(first.got.records == 150 && !second.messages,
+		"collector udp: stays where it is while the name has its address");
+	moving.addresses[1] = NULL;
+	memcpy(second.expected, first.expected, sizeof(first.expected));
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&second, fds[1], false), second.templates >= 6)) &&
+			second.rounds == 1,
+		"collector udp: templates at the new address when the name moves");
+	give(&rig, 70);
+	stats = rig_done(&rig, FM_NS_PER_S);
+	reader_drain(&first, fds[0], false);
+	reader_drain(&second, fds[1], false);
+	FM_TEST(first.got.records == 150 && second.got.records == 70 && !second.faults &&
+			adds_up(&rig, &stats) && !stats.not_sent_records,
+		"collector udp: records follow the name, none lost, none twice");
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_tcp_moves(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	uint16_t port = 0;
+	int listeners[2] = {receiver_at(SOCK_STREAM, "127.0.0.1", &port),
+			    receiver_at(SOCK_STREAM, "127.0.0.2", &port)};
+	struct rig rig;
+	int fd;
+
+	moving.addresses[0] = "127.0.0.1";
+	collector_rig(&rig, &reader, "moving.example.net", port,
+		      "transport = tcp\nreconnect_interval = 1h\n");
+	TURN_UNTIL(&rig, (rig.sink->ops->stats(rig.sink, &stats), stats.messages >= 6));
+	fd = accept(listeners[0], NULL, NULL);
+	moving.addresses[0] = "127.0.0.2";
+	close(listeners[0]);
+	close(fd); /* resets: nothing of it was read */
+	fcntl(listeners[1], F_SETFL, O_NONBLOCK);
+	fd = -1;
+	TURN_UNTIL(&rig, fd >= 0 || (fd = accept(listeners[1], NULL, NULL)) >= 0);
+	FM_TEST(fd >= 0, "collector tcp: a name is asked again when the connection ends");
+	give(&rig, 200);
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.got.records == 200));
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.rounds == 1,
+		"collector tcp: goes on where the name moved, behind templates");
+	stats = rig_done(&rig, FM_NS_PER_S);
+	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records, "collector tcp: all sent there");
+	close(fd);
+	close(listeners[1]);
+}
+
 static void test_rate(void)
 {
 	struct fm_sink_stats stats;
@@ -494,6 +613,8 @@ int main(void)
 	test_tcp();
 	test_tcp_stalled();
 	test_tcp_refused();
+	test_udp_moves();
+	test_tcp_moves();
 	rmdir(dir);
 	return fm_test_done();
 }

@@ -43,7 +43,8 @@ static void on_begun(void *userdata)
 	struct rig *rig = userdata;
 
 	rig->begun++;
-	fm_session_restart(rig->session);
+	if (rig->transport->ops != &fm_transport_udp)
+		fm_session_restart(rig->session);
 	fm_session_templates(rig->session, fm_clock_realtime_ns());
 }
 
@@ -124,10 +125,9 @@ static void rig_start(struct rig *rig)
 	rig->transport->ops->start(rig->transport, fm_clock_monotonic_ns());
 }
 
-static void give(struct rig *rig, unsigned int n)
+/* What is given becomes messages that wait. */
+static void give_waiting(struct rig *rig, unsigned int n)
 {
-	uint64_t begin;
-
 	for (unsigned int i = 0; i < n; i++) {
 		struct fm_record record;
 
@@ -139,6 +139,13 @@ static void give(struct rig *rig, unsigned int n)
 			abort();
 	}
 	fm_session_flush(rig->session, fm_clock_realtime_ns());
+}
+
+static void give(struct rig *rig, unsigned int n)
+{
+	uint64_t begin;
+
+	give_waiting(rig, n);
 	begin = fm_clock_monotonic_ns();
 	rig->transport->ops->flush(rig->transport, begin);
 	took_since(rig, begin);
@@ -455,6 +462,86 @@ static void test_udp_refused(void)
 	close(fd);
 }
 
+static void move(struct rig *rig, const struct sockaddr_in6 *address)
+{
+	struct sockaddr_storage storage = {};
+
+	memcpy(&storage, address, sizeof(*address));
+	fm_transport_move(rig->transport, &storage, sizeof(*address), fm_clock_monotonic_ns());
+}
+
+/* The name stands for another address: what waits goes there, behind templates. */
+static void test_udp_move(void)
+{
+	struct sockaddr_in6 addresses[2];
+	int fds[2] = {open_socket(AF_INET6, SOCK_DGRAM, &addresses[0]),
+		      open_socket(AF_INET6, SOCK_DGRAM, &addresses[1])};
+	struct reader readers[2];
+	struct sums got;
+	struct rig rig;
+
+	rig_init(&rig, &fm_transport_udp, &addresses[0], NULL);
+	reader_init(&readers[0], &rig.session_options);
+	reader_init(&readers[1], &rig.session_options);
+	rig_start(&rig);
+	give(&rig, 300);
+	readers[1].expected[1] = (uint32_t)rig.given.records; /* numbers go on */
+	give_waiting(&rig, 10);
+	FM_TEST(rig.transport->first, "udp move: messages wait");
+	move(&rig, &addresses[1]);
+	give(&rig, 100);
+	reader_drain(&readers[0], fds[0], false);
+	reader_drain(&readers[1], fds[1], false);
+	FM_TEST(readers[0].got.records == 300 && readers[1].got.records == 110,
+		"udp move: what waited arrives at the new address");
+	FM_TEST(!readers[0].faults && !readers[1].faults && readers[1].rounds == 1,
+		"udp move: templates first, sequence goes on");
+	got = (struct sums){readers[0].got.records + readers[1].got.records,
+			    readers[0].got.packets + readers[1].got.packets,
+			    readers[0].got.octets + readers[1].got.octets};
+	rig_done(&rig);
+	FM_TEST(same(&got, &rig.given) && same(&rig.sent, &rig.given),
+		"udp move: everything arrives once and counts as sent");
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_tcp_move(void)
+{
+	struct sockaddr_in6 nobody, address;
+	struct reader reader;
+	struct rig rig;
+	int listener, fd;
+
+	close(listening(AF_INET6, false, &nobody));
+	listener = listening(AF_INET6, false, &address);
+	rig_init(&rig, &fm_transport_tcp, &nobody, NULL);
+	reader_init(&reader, &rig.session_options);
+	rig_start(&rig);
+	STEP_UNTIL(&rig, rig.errors > 0);
+	give(&rig, 300);
+	move(&rig, &address);
+	fd = accepted(&rig, listener);
+	give(&rig, 100);
+	STEP_UNTIL(&rig,
+		   reader_drain(&reader, fd, true) || reader.got.records == rig.given.records);
+	FM_TEST(same(&reader.got, &rig.given) && same(&rig.sent, &rig.given) && !reader.faults,
+		"tcp move: what waited arrives at the new address, behind templates");
+	close(fd);
+	close(listener);
+	listener = listening(AF_INET6, false, &address);
+	give_waiting(&rig, 10);
+	move(&rig, &address);
+	reader_init(&reader, &rig.session_options);
+	fd = accepted(&rig, listener);
+	STEP_UNTIL(&rig, reader_drain(&reader, fd, true) || reader.got.records == 10);
+	FM_TEST(reader.got.records == 10 && same(&rig.sent, &rig.given) && !reader.faults,
+		"tcp move: out of a connection that stands, too");
+	rig_done(&rig);
+	close(fd);
+	close(listener);
+}
+
 static void test_udp_too_long(void)
 {
 	static uint8_t message[65535];
@@ -623,6 +710,8 @@ int main(void)
 	test_tcp_reset();
 	test_udp(AF_INET, "IPv4");
 	test_udp(AF_INET6, "IPv6");
+	test_tcp_move();
+	test_udp_move();
 	test_udp_refused();
 	test_udp_too_long();
 	test_file(dir);
