@@ -143,6 +143,22 @@ static void begin_collector(struct reader *reader, const char *name)
 	reader->row_section = "collector";
 }
 
+static void complain_unknown_section(struct reader *reader, const char *section)
+{
+	_fm_cleanup_buf_ struct fm_buf sections = {};
+	const char *last = "";
+
+	for (size_t i = 0; i < fm_n_settings; i++) {
+		if (!strcmp(fm_settings[i].info.section, last))
+			continue;
+		fm_buf_printf(&sections, "%s%s%s", *last ? ", " : "", fm_settings[i].info.section,
+			      fm_settings[i].in_collector ? " NAME" : "");
+		last = fm_settings[i].info.section;
+	}
+	complain(reader, reader->line, "[%s] is no section: expected one of %s", section,
+		 sections.data ? sections.data : "");
+}
+
 /* A section begins: which rows are its own. */
 static void begin_section(struct reader *reader, const char *section)
 {
@@ -166,10 +182,7 @@ static void begin_section(struct reader *reader, const char *section)
 		reader->row_section = fm_settings[i].info.section;
 		return;
 	}
-	complain(
-		reader, reader->line,
-		"[%s] is no section: expected one of capture, flows, collector NAME, json, text, log, control",
-		*section ? section : "");
+	complain_unknown_section(reader, section);
 }
 
 /* '[section]': inih would cut a long name and says nothing of an empty section. */
@@ -273,6 +286,17 @@ static int on_value(void *userdata, const char *section, const char *name, const
 	return 1;
 }
 
+/* Where a path must be of a directory, standard output is none. */
+static void check_directory(struct reader *reader, const char *section, const char *path)
+{
+	for (size_t i = 0; !strcmp(path, "-") && i < fm_n_settings; i++)
+		if (!strcmp(fm_settings[i].info.section, section)) {
+			complain(reader, reader->begun[i],
+				 "[%s] directory = -: expected a path that begins with /", section);
+			return;
+		}
+}
+
 /* What no single value shows. */
 static void check_whole(struct reader *reader)
 {
@@ -290,7 +314,14 @@ static void check_whole(struct reader *reader)
 				reader, c->line,
 				"[collector %s] NetFlow v9 goes over udp only: expected transport = udp or protocol = ipfix",
 				c->name);
+		if (c->protocol == FM_PROTOCOL_V9 && c->spool == FM_SPOOL_YES)
+			complain(
+				reader, c->line,
+				"[collector %s] spool = yes: NetFlow v9 cannot wait in IPFIX files: expected protocol = ipfix or spool = no",
+				c->name);
 	}
+	check_directory(reader, "spool", config->spool_directory);
+	check_directory(reader, "ipfix_file", config->file_directory);
 }
 
 int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors)

@@ -17,25 +17,29 @@ static const struct fm_setting_word words[] = {
 #undef FM_WORD
 };
 
-#define FM_IN_COLLECTOR_capture	  false
-#define FM_IN_COLLECTOR_flows	  false
-#define FM_IN_COLLECTOR_metrics	  false
-#define FM_IN_COLLECTOR_collector true
-#define FM_IN_COLLECTOR_json	  false
-#define FM_IN_COLLECTOR_text	  false
-#define FM_IN_COLLECTOR_bpf	  false
-#define FM_IN_COLLECTOR_log	  false
-#define FM_IN_COLLECTOR_control	  false
+#define FM_IN_COLLECTOR_capture	   false
+#define FM_IN_COLLECTOR_flows	   false
+#define FM_IN_COLLECTOR_metrics	   false
+#define FM_IN_COLLECTOR_collector  true
+#define FM_IN_COLLECTOR_spool	   false
+#define FM_IN_COLLECTOR_ipfix_file false
+#define FM_IN_COLLECTOR_json	   false
+#define FM_IN_COLLECTOR_text	   false
+#define FM_IN_COLLECTOR_bpf	   false
+#define FM_IN_COLLECTOR_log	   false
+#define FM_IN_COLLECTOR_control	   false
 
-#define FM_STRUCT_capture   struct fm_config
-#define FM_STRUCT_flows	    struct fm_config
-#define FM_STRUCT_metrics   struct fm_config
-#define FM_STRUCT_collector struct fm_collector_config
-#define FM_STRUCT_json	    struct fm_config
-#define FM_STRUCT_text	    struct fm_config
-#define FM_STRUCT_bpf	    struct fm_config
-#define FM_STRUCT_log	    struct fm_config
-#define FM_STRUCT_control   struct fm_config
+#define FM_STRUCT_capture    struct fm_config
+#define FM_STRUCT_flows	     struct fm_config
+#define FM_STRUCT_metrics    struct fm_config
+#define FM_STRUCT_collector  struct fm_collector_config
+#define FM_STRUCT_spool	     struct fm_config
+#define FM_STRUCT_ipfix_file struct fm_config
+#define FM_STRUCT_json	     struct fm_config
+#define FM_STRUCT_text	     struct fm_config
+#define FM_STRUCT_bpf	     struct fm_config
+#define FM_STRUCT_log	     struct fm_config
+#define FM_STRUCT_control    struct fm_config
 
 const struct fm_setting fm_settings[] = {
 #define FM_SETTING(section, key, type, member, default_text, min, max, help)                       \
@@ -280,6 +284,7 @@ FM_SETTING_TYPE_ENUM(PROFILE);
 FM_SETTING_TYPE_ENUM(V9_TIME);
 FM_SETTING_TYPE_ENUM(TUNNEL);
 FM_SETTING_TYPE_ENUM(MEASURE);
+FM_SETTING_TYPE_ENUM(SPOOL);
 FM_SETTING_TYPE_ENUM(LOG_LEVEL);
 const struct fm_setting_type fm_setting_type_ENUM_KEYS = {parse_bits, print_bits, NULL, NULL};
 

@@ -24,6 +24,7 @@ enum fm_protocol { FM_PROTOCOL_IPFIX, FM_PROTOCOL_V9 };
 enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_NTOP, FM_PROFILE_FULL };
 enum fm_measure { FM_MEASURE_AUTO, FM_MEASURE_NO, FM_MEASURE_YES };
 enum fm_v9_time { FM_V9_TIME_ABSOLUTE, FM_V9_TIME_SYSUPTIME };
+enum fm_spool_mode { FM_SPOOL_AUTO, FM_SPOOL_NO, FM_SPOOL_YES };
 enum fm_log_level {
 	FM_LOG_LEVEL_ERROR = LOG_ERR,
 	FM_LOG_LEVEL_WARNING = LOG_WARNING,
@@ -66,6 +67,7 @@ struct fm_address {
 #define FM_CTYPE_ENUM_PROTOCOL	enum fm_protocol
 #define FM_CTYPE_ENUM_PROFILE	enum fm_profile
 #define FM_CTYPE_ENUM_V9_TIME	enum fm_v9_time
+#define FM_CTYPE_ENUM_SPOOL	enum fm_spool_mode
 #define FM_CTYPE_ENUM_LOG_LEVEL enum fm_log_level
 
 /* Which struct a section's rows are members of. */
@@ -73,15 +75,19 @@ struct fm_address {
 #define FM_MAIN_flows(x)   x
 #define FM_MAIN_metrics(x) x
 #define FM_MAIN_collector(x)
-#define FM_MAIN_json(x)	   x
-#define FM_MAIN_text(x)	   x
-#define FM_MAIN_bpf(x)	   x
-#define FM_MAIN_log(x)	   x
-#define FM_MAIN_control(x) x
+#define FM_MAIN_spool(x)      x
+#define FM_MAIN_ipfix_file(x) x
+#define FM_MAIN_json(x)	      x
+#define FM_MAIN_text(x)	      x
+#define FM_MAIN_bpf(x)	      x
+#define FM_MAIN_log(x)	      x
+#define FM_MAIN_control(x)    x
 #define FM_COLLECTOR_capture(x)
 #define FM_COLLECTOR_flows(x)
 #define FM_COLLECTOR_metrics(x)
 #define FM_COLLECTOR_collector(x) x
+#define FM_COLLECTOR_spool(x)
+#define FM_COLLECTOR_ipfix_file(x)
 #define FM_COLLECTOR_json(x)
 #define FM_COLLECTOR_text(x)
 #define FM_COLLECTOR_bpf(x)

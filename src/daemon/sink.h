@@ -78,6 +78,6 @@ struct fm_sink {
 	const struct fm_sink_ops *ops;
 };
 
-extern const struct fm_sink_ops fm_sink_collector, fm_sink_json, fm_sink_text;
+extern const struct fm_sink_ops fm_sink_collector, fm_sink_ipfix_file, fm_sink_json, fm_sink_text;
 
 #endif

@@ -68,6 +68,11 @@ static bool same_collector(const struct fm_config *a, size_t a_index, const stru
 	       fm_config_collector_equal(&a->collectors[a_index], &b->collectors[b_index]);
 }
 
+static size_t count_ipfix_file(const struct fm_config *config)
+{
+	return config->file_directory[0] != '\0';
+}
+
 static size_t count_json(const struct fm_config *config)
 {
 	return config->json_file[0] != '\0';
@@ -87,6 +92,7 @@ static bool never_same(const struct fm_config *a, size_t a_index, const struct f
 
 static const struct kind kinds[] = {
 	{&fm_sink_collector, count_collectors, same_collector},
+	{&fm_sink_ipfix_file, count_ipfix_file, never_same},
 	{&fm_sink_json, count_json, never_same},
 	{&fm_sink_text, count_text, never_same},
 };

@@ -25,6 +25,8 @@ TCX = (46, 47)  # BPF_TCX_INGRESS, BPF_TCX_EGRESS
 # Timeouts that no test runs into by accident: flows end when the test ends the daemon.
 PATIENT = {'flows': {'idle_timeout': '1h', 'active_timeout': '1h', 'end_linger': '60s',
                      'sweep_interval': '100ms', 'max': '8192'}}
+# Nothing waits on the machine's disk for the next test.
+NO_SPOOL = {'spool': {'directory': ''}}
 
 
 def settings_text(settings):
@@ -74,7 +76,7 @@ class Flowmond:
         self.json_path = lab.path(name + '.json')
         self.config_path = lab.path(name + '.conf')
         self.control = lab.path(name + '.control')
-        self.base = merge(PATIENT if patient else {}, {'control': {'socket': self.control}})
+        self.base = merge(PATIENT if patient else {}, NO_SPOOL, {'control': {'socket': self.control}})
         self.write(settings)
         self.notify = Notify(lab.path(name + '.notify'))
         self.name, self.wrapper, self.arguments, self.binary = name, wrapper, arguments, binary

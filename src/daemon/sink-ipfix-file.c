@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rotated IPFIX files (RFC 5655) as a sink: flowmond-TIME-NUMBER.ipfix, time in UTC. A file has
+ * that name once it is complete, and .part behind it until then, so that nobody reads half of one.
+ * Each begins with templates and the names of interfaces, ends with the exporter's statistics, and
+ * is a session of its own: its sequence numbers begin at 0.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/macro.h"
+#include "daemon/sink.h"
+#include "ipfix/file-reader.h"
+#include "ipfix/file-writer.h"
+#include "ipfix/session.h"
+
+#define TICK_US	     1000000
+#define MESSAGE_SIZE 4096
+#define RETRY_NS     (5 * FM_NS_PER_S)
+#define NAME_SIZE    80
+#define PART	     ".part"
+
+struct file_sink {
+	struct fm_sink sink;
+	struct fm_sink_env env;
+	const struct fm_config *config;
+	struct fm_session *session;
+	sd_event_source *tick;
+	int directory_fd;
+	struct fm_file_writer *writer; /* NULL: no file is open */
+	int lock_fd;		       /* says to others that the .part file is in use */
+	char file[NAME_SIZE];	       /* its name when it is complete */
+	bool worth_it;		       /* there is a flow record in it */
+	uint64_t number;	       /* of the next file */
+	uint64_t begun_ns, synced_ns, retry_ns;
+	bool interfaces_due;
+	int state; /* 0: writing, -errno; as it was logged */
+	struct fm_sink_stats stats;
+	char name[320];
+};
+
+static struct file_sink *of(struct fm_sink *sink)
+{
+	return (struct file_sink *)sink;
+}
+
+/* Logged when it changes. */
+static void set_state(struct file_sink *files, int error)
+{
+	const struct fm_log_field field = {"FLOWMOND_SINK", files->name};
+
+	if (files->state == error)
+		return;
+	files->state = error;
+	if (error < 0)
+		fm_log_with(LOG_WARNING, &field, 1, "%s: cannot write: %s", files->name,
+			    strerror(-error));
+	else
+		fm_log_with(LOG_INFO, &field, 1, "%s: writing", files->name);
+}
+
+/* --- which files there are --- */
+
+/* flowmond-20261121T120000Z-000001.ipfix, perhaps .part. */
+static bool parse_name(const char *name, uint64_t *ret_number, bool *ret_part)
+{
+	unsigned int date, time_of_day;
+	uint64_t number;
+	int used = 0;
+
+	if (sscanf(name, "flowmond-%8uT%6uZ-%12" SCNu64 ".ipfix%n", &date, &time_of_day, &number,
+		   &used) != 3 ||
+	    !used)
+		return false;
+	*ret_part = !strcmp(name + used, PART);
+	*ret_number = number;
+	return *ret_part || !name[used];
+}
+
+/* A .part file that a killed process left: its whole messages become a complete file. */
+static void complete_left(struct file_sink *files, const char *name)
+{
+	_fm_cleanup_close_ int fd =
+		openat(files->directory_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	_fm_cleanup_(fm_file_reader_freep) struct fm_file_reader *reader = NULL;
+	struct fm_message_info info;
+	const uint8_t *message;
+	char complete[NAME_SIZE];
+	size_t size;
+
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 ||
+	    fm_file_reader_new(&reader, files->directory_fd, name) < 0)
+		return;
+	while (fm_file_reader_next(reader, UINT64_MAX, &message, &size, &info) > 0)
+		;
+	if (fm_file_reader_rest(reader) && ftruncate(fd, (off_t)fm_file_reader_offset(reader)) < 0)
+		return;
+	snprintf(complete, sizeof(complete), "%.*s",
+		 (int)FM_MIN(strlen(name) - strlen(PART), sizeof(complete) - 1), name);
+	if (renameat(files->directory_fd, name, files->directory_fd, complete) == 0)
+		fm_log_notice("%s: %s was left by another process", files->name, complete);
+}
+
+static int find_left(struct file_sink *files)
+{
+	_fm_cleanup_close_ int fd = openat(files->directory_fd, ".", O_RDONLY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!dir)
+		return -errno;
+	FM_TAKE_FD(fd);
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		uint64_t number;
+		bool part;
+
+		if (!parse_name(entry->d_name, &number, &part))
+			continue;
+		files->number = FM_MAX(files->number, number + 1);
+		if (part)
+			complete_left(files, entry->d_name);
+	}
+	closedir(dir);
+	return 0;
+}
+
+/* A complete file, in a list sorted by number. */
+struct found {
+	uint64_t number, size;
+	char name[NAME_SIZE];
+};
+
+static int by_number(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static size_t find_complete(struct file_sink *files, struct found **ret)
+{
+	_fm_cleanup_close_ int fd = openat(files->directory_fd, ".", O_RDONLY | O_CLOEXEC);
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+	struct found *list = NULL;
+	size_t n = 0;
+
+	if (!dir)
+		return 0;
+	FM_TAKE_FD(fd);
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		struct found *grown, *one;
+		struct stat status;
+		bool part;
+
+		grown = reallocarray(list, n + 1, sizeof(*list));
+		if (!grown)
+			break;
+		list = grown;
+		one = &list[n];
+		if (!parse_name(entry->d_name, &one->number, &part) || part ||
+		    fstatat(files->directory_fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(status.st_mode))
+			continue;
+		one->size = (uint64_t)status.st_size;
+		snprintf(one->name, sizeof(one->name), "%.*s", NAME_SIZE - 1, entry->d_name);
+		n++;
+	}
+	closedir(dir);
+	if (n)
+		qsort(list, n, sizeof(*list), by_number);
+	*ret = list;
+	return n;
+}
+
+static void remove_oldest(struct file_sink *files)
+{
+	const struct fm_config *config = files->config;
+	_fm_cleanup_free_ struct found *list = NULL;
+	size_t n = find_complete(files, &list);
+	uint64_t octets = 0;
+
+	for (size_t i = 0; i < n; i++)
+		octets += list[i].size;
+	for (size_t i = 0; i < n; i++) {
+		bool many = config->file_keep_files && n - i > config->file_keep_files;
+		bool large = config->file_keep_octets && octets > config->file_keep_octets;
+
+		if (!many && !large)
+			return;
+		if (unlinkat(files->directory_fd, list[i].name, 0) < 0)
+			fm_log_warning("%s: cannot remove %s: %s", files->name, list[i].name,
+				       strerror(errno));
+		octets -= list[i].size;
+	}
+}
+
+/* --- writing --- */
+
+static void lose(struct file_sink *files, uint64_t records, uint64_t packets, uint64_t octets)
+{
+	files->stats.not_sent_records += records;
+	files->stats.not_sent_packets += packets;
+	files->stats.not_sent_octets += octets;
+}
+
+/* The file that is open is complete. */
+static void complete(struct file_sink *files)
+{
+	char part[NAME_SIZE + sizeof(PART)];
+
+	if (!files->writer)
+		return;
+	snprintf(part, sizeof(part), "%s" PART, files->file);
+	files->writer = fm_file_writer_free(files->writer);
+	if (!files->worth_it)
+		unlinkat(files->directory_fd, part, 0);
+	else if (renameat(files->directory_fd, part, files->directory_fd, files->file) < 0)
+		fm_log_warning("%s: cannot rename %s: %s", files->name, part, strerror(errno));
+	close(files->lock_fd);
+	files->lock_fd = -1;
+	remove_oldest(files);
+}
+
+/* What cannot be written makes an end of the file; the next is begun after a while. */
+static void failed(struct file_sink *files, int error)
+{
+	set_state(files, error);
+	files->retry_ns = fm_clock_monotonic_ns() + RETRY_NS;
+	complete(files);
+}
+
+static void on_message(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info)
+{
+	struct file_sink *files = userdata;
+	int r = -ENOENT;
+
+	if (files->writer) {
+		r = fm_file_writer_append(files->writer, message, size);
+		if (r < 0)
+			failed(files, r);
+	}
+	if (r < 0) {
+		lose(files, info->records, info->packets, info->octets);
+		return;
+	}
+	files->worth_it |= info->records > 0;
+	files->stats.messages++;
+	files->stats.message_octets += size;
+	files->stats.records += info->records;
+	files->stats.packets += info->packets;
+	files->stats.octets += info->octets;
+}
+
+static void name_interface(const struct fm_interface_name *name, void *userdata)
+{
+	struct file_sink *files = userdata;
+
+	fm_session_interface(files->session, name->ifindex, name->name, name->description,
+			     fm_clock_realtime_ns());
+}
+
+static void write_interfaces(struct file_sink *files)
+{
+	files->interfaces_due = false;
+	files->env.for_each_interface(files->env.userdata, name_interface, files);
+	fm_session_flush(files->session, fm_clock_realtime_ns());
+}
+
+static void write_statistics(struct file_sink *files)
+{
+	struct fm_exporter_stats exporter;
+	struct fm_session_statistics statistics;
+
+	files->env.exporter_stats(files->env.userdata, &exporter);
+	statistics = (struct fm_session_statistics){
+		.exported_octets = files->stats.message_octets,
+		.exported_messages = files->stats.messages,
+		.exported_records = files->stats.records,
+		.observed_flows = exporter.observed_flows,
+		.ignored_packets = exporter.ignored_packets + exporter.lost_packets,
+		.ignored_octets = exporter.ignored_octets + exporter.lost_octets,
+		.not_sent_flows = files->stats.not_sent_records,
+		.not_sent_packets = files->stats.not_sent_packets,
+		.not_sent_octets = files->stats.not_sent_octets,
+		.start_ns = exporter.start_ns,
+	};
+	fm_session_statistics(files->session, &statistics, fm_clock_realtime_ns());
+}
+
+static int create(struct file_sink *files)
+{
+	char part[NAME_SIZE + sizeof(PART)];
+	time_t now = (time_t)(fm_clock_realtime_ns() / FM_NS_PER_S);
+	struct tm tm;
+	char when[32];
+	int r;
+
+	gmtime_r(&now, &tm);
+	strftime(when, sizeof(when), "%Y%m%dT%H%M%SZ", &tm);
+	snprintf(files->file, sizeof(files->file), "flowmond-%s-%06" PRIu64 ".ipfix", when,
+		 files->number++);
+	snprintf(part, sizeof(part), "%s" PART, files->file);
+	r = fm_file_writer_new(&files->writer, files->directory_fd, part);
+	if (r < 0)
+		return r;
+	files->lock_fd = openat(files->directory_fd, part, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (files->lock_fd < 0 || flock(files->lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return -errno;
+	return 0;
+}
+
+/* A file to write to, if one can be had. Not from on_message: the session is in the middle then. */
+static void need_file(struct file_sink *files)
+{
+	uint64_t now = fm_clock_monotonic_ns();
+	int r;
+
+	if (files->writer || now < files->retry_ns)
+		return;
+	files->worth_it = false;
+	r = create(files);
+	if (r < 0) {
+		failed(files, r);
+		return;
+	}
+	files->begun_ns = files->synced_ns = now;
+	files->retry_ns = 0;
+	fm_session_restart(files->session);
+	fm_session_templates(files->session, fm_clock_realtime_ns());
+	write_interfaces(files);
+	if (files->writer)
+		set_state(files, 0);
+}
+
+static void rotate(struct file_sink *files)
+{
+	if (!files->writer)
+		return;
+	fm_session_flush(files->session, fm_clock_realtime_ns());
+	write_statistics(files);
+	complete(files);
+}
+
+static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct file_sink *files = userdata;
+	const struct fm_config *config = files->config;
+	uint64_t now = fm_clock_monotonic_ns();
+
+	sd_event_source_set_time_relative(source, TICK_US);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	if (!files->writer)
+		return 0;
+	if (config->file_rotate_ns && now - files->begun_ns >= config->file_rotate_ns) {
+		rotate(files);
+		return 0;
+	}
+	if (files->interfaces_due)
+		write_interfaces(files);
+	if (files->writer && config->file_sync_ns &&
+	    now - files->synced_ns >= config->file_sync_ns) {
+		int r = fm_file_writer_sync(files->writer);
+
+		files->synced_ns = now;
+		if (r < 0)
+			failed(files, r);
+	}
+	return 0;
+}
+
+/* --- the sink --- */
+
+static int init(struct file_sink *files)
+{
+	static const unsigned int profiles[] = {
+		[FM_PROFILE_STANDARD] = FM_P_STANDARD,
+		[FM_PROFILE_NTOP] = FM_P_NTOP,
+		[FM_PROFILE_FULL] = FM_P_FULL,
+	};
+	const struct fm_config *config = files->config;
+	const struct fm_session_options options = {
+		.protocol = FM_SESSION_IPFIX,
+		.profile = profiles[config->file_profile],
+		.biflow = config->biflow,
+		.domain = (uint32_t)config->file_domain,
+		.enterprise_number = (uint32_t)config->file_enterprise_number,
+		.message_size = MESSAGE_SIZE,
+	};
+	int r;
+
+	if (mkdir(config->file_directory, 0750) < 0 && errno != EEXIST)
+		return -errno;
+	files->directory_fd = open(config->file_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (files->directory_fd < 0)
+		return -errno;
+	r = find_left(files);
+	if (r < 0)
+		return r;
+	r = fm_session_new(&files->session, &options, on_message, files);
+	if (r < 0)
+		return r;
+	return sd_event_add_time_relative(files->env.event, &files->tick, CLOCK_MONOTONIC, TICK_US,
+					  0, on_tick, files);
+}
+
+static void file_sink_free(struct file_sink *files)
+{
+	sd_event_source_disable_unref(files->tick);
+	fm_session_free(files->session);
+	if (files->directory_fd >= 0)
+		close(files->directory_fd);
+	free(files);
+}
+
+static int file_open(struct fm_sink **ret, const struct fm_sink_env *env, size_t index)
+{
+	struct file_sink *files = calloc(1, sizeof(*files));
+	int r;
+
+	if (!files)
+		return -ENOMEM;
+	files->sink.ops = &fm_sink_ipfix_file;
+	files->env = *env;
+	files->config = env->config;
+	files->directory_fd = files->lock_fd = -1;
+	files->number = 1;
+	snprintf(files->name, sizeof(files->name), "ipfix_file (%.300s)",
+		 env->config->file_directory);
+	r = init(files);
+	if (r < 0) {
+		fm_log_error("%s: %s", files->name, strerror(-r));
+		file_sink_free(files);
+		return r;
+	}
+	*ret = &files->sink;
+	return 0;
+}
+
+static size_t file_room(struct fm_sink *sink)
+{
+	return SIZE_MAX;
+}
+
+static void file_record(struct fm_sink *sink, const struct fm_record *record)
+{
+	struct file_sink *files = of(sink);
+
+	need_file(files);
+	if (!files->writer || fm_session_record(files->session, record, fm_clock_realtime_ns()) < 0)
+		lose(files, 1, record->packets + record->rev_packets,
+		     record->octets + record->rev_octets);
+	if (files->writer &&
+	    fm_file_writer_size(files->writer) >= files->config->file_rotate_octets)
+		rotate(files);
+}
+
+static void file_flush(struct fm_sink *sink)
+{
+	fm_session_flush(of(sink)->session, fm_clock_realtime_ns());
+}
+
+static void file_interfaces_changed(struct fm_sink *sink)
+{
+	of(sink)->interfaces_due = true;
+}
+
+static void file_close(struct fm_sink *sink, uint64_t deadline_ns, struct fm_sink_stats *ret_stats)
+{
+	struct file_sink *files = of(sink);
+
+	rotate(files);
+	*ret_stats = files->stats;
+	file_sink_free(files);
+}
+
+static void file_stats(struct fm_sink *sink, struct fm_sink_stats *ret)
+{
+	*ret = of(sink)->stats;
+}
+
+static const char *file_describe(struct fm_sink *sink)
+{
+	return of(sink)->name;
+}
+
+const struct fm_sink_ops fm_sink_ipfix_file = {
+	.kind = "ipfix_file",
+	.open = file_open,
+	.room = file_room,
+	.record = file_record,
+	.flush = file_flush,
+	.interfaces_changed = file_interfaces_changed,
+	.close = file_close,
+	.stats = file_stats,
+	.describe = file_describe,
+};
