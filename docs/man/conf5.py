@@ -24,6 +24,9 @@ a collector's address is host:port or [v6]:port.
 A section
 .Bq Cm collector Ar NAME
 describes a collector; there may be any number.
+A section
+.Bq Cm group Ar NAME
+makes several of them share the records; one that is in no group gets every record.
 .Sh SETTINGS'''
 
 TAIL = r'''.Sh FILES
@@ -57,7 +60,7 @@ def main():
             if section:
                 print('.El')
             section = name
-            print('.Ss [%s]' % (name + ' NAME' if name == 'collector' else name))
+            print('.Ss [%s]' % (name + ' NAME' if name in ('collector', 'group') else name))
             print('.Bl -tag -width Ds')
         print('.It Cm %s' % key)
         print('%s' % text)

@@ -108,6 +108,12 @@ static void complain_value(struct reader *reader, const struct fm_setting *row, 
 		 value, error == -ENOMEM ? "memory" : expected.data);
 }
 
+static void complain_twice(struct reader *reader, unsigned int first)
+{
+	complain(reader, reader->line, "[%s] is there twice: the first is in line %u",
+		 reader->section, first);
+}
+
 static bool name_is_good(const char *name)
 {
 	size_t length = strlen(name);
@@ -119,28 +125,54 @@ static bool name_is_good(const char *name)
 
 static void begin_collector(struct reader *reader, const char *name)
 {
+	struct fm_config *config = reader->config;
 	struct fm_collector_config *collector;
 
-	if (!name_is_good(name)) {
-		complain(
-			reader, reader->line,
-			"[%s]: expected a name of 1 to %d letters, digits, _ or - behind 'collector'",
-			reader->section, NAME_MAX_LENGTH);
-		return;
-	}
-	for (size_t i = 0; i < reader->config->n_collectors; i++)
-		if (!strcmp(reader->config->collectors[i].name, name)) {
-			complain(reader, reader->line,
-				 "[collector %s] is there twice: the first is in line %u", name,
-				 reader->config->collectors[i].line);
+	for (size_t i = 0; i < config->n_collectors; i++)
+		if (!strcmp(config->collectors[i].name, name)) {
+			complain_twice(reader, config->collectors[i].line);
 			return;
 		}
-	if (fm_config_add_collector(reader->config, name, reader->line, &collector) < 0) {
+	if (fm_config_add_collector(config, name, reader->line, &collector) < 0)
 		complain(reader, reader->line, "no memory");
-		return;
-	}
-	reader->owner = collector;
-	reader->row_section = "collector";
+	else
+		reader->owner = collector;
+}
+
+static void begin_group(struct reader *reader, const char *name)
+{
+	struct fm_config *config = reader->config;
+	struct fm_group_config *group;
+
+	for (size_t i = 0; i < config->n_groups; i++)
+		if (!strcmp(config->groups[i].name, name)) {
+			complain_twice(reader, config->groups[i].line);
+			return;
+		}
+	if (fm_config_add_group(config, name, reader->line, &group) < 0)
+		complain(reader, reader->line, "no memory");
+	else
+		reader->owner = group;
+}
+
+/* '[kind NAME]'. False: the section is no such. */
+static bool begin_named(struct reader *reader, const char *section, const char *kind,
+			void (*begin)(struct reader *reader, const char *name))
+{
+	size_t length = strlen(kind);
+	const char *name = section + length;
+
+	if (strncmp(section, kind, length) || (*name && !isspace((unsigned char)*name)))
+		return false;
+	name += strspn(name, " \t");
+	reader->row_section = kind;
+	if (name_is_good(name))
+		begin(reader, name);
+	else
+		complain(reader, reader->line,
+			 "[%s]: expected a name of 1 to %d letters, digits, _ or - behind '%s'",
+			 reader->section, NAME_MAX_LENGTH, kind);
+	return true;
 }
 
 static void complain_unknown_section(struct reader *reader, const char *section)
@@ -152,7 +184,7 @@ static void complain_unknown_section(struct reader *reader, const char *section)
 		if (!strcmp(fm_settings[i].info.section, last))
 			continue;
 		fm_buf_printf(&sections, "%s%s%s", *last ? ", " : "", fm_settings[i].info.section,
-			      fm_settings[i].in_collector ? " NAME" : "");
+			      fm_settings[i].owner != FM_IN_MAIN ? " NAME" : "");
 		last = fm_settings[i].info.section;
 	}
 	complain(reader, reader->line, "[%s] is no section: expected one of %s", section,
@@ -165,13 +197,12 @@ static void begin_section(struct reader *reader, const char *section)
 	snprintf(reader->section, sizeof(reader->section), "%s", section);
 	reader->owner = NULL;
 	memset(reader->given, 0, sizeof(reader->given));
-	if (!strncmp(section, "collector", 9) &&
-	    (!section[9] || isspace((unsigned char)section[9]))) {
-		begin_collector(reader, section + 9 + strspn(section + 9, " \t"));
+	if (begin_named(reader, section, "collector", begin_collector) ||
+	    begin_named(reader, section, "group", begin_group))
 		return;
-	}
 	for (size_t i = 0; i < fm_n_settings; i++) {
-		if (fm_settings[i].in_collector || strcmp(fm_settings[i].info.section, section))
+		if (fm_settings[i].owner != FM_IN_MAIN ||
+		    strcmp(fm_settings[i].info.section, section))
 			continue;
 		if (reader->begun[i])
 			complain(reader, reader->line,
@@ -297,6 +328,55 @@ static void check_directory(struct reader *reader, const char *section, const ch
 		}
 }
 
+static const struct fm_collector_config *find_collector(const struct fm_config *config,
+							const char *name)
+{
+	for (size_t i = 0; i < config->n_collectors; i++)
+		if (!strcmp(config->collectors[i].name, name))
+			return &config->collectors[i];
+	return NULL;
+}
+
+/* The name's place among the members; n: it is none. */
+static size_t find_member(const struct fm_group_config *group, const char *name)
+{
+	size_t m = 0;
+
+	while (m < group->members.n && strcmp(group->members.v[m], name))
+		m++;
+	return m;
+}
+
+static void check_group(struct reader *reader, size_t g)
+{
+	const struct fm_config *config = reader->config;
+	const struct fm_group_config *group = &config->groups[g];
+
+	if (!group->members.n)
+		complain(reader, group->line,
+			 "[group %s] has no members: expected members = names of collectors",
+			 group->name);
+	for (size_t m = 0; m < group->members.n; m++) {
+		const char *name = group->members.v[m];
+
+		if (!find_collector(config, name))
+			complain(
+				reader, group->line,
+				"[group %s] there is no [collector %s]: expected members that are collectors",
+				group->name, name);
+		if (find_member(group, name) < m)
+			complain(reader, group->line, "[group %s] has the member %s twice",
+				 group->name, name);
+		for (size_t i = 0; i < g; i++)
+			if (find_member(&config->groups[i], name) < config->groups[i].members.n)
+				complain(
+					reader, group->line,
+					"[group %s] %s is a member of [group %s] in line %u: expected one group at most",
+					group->name, name, config->groups[i].name,
+					config->groups[i].line);
+	}
+}
+
 /* What no single value shows. */
 static void check_whole(struct reader *reader)
 {
@@ -322,6 +402,8 @@ static void check_whole(struct reader *reader)
 	}
 	check_directory(reader, "spool", config->spool_directory);
 	check_directory(reader, "ipfix_file", config->file_directory);
+	for (size_t g = 0; g < config->n_groups; g++)
+		check_group(reader, g);
 }
 
 int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors)

@@ -15,11 +15,18 @@ struct fm_setting_type {
 	const char *expected;	    /* NULL: the words of config-words.def */
 };
 
+/* Whose member a row is. */
+enum fm_setting_owner {
+	FM_IN_MAIN,
+	FM_IN_COLLECTOR, /* once for each [collector NAME] */
+	FM_IN_GROUP,	 /* once for each [group NAME] */
+};
+
 struct fm_setting {
 	struct fm_setting_info info;
 	const struct fm_setting_type *type;
 	size_t offset;
-	bool in_collector;
+	enum fm_setting_owner owner;
 };
 
 struct fm_setting_word {
@@ -28,21 +35,23 @@ struct fm_setting_word {
 	const char *word;
 };
 
-extern const struct fm_setting_type fm_setting_type_NAMES, fm_setting_type_BOOL,
-	fm_setting_type_COUNT, fm_setting_type_SIZE, fm_setting_type_NUMBER,
+extern const struct fm_setting_type fm_setting_type_NAMES, fm_setting_type_LIST,
+	fm_setting_type_BOOL, fm_setting_type_COUNT, fm_setting_type_SIZE, fm_setting_type_NUMBER,
 	fm_setting_type_DURATION, fm_setting_type_ADDRESS, fm_setting_type_PATH,
 	fm_setting_type_ENUM_OBSERVE, fm_setting_type_ENUM_ATTACH, fm_setting_type_ENUM_KEYS,
 	fm_setting_type_ENUM_TUNNEL, fm_setting_type_ENUM_MEASURE, fm_setting_type_ENUM_TRANSPORT,
-	fm_setting_type_ENUM_PROTOCOL, fm_setting_type_ENUM_PROFILE, fm_setting_type_ENUM_V9_TIME,
-	fm_setting_type_ENUM_SPOOL, fm_setting_type_ENUM_LOG_LEVEL;
+	fm_setting_type_ENUM_PROTOCOL, fm_setting_type_ENUM_PROFILE, fm_setting_type_ENUM_POLICY,
+	fm_setting_type_ENUM_V9_TIME, fm_setting_type_ENUM_SPOOL, fm_setting_type_ENUM_LOG_LEVEL;
 
 extern const struct fm_setting fm_settings[];
 extern const size_t fm_n_settings;
 
-/* Sets a member of owner (struct fm_config or fm_collector_config) from text. */
+/* Sets a member of owner (struct fm_config, fm_collector_config or fm_group_config) from text. */
 int fm_config_set(void *owner, const struct fm_setting *row, const char *text);
 
 int fm_config_add_collector(struct fm_config *config, const char *name, unsigned int line,
 			    struct fm_collector_config **ret);
+int fm_config_add_group(struct fm_config *config, const char *name, unsigned int line,
+			struct fm_group_config **ret);
 
 #endif

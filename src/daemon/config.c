@@ -17,37 +17,15 @@ static const struct fm_setting_word words[] = {
 #undef FM_WORD
 };
 
-#define FM_IN_COLLECTOR_capture	   false
-#define FM_IN_COLLECTOR_flows	   false
-#define FM_IN_COLLECTOR_metrics	   false
-#define FM_IN_COLLECTOR_collector  true
-#define FM_IN_COLLECTOR_spool	   false
-#define FM_IN_COLLECTOR_ipfix_file false
-#define FM_IN_COLLECTOR_json	   false
-#define FM_IN_COLLECTOR_text	   false
-#define FM_IN_COLLECTOR_bpf	   false
-#define FM_IN_COLLECTOR_log	   false
-#define FM_IN_COLLECTOR_control	   false
-
-#define FM_STRUCT_capture    struct fm_config
-#define FM_STRUCT_flows	     struct fm_config
-#define FM_STRUCT_metrics    struct fm_config
-#define FM_STRUCT_collector  struct fm_collector_config
-#define FM_STRUCT_spool	     struct fm_config
-#define FM_STRUCT_ipfix_file struct fm_config
-#define FM_STRUCT_json	     struct fm_config
-#define FM_STRUCT_text	     struct fm_config
-#define FM_STRUCT_bpf	     struct fm_config
-#define FM_STRUCT_log	     struct fm_config
-#define FM_STRUCT_control    struct fm_config
-
 const struct fm_setting fm_settings[] = {
 #define FM_SETTING(section, key, type, member, default_text, min, max, help)                       \
 	{                                                                                          \
 		{#section, #key, #type, default_text, help, min, max},                             \
 		&fm_setting_type_##type,                                                           \
-		offsetof(FM_STRUCT_##section, member),                                             \
-		FM_IN_COLLECTOR_##section,                                                         \
+		offsetof(FM_SECTION_##section(struct fm_config, struct fm_collector_config,        \
+					      struct fm_group_config),                             \
+			 member),                                                                  \
+		FM_SECTION_##section(FM_IN_MAIN, FM_IN_COLLECTOR, FM_IN_GROUP),                    \
 	},
 #include "daemon/config.def"
 #undef FM_SETTING
@@ -75,6 +53,19 @@ static int parse_names(const struct fm_setting *row, const char *text, void *mem
 		if (r < 0)
 			fm_parse_list_free(names.v, names.n);
 	}
+	if (r < 0)
+		return r;
+	done_names(member);
+	*(struct fm_names *)member = names;
+	return 0;
+}
+
+/* Names of something else in the file, which the whole is checked for. */
+static int parse_list(const struct fm_setting *row, const char *text, void *member)
+{
+	struct fm_names names;
+	int r = fm_parse_list(text, &names.v, &names.n);
+
 	if (r < 0)
 		return r;
 	done_names(member);
@@ -260,6 +251,8 @@ static void print_bits(const struct fm_setting *row, const void *member, struct 
 
 const struct fm_setting_type fm_setting_type_NAMES = {parse_names, print_names, done_names,
 						      "a list such as eth*, !docker0"};
+const struct fm_setting_type fm_setting_type_LIST = {parse_list, print_names, done_names,
+						     "a list such as a, b"};
 const struct fm_setting_type fm_setting_type_BOOL = {parse_bool, print_bool, NULL, "yes or no"};
 const struct fm_setting_type fm_setting_type_COUNT = {parse_size, print_number, NULL,
 						      "a number, with K, M or G for 1024s"};
@@ -281,6 +274,7 @@ FM_SETTING_TYPE_ENUM(ATTACH);
 FM_SETTING_TYPE_ENUM(TRANSPORT);
 FM_SETTING_TYPE_ENUM(PROTOCOL);
 FM_SETTING_TYPE_ENUM(PROFILE);
+FM_SETTING_TYPE_ENUM(POLICY);
 FM_SETTING_TYPE_ENUM(V9_TIME);
 FM_SETTING_TYPE_ENUM(TUNNEL);
 FM_SETTING_TYPE_ENUM(MEASURE);
@@ -321,20 +315,20 @@ static void *member_of(const struct fm_setting *row, void *owner)
 	return (char *)owner + row->offset;
 }
 
-static void done_members(void *owner, bool collector)
+static void done_members(void *owner, enum fm_setting_owner kind)
 {
 	for (size_t i = 0; i < fm_n_settings; i++)
-		if (fm_settings[i].in_collector == collector && fm_settings[i].type->done)
+		if (fm_settings[i].owner == kind && fm_settings[i].type->done)
 			fm_settings[i].type->done(member_of(&fm_settings[i], owner));
 }
 
-static int set_defaults(void *owner, bool collector)
+static int set_defaults(void *owner, enum fm_setting_owner kind)
 {
 	for (size_t i = 0; i < fm_n_settings; i++) {
 		const struct fm_setting *row = &fm_settings[i];
 		int r;
 
-		if (row->in_collector != collector)
+		if (row->owner != kind)
 			continue;
 		r = row->type->parse(row, row->info.default_text, member_of(row, owner));
 		if (r < 0)
@@ -350,7 +344,7 @@ int fm_config_new(struct fm_config **ret)
 
 	if (!config)
 		return -ENOMEM;
-	r = set_defaults(config, false);
+	r = set_defaults(config, FM_IN_MAIN);
 	if (r < 0)
 		return r;
 	*ret = FM_TAKE_PTR(config);
@@ -362,13 +356,35 @@ struct fm_config *fm_config_free(struct fm_config *config)
 	if (!config)
 		return NULL;
 	for (size_t i = 0; i < config->n_collectors; i++) {
-		done_members(&config->collectors[i], true);
+		done_members(&config->collectors[i], FM_IN_COLLECTOR);
 		free(config->collectors[i].name);
 	}
+	for (size_t i = 0; i < config->n_groups; i++) {
+		done_members(&config->groups[i], FM_IN_GROUP);
+		free(config->groups[i].name);
+	}
 	free(config->collectors);
-	done_members(config, false);
+	free(config->groups);
+	done_members(config, FM_IN_MAIN);
 	free(config);
 	return NULL;
+}
+
+/* A named section's own: all of it, or nothing. */
+static int init_named(void *owner, enum fm_setting_owner kind, const char *name, char **ret_name)
+{
+	_fm_cleanup_free_ char *copy = strdup(name);
+	int r;
+
+	if (!copy)
+		return -ENOMEM;
+	r = set_defaults(owner, kind);
+	if (r < 0) {
+		done_members(owner, kind);
+		return r;
+	}
+	*ret_name = FM_TAKE_PTR(copy);
+	return 0;
 }
 
 int fm_config_add_collector(struct fm_config *config, const char *name, unsigned int line,
@@ -381,17 +397,29 @@ int fm_config_add_collector(struct fm_config *config, const char *name, unsigned
 	if (!grown)
 		return -ENOMEM;
 	config->collectors = grown;
-	made.name = strdup(name);
-	if (!made.name)
-		return -ENOMEM;
-	r = set_defaults(&made, true);
-	if (r < 0) {
-		done_members(&made, true);
-		free(made.name);
+	r = init_named(&made, FM_IN_COLLECTOR, name, &made.name);
+	if (r < 0)
 		return r;
-	}
 	config->collectors[config->n_collectors] = made;
 	*ret = &config->collectors[config->n_collectors++];
+	return 0;
+}
+
+int fm_config_add_group(struct fm_config *config, const char *name, unsigned int line,
+			struct fm_group_config **ret)
+{
+	struct fm_group_config *grown, made = {.line = line};
+	int r;
+
+	grown = reallocarray(config->groups, config->n_groups + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	config->groups = grown;
+	r = init_named(&made, FM_IN_GROUP, name, &made.name);
+	if (r < 0)
+		return r;
+	config->groups[config->n_groups] = made;
+	*ret = &config->groups[config->n_groups++];
 	return 0;
 }
 
@@ -417,6 +445,12 @@ static void print_section(const void *owner, const char *section, struct fm_buf 
 	}
 }
 
+static void print_heading(const char *section, const char *name, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "%s[%s%s%s]\n", ret->size ? "\n" : "", section, name ? " " : "",
+		      name ? name : "");
+}
+
 int fm_config_print(const struct fm_config *config, struct fm_buf *ret)
 {
 	const char *section = "";
@@ -425,13 +459,23 @@ int fm_config_print(const struct fm_config *config, struct fm_buf *ret)
 		if (!strcmp(fm_settings[i].info.section, section))
 			continue;
 		section = fm_settings[i].info.section;
-		if (!fm_settings[i].in_collector) {
-			fm_buf_printf(ret, "%s[%s]\n", ret->size ? "\n" : "", section);
+		switch (fm_settings[i].owner) {
+		case FM_IN_MAIN:
+			print_heading(section, NULL, ret);
 			print_section(config, section, ret);
-		}
-		for (size_t c = 0; fm_settings[i].in_collector && c < config->n_collectors; c++) {
-			fm_buf_printf(ret, "\n[%s %s]\n", section, config->collectors[c].name);
-			print_section(&config->collectors[c], section, ret);
+			break;
+		case FM_IN_COLLECTOR:
+			for (size_t c = 0; c < config->n_collectors; c++) {
+				print_heading(section, config->collectors[c].name, ret);
+				print_section(&config->collectors[c], section, ret);
+			}
+			break;
+		case FM_IN_GROUP:
+			for (size_t g = 0; g < config->n_groups; g++) {
+				print_heading(section, config->groups[g].name, ret);
+				print_section(&config->groups[g], section, ret);
+			}
+			break;
 		}
 	}
 	return fm_buf_error(ret);
@@ -459,6 +503,13 @@ static void print_comment(const char *text, struct fm_buf *ret)
 
 int fm_config_print_example(struct fm_buf *ret)
 {
+	static const char *const named[] = {
+		[FM_IN_MAIN] = NULL,
+		[FM_IN_COLLECTOR] =
+			"A collector; as many sections as there are collectors, each with a name of its own.",
+		[FM_IN_GROUP] =
+			"A group of collectors. One that is in no group gets every record; none is in two.",
+	};
 	const char *section = "";
 
 	fm_buf_printf(ret, "# SPDX-License-Identifier: Apache-2.0\n");
@@ -470,15 +521,10 @@ int fm_config_print_example(struct fm_buf *ret)
 
 		if (strcmp(row->info.section, section)) {
 			section = row->info.section;
-			if (row->in_collector) {
-				fm_buf_printf(ret, "\n");
-				print_comment(
-					"A collector; as many sections as there are collectors, each with a name of its own.",
-					ret);
-				fm_buf_printf(ret, "#[%s main]\n", section);
-			} else {
-				fm_buf_printf(ret, "\n[%s]\n", section);
-			}
+			fm_buf_printf(ret, "\n");
+			if (named[row->owner])
+				print_comment(named[row->owner], ret);
+			fm_buf_printf(ret, named[row->owner] ? "#[%s main]\n" : "[%s]\n", section);
 		}
 		print_comment(row->info.help, ret);
 		fm_buf_printf(ret, "#%s =%s%s\n", row->info.key, *row->info.default_text ? " " : "",

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/macro.h"
 #include "bpf/abi.h"
+#include "daemon/config-members.h"
 
 enum fm_observe { FM_OBSERVE_ONCE, FM_OBSERVE_EVERY };
 enum fm_attach_mode { FM_ATTACH_AUTO, FM_ATTACH_TCX, FM_ATTACH_CLSACT };
@@ -23,6 +24,7 @@ enum fm_transport_kind { FM_TRANSPORT_UDP, FM_TRANSPORT_TCP };
 enum fm_protocol { FM_PROTOCOL_IPFIX, FM_PROTOCOL_V9 };
 enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_NTOP, FM_PROFILE_FULL };
 enum fm_measure { FM_MEASURE_AUTO, FM_MEASURE_NO, FM_MEASURE_YES };
+enum fm_policy { FM_POLICY_COPY, FM_POLICY_BALANCE, FM_POLICY_FAILOVER };
 enum fm_v9_time { FM_V9_TIME_ABSOLUTE, FM_V9_TIME_SYSUPTIME };
 enum fm_spool_mode { FM_SPOOL_AUTO, FM_SPOOL_NO, FM_SPOOL_YES };
 enum fm_log_level {
@@ -49,65 +51,34 @@ struct fm_address {
 	char *port;
 };
 
-/* The C type of a setting's member. */
-#define FM_CTYPE_NAMES		struct fm_names
-#define FM_CTYPE_BOOL		bool
-#define FM_CTYPE_COUNT		uint64_t
-#define FM_CTYPE_SIZE		uint64_t
-#define FM_CTYPE_NUMBER		uint64_t
-#define FM_CTYPE_DURATION	uint64_t
-#define FM_CTYPE_ADDRESS	struct fm_address
-#define FM_CTYPE_PATH		char *
-#define FM_CTYPE_ENUM_OBSERVE	enum fm_observe
-#define FM_CTYPE_ENUM_ATTACH	enum fm_attach_mode
-#define FM_CTYPE_ENUM_KEYS	unsigned int
-#define FM_CTYPE_ENUM_TUNNEL	enum fm_tunnel_key
-#define FM_CTYPE_ENUM_MEASURE	enum fm_measure
-#define FM_CTYPE_ENUM_TRANSPORT enum fm_transport_kind
-#define FM_CTYPE_ENUM_PROTOCOL	enum fm_protocol
-#define FM_CTYPE_ENUM_PROFILE	enum fm_profile
-#define FM_CTYPE_ENUM_V9_TIME	enum fm_v9_time
-#define FM_CTYPE_ENUM_SPOOL	enum fm_spool_mode
-#define FM_CTYPE_ENUM_LOG_LEVEL enum fm_log_level
-
-/* Which struct a section's rows are members of. */
-#define FM_MAIN_capture(x) x
-#define FM_MAIN_flows(x)   x
-#define FM_MAIN_metrics(x) x
-#define FM_MAIN_collector(x)
-#define FM_MAIN_spool(x)      x
-#define FM_MAIN_ipfix_file(x) x
-#define FM_MAIN_json(x)	      x
-#define FM_MAIN_text(x)	      x
-#define FM_MAIN_bpf(x)	      x
-#define FM_MAIN_log(x)	      x
-#define FM_MAIN_control(x)    x
-#define FM_COLLECTOR_capture(x)
-#define FM_COLLECTOR_flows(x)
-#define FM_COLLECTOR_metrics(x)
-#define FM_COLLECTOR_collector(x) x
-#define FM_COLLECTOR_spool(x)
-#define FM_COLLECTOR_ipfix_file(x)
-#define FM_COLLECTOR_json(x)
-#define FM_COLLECTOR_text(x)
-#define FM_COLLECTOR_bpf(x)
-#define FM_COLLECTOR_log(x)
-#define FM_COLLECTOR_control(x)
-
 struct fm_collector_config {
 	char *name;
 	unsigned int line; /* of its section in the file */
-#define FM_SETTING(section, key, type, member, ...) FM_COLLECTOR_##section(FM_CTYPE_##type member;)
+#define FM_SETTING(section, key, type, member, ...)                                                \
+	FM_SECTION_##section(, FM_CTYPE_##type member;, )
+#include "daemon/config.def"
+#undef FM_SETTING
+};
+
+/* Collectors that share the records; a collector is in one group at most. */
+struct fm_group_config {
+	char *name;
+	unsigned int line;
+#define FM_SETTING(section, key, type, member, ...)                                                \
+	FM_SECTION_##section(, , FM_CTYPE_##type member;)
 #include "daemon/config.def"
 #undef FM_SETTING
 };
 
 struct fm_config {
-#define FM_SETTING(section, key, type, member, ...) FM_MAIN_##section(FM_CTYPE_##type member;)
+#define FM_SETTING(section, key, type, member, ...)                                                \
+	FM_SECTION_##section(FM_CTYPE_##type member;, , )
 #include "daemon/config.def"
 #undef FM_SETTING
 	struct fm_collector_config *collectors;
 	size_t n_collectors;
+	struct fm_group_config *groups;
+	size_t n_groups;
 };
 
 /* Defaults everywhere, no collectors. 0 or -ENOMEM. */
