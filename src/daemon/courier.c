@@ -62,6 +62,9 @@ static void on_state(void *userdata, int error)
 	if (!strcmp(courier->state, state))
 		return;
 	strcpy(courier->state, state);
+	if (courier->up != !error)
+		courier->changed_ns = now;
+	courier->up = !error;
 	/* A state that flaps is not worth a line each time. */
 	if (known && now - courier->logged_ns < LOG_AGAIN_NS && courier->flaps++ > LOG_FLAPS)
 		return;
@@ -140,6 +143,7 @@ int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *nam
 		.io_fd = -1,
 		.begun = begun,
 		.userdata = userdata,
+		.changed_ns = fm_clock_monotonic_ns(),
 	};
 	options->begun = on_begun;
 	options->sent = on_sent;
@@ -195,6 +199,12 @@ size_t fm_courier_room(const struct fm_courier *courier)
 	    transport->waiting_octets < transport->options.queue_octets / 2)
 		return SIZE_MAX;
 	return fm_clock_monotonic_ns() - transport->stalled_since_ns < PATIENCE_NS ? 0 : SIZE_MAX;
+}
+
+bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns)
+{
+	*ret_since_ns = courier->changed_ns;
+	return courier->up;
 }
 
 void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret)

@@ -25,6 +25,8 @@ struct fm_courier {
 	uint64_t logged_ns; /* when a state was logged last */
 	unsigned int flaps; /* changes since then */
 	char state[256];    /* as it was told last; "": never */
+	bool up;
+	uint64_t changed_ns; /* when it went up or down, or began */
 };
 
 /* Starts ops with options; its callbacks are the courier's. begun: see transport.h. */
@@ -45,6 +47,9 @@ void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *
  * nothing for a second, since others wait behind it: what does not fit is counted then.
  */
 size_t fm_courier_room(const struct fm_courier *courier);
+
+/* Whether the transport sends, and since when it does or does not. */
+bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns);
 
 /* A record that never became part of a message. */
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record);

@@ -6,18 +6,18 @@
 #include <netinet/in.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/macro.h"
 #include "daemon/measures.h"
 
 /* Records a conversation can make. */
 #define RECORDS_MAX 2
 
-bool fm_export_room(const struct fm_export *exporter)
+bool fm_export_room(struct fm_export *exporter)
 {
-	for (size_t i = 0; i < exporter->n_sinks; i++)
-		if (exporter->sinks[i]->ops->room(exporter->sinks[i]) < RECORDS_MAX)
-			return false;
-	return true;
+	if (exporter->routes.decides)
+		fm_routes_update(&exporter->routes, fm_clock_monotonic_ns());
+	return fm_routes_room(&exporter->routes, RECORDS_MAX);
 }
 
 static bool is_icmp(const struct fm_key *key)
@@ -169,9 +169,8 @@ void fm_export_conversation(struct fm_export *exporter, const struct fm_conversa
 		exporter->reasons[reason]++;
 		exporter->packets += records[i].packets + records[i].rev_packets;
 		exporter->octets += records[i].octets + records[i].rev_octets;
-		for (size_t s = 0; s < exporter->n_sinks; s++)
-			exporter->sinks[s]->ops->record(exporter->sinks[s], &records[i]);
 	}
+	fm_routes_give(&exporter->routes, &conversation->key, records, n);
 }
 
 void fm_export_flush(struct fm_export *exporter)

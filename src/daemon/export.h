@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "daemon/fold.h"
+#include "daemon/route.h"
 #include "daemon/sink.h"
 #include "daemon/timebase.h"
 #include "ipfix/record.h"
@@ -18,6 +19,7 @@
 struct fm_export {
 	struct fm_sink **sinks; /* owned */
 	size_t n_sinks;
+	struct fm_routes routes; /* to them; owned */
 	const struct fm_timebase *timebase;
 	bool biflow;
 	uint64_t records;
@@ -26,10 +28,13 @@ struct fm_export {
 	uint64_t reasons[FM_END_REASON_RESOURCES + 1]; /* records by flowEndReason */
 };
 
-/* Whether every sink can take one more conversation. */
-bool fm_export_room(const struct fm_export *exporter);
+/*
+ * Whether every sink that the next conversation may go to can take it; asked before each, since it
+ * looks who is up as well.
+ */
+bool fm_export_room(struct fm_export *exporter);
 
-/* Hands a conversation to every sink, as two records or as one with its reverse. */
+/* Hands a conversation to the routes, as two records or as one with its reverse. */
 void fm_export_conversation(struct fm_export *exporter, const struct fm_conversation *conversation,
 			    enum fm_end_reason reason);
 

@@ -113,6 +113,7 @@ static void count_hooks(void *argument, const struct fm_device *device, const st
 
 static void get_status(struct fm_manager *manager, struct fm_status *ret)
 {
+	fm_routes_update(&manager->exporter.routes, fm_clock_monotonic_ns());
 	*ret = (struct fm_status){
 		.uptime_ns = fm_clock_monotonic_ns() - manager->start_monotonic_ns,
 		.attach = fm_hooks_describe(&manager->hooks),

@@ -144,6 +144,7 @@ static int start_courier(struct collector *collector, const struct fm_addresses 
 		.reconnect_ns = collector->config->reconnect_ns,
 	};
 	struct fm_sink_stats before = collector->courier.stats;
+	uint64_t down_since = collector->courier.changed_ns;
 	int r = fm_courier_init(&collector->courier, collector->env.event, collector->name,
 				collector->way->ops, &options, on_begun, collector);
 
@@ -153,6 +154,8 @@ static int start_courier(struct collector *collector, const struct fm_addresses 
 	collector->courier.stats.not_sent_records += before.not_sent_records;
 	collector->courier.stats.not_sent_packets += before.not_sent_packets;
 	collector->courier.stats.not_sent_octets += before.not_sent_octets;
+	if (!collector->courier.up)
+		collector->courier.changed_ns = down_since;
 	collector->started = true;
 	return 0;
 }
@@ -291,6 +294,7 @@ static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, s
 	if (!collector)
 		return -ENOMEM;
 	collector->sink.ops = &fm_sink_collector;
+	collector->courier.changed_ns = fm_clock_monotonic_ns();
 	collector->env = *env;
 	collector->config = &env->config->collectors[index];
 	collector->way = &ways[collector->config->transport];
@@ -331,6 +335,11 @@ static size_t collector_room(struct fm_sink *sink)
 	if (collector->tokens < 2)
 		refill(collector);
 	return collector->tokens < 2 ? 0 : (size_t)collector->tokens;
+}
+
+static bool collector_up(const struct fm_sink *sink, uint64_t *ret_since_ns)
+{
+	return fm_courier_up(&((const struct collector *)sink)->courier, ret_since_ns);
 }
 
 static void collector_record(struct fm_sink *sink, const struct fm_record *record)
@@ -393,6 +402,7 @@ const struct fm_sink_ops fm_sink_collector = {
 	.kind = "collector",
 	.open = collector_open,
 	.room = collector_room,
+	.up = collector_up,
 	.record = collector_record,
 	.flush = collector_flush,
 	.interfaces_changed = collector_interfaces_changed,

@@ -6,6 +6,7 @@
 #ifndef FM_SINK_H
 #define FM_SINK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -59,6 +60,9 @@ struct fm_sink_ops {
 	int (*open)(struct fm_sink **ret, const struct fm_sink_env *env, size_t index);
 	/* Records it can take now without waiting or giving up; SIZE_MAX: no limit. */
 	size_t (*room)(struct fm_sink *sink);
+	/* Whether what it is given gets there now, and since when (CLOCK_MONOTONIC). NULL: always.
+	 */
+	bool (*up)(const struct fm_sink *sink, uint64_t *ret_since_ns);
 	/* Takes one record. Never fails: what cannot go out is counted in stats. */
 	void (*record)(struct fm_sink *sink, const struct fm_record *record);
 	/* Sends what is buffered (end of a sweep). */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/macro.h"
 
 /* What a replaced sink gets for sending what it holds. */
@@ -111,6 +112,8 @@ struct fm_sinks {
 	struct fm_export *exporter;
 	struct entry *entries;
 	size_t n;
+	uint8_t route_key[FM_ROUTE_KEY_OCTETS];
+	bool stable_routes; /* the key is the same after the next start */
 };
 
 int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm_export *exporter)
@@ -121,6 +124,7 @@ int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm
 		return -ENOMEM;
 	sinks->env = *env;
 	sinks->exporter = exporter;
+	sinks->stable_routes = fm_routes_machine_key(sinks->route_key);
 	*ret = sinks;
 	return 0;
 }
@@ -199,14 +203,24 @@ static size_t count_wanted(const struct fm_config *config)
 	return n;
 }
 
-/* Gives the exporter its list; room for it was made before anything was changed. */
-static void publish(struct fm_sinks *sinks, struct fm_sink **list)
+/* The list for the exporter, and the routes to what is in it: collectors are the first kind. */
+static int make_routes(struct fm_sinks *sinks, const struct fm_config *config,
+		       const struct entry *wanted, size_t n, struct fm_sink **list,
+		       struct fm_routes *ret)
+{
+	for (size_t i = 0; i < n; i++)
+		list[i] = wanted[i].sink;
+	return fm_routes_init(ret, sinks->route_key, config, list, n, &sinks->exporter->routes);
+}
+
+/* Gives the exporter both; they were made before anything was changed. */
+static void publish(struct fm_sinks *sinks, struct fm_sink **list, const struct fm_routes *routes)
 {
 	free(sinks->exporter->sinks);
-	for (size_t i = 0; i < sinks->n; i++)
-		list[i] = sinks->entries[i].sink;
+	fm_routes_done(&sinks->exporter->routes);
 	sinks->exporter->sinks = list;
 	sinks->exporter->n_sinks = sinks->n;
+	sinks->exporter->routes = *routes;
 }
 
 int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
@@ -216,11 +230,14 @@ int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
 	_fm_cleanup_free_ struct fm_sink **list = calloc(n + 1, sizeof(*list));
 	_fm_cleanup_free_ bool *opened = calloc(n + 1, sizeof(*opened));
 	uint64_t deadline = fm_clock_monotonic_ns() + REPLACED_NS;
+	struct fm_routes routes;
 	int r;
 
 	if (!wanted || !list || !opened)
 		return -ENOMEM;
 	r = open_wanted(sinks, ref, wanted, opened);
+	if (r == 0)
+		r = make_routes(sinks, fm_config_ref_get(ref), wanted, n, list, &routes);
 	if (r < 0) {
 		for (size_t i = 0; i < n; i++)
 			if (opened[i])
@@ -235,7 +252,12 @@ int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
 	free(sinks->entries);
 	sinks->entries = FM_TAKE_PTR(wanted);
 	sinks->n = n;
-	publish(sinks, FM_TAKE_PTR(list));
+	publish(sinks, FM_TAKE_PTR(list), &routes);
+	if (routes.decides && !sinks->stable_routes) {
+		fm_log_notice(
+			"this system has no machine id: conversations may change their collectors at the next start");
+		sinks->stable_routes = true; /* said */
+	}
 	return 0;
 }
 
@@ -253,6 +275,7 @@ struct fm_sinks *fm_sinks_free(struct fm_sinks *sinks, uint64_t deadline_ns)
 		close_entry(&sinks->entries[i], deadline_ns);
 	free(sinks->entries);
 	free(sinks->exporter->sinks);
+	fm_routes_done(&sinks->exporter->routes);
 	sinks->exporter->sinks = NULL;
 	sinks->exporter->n_sinks = 0;
 	free(sinks);

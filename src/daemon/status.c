@@ -113,6 +113,39 @@ static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 	}
 }
 
+static const char *const policy_names[] = {
+	[FM_POLICY_COPY] = "copy",
+	[FM_POLICY_BALANCE] = "balance",
+	[FM_POLICY_FAILOVER] = "failover",
+};
+
+/* A line a member: the figures are what it was given, whatever became of it. */
+static void text_groups(const struct fm_routes *routes, struct fm_buf *ret)
+{
+	for (size_t i = 0; i < routes->n; i++) {
+		const struct fm_route *route = &routes->routes[i];
+		uint64_t since;
+
+		if (!route->group)
+			continue;
+		fm_buf_printf(
+			ret, "\ngroup %s (%s)%*s %20s %20s %20s\n", route->group,
+			policy_names[route->policy],
+			(int)(30 - strlen(route->group) - strlen(policy_names[route->policy])), "",
+			"records given", "packets", "octets");
+		for (size_t m = 0; m < route->n; m++) {
+			const struct fm_route_member *member = &route->members[m];
+
+			fm_buf_printf(
+				ret,
+				"  %-24s %-4s %-8s %20" PRIu64 " %20" PRIu64 " %20" PRIu64 "\n",
+				member->name, fm_route_member_up(member, &since) ? "up" : "down",
+				fm_route_chosen(route, m) ? "chosen" : "", member->records,
+				member->packets, member->octets);
+		}
+	}
+}
+
 int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
 {
 	struct figure figures[FIGURES_MAX];
@@ -131,6 +164,7 @@ int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
 		fm_buf_printf(ret, "  %-24s %20llu %20llu  %s\n", counter_names[i],
 			      status->counters.count[i].packets, status->counters.count[i].octets,
 			      counter_classes[i]);
+	text_groups(&status->exporter->routes, ret);
 	text_sinks(status->exporter, ret);
 	return fm_buf_error(ret);
 }
@@ -160,6 +194,39 @@ static void json_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 	}
 }
 
+static void json_group(const struct fm_route *route, struct fm_buf *ret)
+{
+	uint64_t since;
+
+	fm_buf_printf(ret, "{\"name\":\"%s\",\"policy\":\"%s\",\"members\":[", route->group,
+		      policy_names[route->policy]);
+	for (size_t m = 0; m < route->n; m++) {
+		const struct fm_route_member *member = &route->members[m];
+
+		fm_buf_printf(ret,
+			      "%s{\"collector\":\"%s\",\"up\":%s,\"chosen\":%s,\"records\":%" PRIu64
+			      ",\"packets\":%" PRIu64 ",\"octets\":%" PRIu64 "}",
+			      m ? "," : "", member->name,
+			      fm_route_member_up(member, &since) ? "true" : "false",
+			      fm_route_chosen(route, m) ? "true" : "false", member->records,
+			      member->packets, member->octets);
+	}
+	fm_buf_printf(ret, "]}");
+}
+
+static void json_groups(const struct fm_routes *routes, struct fm_buf *ret)
+{
+	const char *separator = "";
+
+	for (size_t i = 0; i < routes->n; i++) {
+		if (!routes->routes[i].group)
+			continue;
+		fm_buf_printf(ret, "%s", separator);
+		json_group(&routes->routes[i], ret);
+		separator = ",";
+	}
+}
+
 int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 {
 	struct figure figures[FIGURES_MAX];
@@ -177,7 +244,9 @@ int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 		fm_buf_printf(ret, "%s\"%s\":{\"class\":\"%s\",\"packets\":%llu,\"octets\":%llu}",
 			      i ? "," : "", counter_names[i], counter_classes[i],
 			      status->counters.count[i].packets, status->counters.count[i].octets);
-	fm_buf_printf(ret, "},\"sinks\":[");
+	fm_buf_printf(ret, "},\"groups\":[");
+	json_groups(&status->exporter->routes, ret);
+	fm_buf_printf(ret, "],\"sinks\":[");
 	json_sinks(status->exporter, ret);
 	fm_buf_printf(ret, "]}\n");
 	return fm_buf_error(ret);

@@ -7,6 +7,7 @@
 #include "base/cleanup.h"
 #include "base/macro.h"
 #include "base/parse.h"
+#include "base/siphash.h"
 #include "test.h"
 
 static void test_numbers(void)
@@ -111,6 +112,28 @@ static void test_buffer(void)
 		"what is not text in JSON is escaped, what is not UTF-8 replaced");
 }
 
+/* Of the authors' table: key 00 01 .. 0f, data 00 01 .. of so many octets. */
+static void test_siphash(void)
+{
+	static const struct {
+		size_t size;
+		uint64_t hash;
+	} rows[] = {
+		{0, 0x726fdb47dd0e0e31}, {1, 0x74f839c593dc67fd},  {7, 0xab0200f58b01d137},
+		{8, 0x93f5f5799a932462}, {15, 0xa129ca6149be45e5}, {63, 0x958a324ceb064572},
+	};
+	uint8_t key[16], data[64];
+	unsigned int wrong = 0;
+
+	for (unsigned int i = 0; i < sizeof(data); i++)
+		data[i] = key[i % sizeof(key)] = (uint8_t)i;
+	for (unsigned int i = 0; i < sizeof(key); i++)
+		key[i] = (uint8_t)i;
+	for (size_t i = 0; i < FM_ARRAY_SIZE(rows); i++)
+		wrong += fm_siphash(key, data, rows[i].size) != rows[i].hash;
+	FM_TEST(!wrong, "SipHash-2-4 is as its authors have it");
+}
+
 int main(void)
 {
 	test_numbers();
@@ -118,5 +141,6 @@ int main(void)
 	test_lists();
 	test_addresses();
 	test_buffer();
+	test_siphash();
 	return fm_test_done();
 }
