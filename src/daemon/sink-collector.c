@@ -238,7 +238,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	}
 	resolve_again(collector, now);
-	if (collector->way->datagrams && now >= collector->templates_ns)
+	/* Where nobody listens, templates ask whether somebody does now, who needs them then. */
+	if (collector->way->datagrams && (now >= collector->templates_ns || !collector->courier.up))
 		send_templates(collector);
 	if (now >= collector->options_ns)
 		send_options(collector);

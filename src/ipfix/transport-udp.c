@@ -19,11 +19,17 @@
 #define OPEN_RETRY_NS	   (5 * FM_NS_PER_S)
 #define SEND_BUFFER_OCTETS (1 << 20)
 #define DEVICE_RETRY_NS	   (5 * FM_NS_PER_MS)
+/*
+ * One that refused is back when datagrams go to it for so long without an answer. Less would be
+ * taken for back between two answers: many systems send one a second at most.
+ */
+#define QUIET_NS (3 * FM_NS_PER_S)
 
 struct udp {
 	struct fm_transport transport;
 	bool begun;
 	bool refused;
+	uint64_t asked_ns; /* when the first datagram since the last answer was sent; 0: none was */
 	/* The datagram sent last, which the next answer is about. */
 	struct fm_message_info before;
 	size_t before_size;
@@ -84,6 +90,7 @@ static void refused(struct udp *udp)
 	if (!udp->refused)
 		options->state(options->userdata, -ECONNREFUSED);
 	udp->refused = true;
+	udp->asked_ns = 0;
 	if (!udp->before_size)
 		return;
 	options->lost(options->userdata, &udp->before, udp->before_size);
@@ -99,9 +106,6 @@ static void settle(struct udp *udp)
 		return;
 	options->sent(options->userdata, &udp->before, udp->before_size);
 	udp->before_size = 0;
-	if (udp->refused)
-		options->state(options->userdata, 0);
-	udp->refused = false;
 }
 
 /* A pending answer, if there is one. */
@@ -112,6 +116,21 @@ static int pending_error(int fd)
 
 	getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size);
 	return error;
+}
+
+/* It is back when nothing answered for long enough. */
+static void listen_for_answers(struct udp *udp, uint64_t now_ns)
+{
+	const struct fm_transport_options *options = &udp->transport.options;
+
+	if (!udp->refused)
+		return;
+	if (pending_error(udp->transport.fd) == ECONNREFUSED)
+		refused(udp);
+	if (!udp->asked_ns || now_ns - udp->asked_ns < QUIET_NS)
+		return;
+	udp->refused = false;
+	options->state(options->userdata, 0);
 }
 
 static int send_batch(struct fm_transport *transport, unsigned int *ret_asked)
@@ -131,10 +150,12 @@ static int send_batch(struct fm_transport *transport, unsigned int *ret_asked)
 }
 
 /* Moves what was sent from the queue; only the last may still be answered. */
-static void took(struct udp *udp, int n)
+static void took(struct udp *udp, int n, uint64_t now_ns)
 {
 	struct fm_transport *transport = &udp->transport;
 
+	if (!udp->asked_ns)
+		udp->asked_ns = now_ns;
 	for (int i = 0; i < n; i++) {
 		_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
@@ -163,6 +184,7 @@ static void give_up(struct udp *udp, int error)
 	if (!udp->refused)
 		options->state(options->userdata, -error);
 	udp->refused = true;
+	udp->asked_ns = 0;
 	fm_transport_pop_lost(&udp->transport);
 }
 
@@ -175,6 +197,7 @@ static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 		return;
 	transport->events = 0;
 	transport->deadline_ns = UINT64_MAX;
+	listen_for_answers(udp, now_ns);
 	while (transport->first) {
 		unsigned int asked;
 		int n = send_batch(transport, &asked);
@@ -187,7 +210,7 @@ static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 			if (cut)
 				refused(udp);
 			transport->stalled_since_ns = 0;
-			took(udp, n);
+			took(udp, n, now_ns);
 			cut = (unsigned int)n < asked;
 			continue;
 		}

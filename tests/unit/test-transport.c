@@ -427,6 +427,7 @@ static void test_udp_refused(void)
 	struct reader reader;
 	struct rig rig;
 	struct sums before;
+	uint64_t now;
 	int fd;
 
 	close(open_socket(AF_INET6, SOCK_DGRAM, &address));
@@ -440,6 +441,12 @@ static void test_udp_refused(void)
 	FM_TEST(rig.lost.records > rig.given.records / 2,
 		"udp refused: counted as lost (%" PRIu64 " of %" PRIu64 ")", rig.lost.records,
 		rig.given.records);
+	now = fm_clock_monotonic_ns();
+	for (unsigned int i = 1; i <= 20; i++) {
+		give_waiting(&rig, 1);
+		rig.transport->ops->flush(rig.transport, now + i * FM_NS_PER_S);
+	}
+	FM_TEST(rig.ups == 1, "udp refused: not taken for back while every datagram is answered");
 	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		abort();
@@ -450,12 +457,16 @@ static void test_udp_refused(void)
 	reader_init(&reader, &rig.session_options);
 	reader_know_all(&reader);
 	reader.expected[1] = (uint32_t)rig.given.records;
+	now = fm_clock_monotonic_ns();
 	give(&rig, 100);
 	give(&rig, 1);
 	reader_drain(&reader, fd, false);
 	FM_TEST(reader.got.records == rig.given.records - before.records && !reader.faults,
 		"udp refused: goes on when somebody listens, nothing is left out");
-	FM_TEST(rig.ups >= 2, "udp refused: told that it goes on");
+	rig.transport->ops->flush(rig.transport, now + 2 * FM_NS_PER_S);
+	FM_TEST(rig.ups == 1, "udp refused: two seconds without an answer may be between two");
+	rig.transport->ops->flush(rig.transport, fm_clock_monotonic_ns() + 3 * FM_NS_PER_S);
+	FM_TEST(rig.ups == 2, "udp refused: after three it is told that it goes on");
 	rig_done(&rig);
 	FM_TEST(adds_up(&rig), "udp refused: sent and lost are all that was given");
 	FM_TEST(rig.sent.records >= reader.got.records, "udp refused: what arrived counts as sent");
