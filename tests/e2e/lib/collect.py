@@ -13,6 +13,7 @@ import time
 
 from lib import packets
 from lib.daemon import BUILD
+from lib.machine import Disturbed
 from lib.net import wait_until
 from lib.tap import Failure
 
@@ -50,7 +51,11 @@ class Nfcapd(Collector):
 
     def stop(self):
         self._drain()
+        dropped = sum(int(words[-1]) for table in ('udp', 'udp6')
+                      for words in self.namespace.sockets(table, self.port))
         self.process.stop()
+        if dropped:
+            raise Disturbed('nfcapd was too slow for %d datagrams' % dropped)
         return self.records()
 
     def _drain(self):

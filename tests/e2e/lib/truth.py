@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from lib import packets
+from lib.machine import Disturbed
 from lib.net import wait_until
 
 FIELDS = ['frame.cap_len', 'frame.protocols', 'ip.src', 'ip.dst', 'ip.proto', 'ip.len',
@@ -219,7 +220,7 @@ class Capture:
         self.process.stop()
         dropped = re.search(r'(\d+) packets? dropped by kernel', self.process.log())
         if not dropped or dropped.group(1) != '0':
-            raise RuntimeError('the capture is not whole:\n' + self.process.log())
+            raise Disturbed('the capture is not whole:\n' + self.process.log())
         return self.path
 
     def _settled(self):
