@@ -197,7 +197,8 @@ static void init(struct bench *bench, uint32_t max_flows)
 	bench->generation = (struct fm_generation){
 		.n_cpus = (unsigned int)cpus,
 		.homes = 2 * max_flows,
-		.n_slots = 2 * max_flows + FM_PROBES - 1,
+		.all_homes = FM_ALL_HOMES(2 * max_flows),
+		.n_slots = FM_ALL_SLOTS(2 * max_flows),
 		.regions = bench->regions,
 	};
 	for (unsigned int i = 0; i < FM_SEEDS; i++)

@@ -9,35 +9,14 @@
 
 #include <linux/types.h>
 
-/* Changes with every change of a layout below; a table of another layout is drained, not reused. */
-#define FM_LAYOUT 1
+#include "places.h"
 
-/* A conversation's slot lies at most this far behind its home: slots = homes + FM_PROBES - 1. */
-#define FM_PROBES	   32
+/* Changes with every change of a layout below; a table of another layout is drained, not reused. */
+#define FM_LAYOUT 2
+
 #define FM_SEEDS	   16
 #define FM_MAX_VLAN_TAGS   3
 #define FM_MAX_EXT_HEADERS 8
-
-/*
- * A region's slots are followed by a mark for each block of slots, FM_MARKS_PER_SLOT octets in
- * every further element of its map: the program sets it when it creates a slot in the block, the
- * daemon clears it when it finds the block empty, and skips blocks without one.
- */
-#define FM_BLOCK_SHIFT	  6
-#define FM_BLOCK_SLOTS	  (1U << FM_BLOCK_SHIFT)
-#define FM_MARKS_PER_SLOT 128
-
-/*
- * Slot tags. FREE and TOMBSTONE slots are claimed by the program of the region's CPU; every other
- * transition (LIVE -> CLOSING -> TOMBSTONE -> FREE) is the daemon's. Everything from FM_TAG_LIVE
- * up is a live slot, the value taken from the key's hash.
- */
-enum {
-	FM_TAG_FREE = 0,
-	FM_TAG_TOMBSTONE = 1,
-	FM_TAG_CLOSING = 2,
-	FM_TAG_LIVE = 16,
-};
 
 enum fm_hook {
 	FM_HOOK_INGRESS = 0,
@@ -64,7 +43,7 @@ struct fm_key {
 	__u8 addr[2][16];
 	__u16 port[2];
 	__u8 protocol;
-	__u8 family; /* 4 or 6 */
+	__u8 family; /* 4 or 6; of an aggregate + FM_KEY_AGGREGATE(its kind) */
 	__u8 tos;
 	__u8 tunnel_type;
 	__u16 vlan;
@@ -250,6 +229,8 @@ enum fm_tunnel_key {
 struct fm_live {
 	__u32 idle_ticks;
 	__u32 linger_ticks;
+	__u32 brief_ticks; /* in place of idle_ticks for a direction's first packet; 0: not */
+	__u32 placeless;   /* set by the programs: a packet found no slot */
 	/* The interface table in short: the only index of a cell that is there, 0: none is. */
 	__u32 seen[FM_SEEN_CELLS];
 	/* FM_GATE_ENTRY of the hooked interfaces, 0: none. */

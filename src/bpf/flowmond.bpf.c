@@ -226,38 +226,41 @@ static __always_inline void fm_slot_due(struct fm_slot *slot, const struct fm_ha
 		slot->due_tick = now_tick + fm_live.idle_ticks;
 }
 
-/*
- * The daemon reads the ring once a sweep; it is woken before that only when the ring is half full,
- * by the one event that crosses the line: a wake-up costs more than a thousand events.
- */
-static __always_inline __u64 fm_overflow_wakeup(void)
+/* The same after a direction's first packet: sooner while the tables are too full. */
+static __always_inline void fm_slot_due_first(struct fm_slot *slot, const struct fm_half *half,
+					      __u32 now_tick)
 {
-	__u64 waiting = bpf_ringbuf_query(&fm_overflow, BPF_RB_AVAIL_DATA);
-	__u64 half = FM_OVERFLOW_OCTETS / 2;
+	__u32 brief = fm_live.brief_ticks;
 
-	if (waiting >= half && waiting < half + sizeof(struct fm_overflow) + BPF_RINGBUF_HDR_SZ)
-		return BPF_RB_FORCE_WAKEUP;
-	return BPF_RB_NO_WAKEUP;
+	fm_slot_due(slot, half, now_tick);
+	if (brief && brief < slot->due_tick - now_tick)
+		slot->due_tick = now_tick + brief;
 }
 
-/* No slot within reach: the packet travels alone. */
-static __always_inline void fm_overflow_send(struct fm_counters *counters,
-					     const struct fm_packet *packet, struct __sk_buff *skb,
-					     enum fm_hook hook, __u32 now_tick,
-					     enum fm_counter otherwise)
+/*
+ * The packet travels alone. The daemon reads the ring once a sweep and is not woken for it: a ring
+ * is what it has to do at most. Returns whether there was room.
+ */
+static __always_inline int fm_overflow_send(struct fm_counters *counters,
+					    const struct fm_packet *packet, struct __sk_buff *skb,
+					    enum fm_hook hook, __u32 now_tick)
 {
-	struct fm_overflow *event = bpf_ringbuf_reserve(&fm_overflow, sizeof(*event), 0);
+	struct fm_overflow *event;
 
-	if (!event) {
-		fm_count(counters, otherwise, packet);
-		return;
-	}
+	/* Without the ring's lock, for which all CPUs would queue in a flood. */
+	if (bpf_ringbuf_query(&fm_overflow, BPF_RB_AVAIL_DATA) >
+	    FM_OVERFLOW_OCTETS - sizeof(*event) - BPF_RINGBUF_HDR_SZ)
+		return 0;
+	event = bpf_ringbuf_reserve(&fm_overflow, sizeof(*event), 0);
+	if (!event)
+		return 0;
 	__builtin_memset(event, 0, sizeof(*event));
 	__builtin_memcpy(&event->key, &packet->key, sizeof(event->key));
 	event->direction = packet->direction;
 	fm_half_count(&event->half, packet, skb, hook, now_tick);
-	bpf_ringbuf_submit(event, fm_overflow_wakeup());
+	bpf_ringbuf_submit(event, BPF_RB_NO_WAKEUP);
 	fm_count(counters, FM_COUNTER_overflow, packet);
+	return 1;
 }
 
 static __always_inline void fm_half_leave(struct fm_half *half, __u32 ifindex)
@@ -388,21 +391,31 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	struct fm_half *half;
 
 	if (!region) {
-		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_no_table);
+		if (!fm_overflow_send(counters, packet, skb, hook, now_tick))
+			fm_count(counters, FM_COUNTER_no_table, packet);
 		return;
 	}
 	slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot && position != FM_NO_POSITION)
 		slot = fm_slot_create(region, position, parser, hash, now_tick);
 	if (!slot) {
-		fm_overflow_send(counters, packet, skb, hook, now_tick, FM_COUNTER_overflow_lost);
+		/* All CPUs read what lies beside: written once. */
+		if (!FM_READ_ONCE(fm_live.placeless))
+			fm_live.placeless = 1;
+		parser->placeless = !fm_overflow_send(counters, packet, skb, hook, now_tick);
 		return;
 	}
 	half = &slot->half[packet->direction & 1];
 	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && !half->packets)
 		fm_tunnel_store_id(position, parser);
-	fm_half_count(half, packet, skb, hook, now_tick);
-	fm_slot_due(slot, half, now_tick);
+	if (half->packets) {
+		fm_half_go_on(half, packet, now_tick);
+		fm_slot_due(slot, half, now_tick);
+	} else {
+		fm_half_start(half, packet, skb, hook);
+		fm_half_add(half, packet, now_tick);
+		fm_slot_due_first(slot, half, now_tick);
+	}
 	parser->hash = hash;
 	parser->position = position;
 	parser->tick = now_tick;
@@ -453,6 +466,8 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 	return 0;
 }
 
+#include "aggregate.bpf.h"
+
 /* The long way. */
 FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 {
@@ -467,6 +482,10 @@ FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
 	parser->position = FM_NO_POSITION;
 	packet->verdict = fm_parse(skb, parser, layer3);
 	fm_conclude(skb, parser, hook);
+	if (parser->placeless) {
+		fm_aggregate(skb, parser, hook);
+		return FM_DONE;
+	}
 	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
 	    (packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP) &&
 	    packet->transport && !(packet->fragment_flags & FM_FRAGMENT_MF))

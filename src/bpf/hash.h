@@ -57,6 +57,23 @@ static __always_inline __u32 fm_hash_home(__u64 hash, __u32 homes)
 	return ((hash >> 32) * homes) >> 32;
 }
 
+/* Home of a key in a region with so many homes of conversations. */
+static __always_inline __u32 fm_key_home(const struct fm_key *key, __u64 hash, __u32 homes)
+{
+	__u32 aggregates = FM_AGGREGATES(homes);
+
+	switch (FM_KEY_AGGREGATE_OF(key)) {
+	case FM_AGGREGATE_NONE:
+		return fm_hash_home(hash, homes);
+	case FM_AGGREGATE_FAMILY:
+		return aggregates + (FM_KEY_FAMILY_OF(key) == 4 ? 0 : FM_AGGREGATE_PROBES);
+	case FM_AGGREGATE_PROTOCOL:
+		return aggregates + FM_FAMILY_HOMES + fm_hash_home(hash, FM_PROTOCOL_HOMES);
+	}
+	return aggregates + FM_FAMILY_HOMES + FM_PROTOCOL_HOMES +
+	       fm_hash_home(hash, FM_ENDPOINT_HOMES);
+}
+
 /* Tag of a live slot. */
 static __always_inline __u32 fm_hash_tag(__u64 hash)
 {

@@ -110,6 +110,8 @@ struct fm_parser {
 	__u64 hash;		 /* where it was counted, if it was */
 	__u32 position;
 	__u32 tick;
+	__u32 placeless; /* it found no slot and no room on the ring: left to fm_aggregate() */
+	__u32 unused;
 	struct fm_cursor at;
 };
 

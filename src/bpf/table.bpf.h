@@ -104,15 +104,16 @@ static __always_inline struct fm_slot *fm_table_near(void *region, const struct 
 
 /*
  * The live slot of a key and its position, or NULL and the position where it may be created
- * (FM_NO_POSITION: none within reach).
+ * (FM_NO_POSITION: none within so many probes of its home).
  */
-static __always_inline struct fm_slot *fm_table_find(void *region, const struct fm_key *key,
-						     __u64 hash, __u32 homes, __u32 *ret_position)
+static __always_inline struct fm_slot *fm_table_probe(void *region, const struct fm_key *key,
+						      __u64 hash, __u32 home, int probes,
+						      __u32 *ret_position)
 {
-	__u32 position = fm_hash_home(hash, homes), tag = fm_hash_tag(hash);
+	__u32 position = home, tag = fm_hash_tag(hash);
 	__u32 free = FM_NO_POSITION;
 
-	for (int i = 0; i < FM_PROBES; i++, position++) {
+	for (int i = 0; i < probes; i++, position++) {
 		struct fm_slot *slot = bpf_map_lookup_elem(region, &position);
 		__u32 seen;
 
@@ -135,11 +136,19 @@ static __always_inline struct fm_slot *fm_table_find(void *region, const struct 
 	return NULL;
 }
 
+/* The same of a conversation. */
+static __always_inline struct fm_slot *fm_table_find(void *region, const struct fm_key *key,
+						     __u64 hash, __u32 homes, __u32 *ret_position)
+{
+	return fm_table_probe(region, key, hash, fm_hash_home(hash, homes), FM_PROBES,
+			      ret_position);
+}
+
 /* Says that there is something in the block of a slot that was just published. */
 static __always_inline void fm_table_mark(void *region, __u32 position, __u32 homes)
 {
 	__u32 block = position >> FM_BLOCK_SHIFT;
-	__u32 element = homes + FM_PROBES - 1 + block / FM_MARKS_PER_SLOT;
+	__u32 element = FM_ALL_SLOTS(homes) + block / FM_MARKS_PER_SLOT;
 	__u8 *marks = bpf_map_lookup_elem(region, &element);
 
 	if (marks)

@@ -22,6 +22,8 @@ bool fm_export_room(struct fm_export *exporter)
 
 static bool is_icmp(const struct fm_key *key)
 {
+	if (FM_KEY_AGGREGATE_OF(key)) /* of many types */
+		return false;
 	return key->protocol == (key->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
 }
 
@@ -32,7 +34,8 @@ static void set_key(struct fm_record *record, const struct fm_key *key, unsigned
 	uint16_t type_code;
 
 	record->protocol = key->protocol;
-	if (key->family == 4) {
+	record->aggregation = FM_KEY_AGGREGATE_OF(key);
+	if (FM_KEY_FAMILY_OF(key) == 4) {
 		memcpy(record->src_ip4, key->addr[sender] + 12, sizeof(record->src_ip4));
 		memcpy(record->dst_ip4, key->addr[receiver] + 12, sizeof(record->dst_ip4));
 		record->family = is_icmp(key) ? FM_FAMILY_ICMP4 : FM_FAMILY_IP4;
@@ -162,8 +165,11 @@ void fm_export_conversation(struct fm_export *exporter, const struct fm_conversa
 			    enum fm_end_reason reason)
 {
 	struct fm_record records[RECORDS_MAX];
-	size_t n = fm_export_records(exporter, conversation, reason, records);
+	size_t n;
 
+	if (FM_KEY_AGGREGATE_OF(&conversation->key))
+		reason = FM_END_REASON_RESOURCES;
+	n = fm_export_records(exporter, conversation, reason, records);
 	for (size_t i = 0; i < n; i++) {
 		exporter->records++;
 		exporter->reasons[reason]++;

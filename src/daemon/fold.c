@@ -112,6 +112,8 @@ void fm_fold_tcp(struct fm_conversation *conversation, const struct fm_slot *slo
 		 struct fm_tcp_exported *ret_now)
 {
 	*ret_now = *before;
+	if (FM_KEY_AGGREGATE_OF(&conversation->key))
+		return;
 	conversation->measured = true;
 	for (unsigned int d = 0; d < 2; d++) {
 		/* The slot was folded before: this one is the latest if its last packet is. */
@@ -138,7 +140,7 @@ void fm_fold_tunnel(struct fm_conversation *conversation, const struct fm_tunnel
 {
 	struct fm_tunnel *into = &conversation->tunnel;
 
-	if (tunnel->type == FM_TUNNEL_NONE)
+	if (tunnel->type == FM_TUNNEL_NONE || FM_KEY_AGGREGATE_OF(&conversation->key))
 		return;
 	if (into->type == FM_TUNNEL_NONE) {
 		*into = *tunnel;
@@ -153,8 +155,17 @@ bool fm_fold_ended(const struct fm_conversation *conversation)
 {
 	const struct fm_half *a = &conversation->half[0], *b = &conversation->half[1];
 
+	if (FM_KEY_AGGREGATE_OF(&conversation->key))
+		return false;
 	return ((a->tcp_flags | b->tcp_flags) & FM_TCP_RST) ||
 	       (a->tcp_flags & b->tcp_flags & FM_TCP_FIN) || a->ends || b->ends;
+}
+
+bool fm_fold_brief(const struct fm_conversation *conversation)
+{
+	return !FM_KEY_AGGREGATE_OF(&conversation->key) && !conversation->exported[0] &&
+	       !conversation->exported[1] && conversation->half[0].packets <= 1 &&
+	       conversation->half[1].packets <= 1;
 }
 
 uint32_t fm_fold_last_tick(const struct fm_conversation *conversation)

@@ -48,8 +48,14 @@ void fm_fold_tunnel(struct fm_conversation *conversation, const struct fm_tunnel
 void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
 		  const struct fm_half *half);
 
-/* Ended by what its packets said: FIN both ways, RST, SCTP shutdown or abort. */
+/*
+ * Ended by what its packets said: FIN both ways, RST, SCTP shutdown or abort. An aggregate does not
+ * end with the flows in it.
+ */
 bool fm_fold_ended(const struct fm_conversation *conversation);
+
+/* Had a packet a direction at most, and nothing of it was exported; an aggregate never is. */
+bool fm_fold_brief(const struct fm_conversation *conversation);
 
 /* Tick of the last packet in either direction. */
 uint32_t fm_fold_last_tick(const struct fm_conversation *conversation);

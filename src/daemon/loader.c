@@ -17,6 +17,7 @@
 #include <bpf/libbpf.h>
 
 #include "base/macro.h"
+#include "daemon/cpus.h"
 #include "bpf/hash.h"
 #include "flowmond.skel.h"
 
@@ -321,33 +322,6 @@ static int region_new(struct fm_generation *generation, uint32_t cpu)
 	return r;
 }
 
-/* Bit map of the CPUs that are online, from /sys; every CPU if that cannot be read. */
-static void online_cpus(bool *online, unsigned int n)
-{
-	_fm_cleanup_fclose_ FILE *file = fopen("/sys/devices/system/cpu/online", "re");
-	unsigned int first, last;
-	int separator;
-
-	if (!file) {
-		memset(online, true, n);
-		return;
-	}
-	memset(online, false, n);
-	while (fscanf(file, "%u", &first) == 1) {
-		last = first;
-		separator = fgetc(file);
-		if (separator == '-') {
-			if (fscanf(file, "%u", &last) != 1)
-				return;
-			separator = fgetc(file);
-		}
-		for (unsigned int cpu = first; cpu <= last && cpu < n; cpu++)
-			online[cpu] = true;
-		if (separator != ',')
-			return;
-	}
-}
-
 int fm_generation_follow_cpus(struct fm_generation *generation)
 {
 	_fm_cleanup_free_ bool *online = calloc(generation->n_cpus, sizeof(*online));
@@ -355,7 +329,7 @@ int fm_generation_follow_cpus(struct fm_generation *generation)
 
 	if (!online)
 		return -ENOMEM;
-	online_cpus(online, generation->n_cpus);
+	fm_cpus_online(online, generation->n_cpus);
 	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++) {
 		if (!online[cpu] || generation->regions[cpu].slots)
 			continue;
@@ -374,11 +348,11 @@ static uint32_t homes_for(const struct fm_kernel *kernel, uint64_t max_flows)
 
 	if (!online)
 		return 0;
-	online_cpus(online, kernel->n_cpus);
+	fm_cpus_online(online, kernel->n_cpus);
 	for (unsigned int cpu = 0; cpu < kernel->n_cpus; cpu++)
 		n_online += online[cpu];
 	homes = (max_flows * FM_SLOTS_PER_FLOW + n_online - 1) / FM_MAX(n_online, (uint64_t)1);
-	return FM_MIN(homes, (uint64_t)UINT32_MAX - FM_PROBES);
+	return FM_MIN(homes, (uint64_t)UINT32_MAX - FM_ALL_SLOTS(0));
 }
 
 /* State cells of TCP connections: some more than conversations, so that few are displaced. */
@@ -652,7 +626,8 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 	generation->homes = homes_for(kernel, options->max_flows);
 	if (generation->homes == 0)
 		return -ENOMEM;
-	generation->n_slots = generation->homes + FM_PROBES - 1;
+	generation->all_homes = FM_ALL_HOMES(generation->homes);
+	generation->n_slots = FM_ALL_SLOTS(generation->homes);
 	set_shape(generation);
 	if (getrandom(generation->seed, sizeof(generation->seed), 0) !=
 	    (ssize_t)sizeof(generation->seed))
@@ -695,9 +670,10 @@ static int read_about(struct fm_generation *generation)
 	memcpy(about, memory, sizeof(*about));
 	if (!fm_about_is_sound(about) || !fm_about_is_own(about) ||
 	    about->state == FM_ABOUT_UNFINISHED || about->n_cpus != generation->n_cpus ||
-	    about->n_slots != about->homes + FM_PROBES - 1 || about->tunnel > FM_TUNNEL_KEY_BOTH)
+	    about->n_slots != FM_ALL_SLOTS(about->homes) || about->tunnel > FM_TUNNEL_KEY_BOTH)
 		return -EINVAL;
 	generation->homes = about->homes;
+	generation->all_homes = FM_ALL_HOMES(about->homes);
 	generation->n_slots = about->n_slots;
 	/* Member by member: reload compares the whole struct. */
 	generation->options.max_flows = about->max_flows;
@@ -880,6 +856,16 @@ void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t 
 {
 	__atomic_store_n(&kernel->live->idle_ticks, idle_ticks, __ATOMIC_RELAXED);
 	__atomic_store_n(&kernel->live->linger_ticks, linger_ticks, __ATOMIC_RELAXED);
+}
+
+void fm_kernel_set_brief(struct fm_kernel *kernel, uint32_t brief_ticks)
+{
+	__atomic_store_n(&kernel->live->brief_ticks, brief_ticks, __ATOMIC_RELAXED);
+}
+
+bool fm_kernel_take_placeless(struct fm_kernel *kernel)
+{
+	return kernel->live && __atomic_exchange_n(&kernel->live->placeless, 0, __ATOMIC_RELAXED);
 }
 
 void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)

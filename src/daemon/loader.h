@@ -44,8 +44,9 @@ struct fm_generation {
 	struct fm_kernel_options wanted; /* options, unless the kernel could not do all of it */
 	__u64 seed[FM_SEEDS];
 	unsigned int n_cpus; /* possible CPUs = regions */
-	uint32_t homes;	     /* homes a region */
-	uint32_t n_slots;    /* slots a region: homes + FM_PROBES - 1 */
+	uint32_t homes;	     /* homes of conversations a region */
+	uint32_t all_homes;  /* with those of aggregates behind them */
+	uint32_t n_slots;    /* slots a region */
 	struct fm_region_shape shape;
 	struct fm_region *regions;
 	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
@@ -106,6 +107,12 @@ uint64_t fm_generation_memory(const struct fm_generation *generation);
 
 /* Timeouts that programs put into slots, in ticks. */
 void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t linger_ticks);
+
+/* After a direction's first packet, in place of idle_ticks; 0: no longer. */
+void fm_kernel_set_brief(struct fm_kernel *kernel, uint32_t brief_ticks);
+
+/* Whether a packet found no slot since this was asked last. */
+bool fm_kernel_take_placeless(struct fm_kernel *kernel);
 
 /* Adds up the counters of all CPUs, interfaces and hooks. */
 void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret);

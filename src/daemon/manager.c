@@ -254,6 +254,7 @@ static void sweeper_settings(const struct fm_config *config, struct fm_sweeper_s
 		.idle_ns = config->idle_ns,
 		.active_ns = config->active_ns,
 		.linger_ns = config->linger_ns,
+		.flood_ns = config->flood_ns,
 	};
 }
 

@@ -16,7 +16,6 @@
 
 struct fm_overflow_reader {
 	struct ring_buffer *ring;
-	sd_event_source *source;
 	struct fm_export *exporter;
 	struct fm_conversation *flows;
 	size_t n_flows, next_flow; /* those before next_flow are exported */
@@ -95,17 +94,10 @@ bool fm_overflow_read(struct fm_overflow_reader *reader)
 	return !export_merged(reader);
 }
 
-static int on_ring(sd_event_source *source, int fd, uint32_t revents, void *userdata)
-{
-	fm_overflow_read(userdata);
-	return 0;
-}
-
-int fm_overflow_new(struct fm_overflow_reader **ret, sd_event *event, struct fm_kernel *kernel,
+int fm_overflow_new(struct fm_overflow_reader **ret, struct fm_kernel *kernel,
 		    struct fm_export *exporter)
 {
 	_fm_cleanup_(fm_overflow_freep) struct fm_overflow_reader *reader = NULL;
-	int r;
 
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
@@ -121,11 +113,6 @@ int fm_overflow_new(struct fm_overflow_reader **ret, sd_event *event, struct fm_
 	reader->ring = ring_buffer__new(fm_kernel_overflow_fd(kernel), on_event, reader, NULL);
 	if (!reader->ring)
 		return -errno;
-	/* Edge triggered: one call a wake-up, even when the sinks had no room for all of it. */
-	r = sd_event_add_io(event, &reader->source, ring_buffer__epoll_fd(reader->ring),
-			    EPOLLIN | EPOLLET, on_ring, reader);
-	if (r < 0)
-		return r;
 	*ret = FM_TAKE_PTR(reader);
 	return 0;
 }
@@ -134,7 +121,6 @@ struct fm_overflow_reader *fm_overflow_free(struct fm_overflow_reader *reader)
 {
 	if (!reader)
 		return NULL;
-	sd_event_source_disable_unref(reader->source);
 	ring_buffer__free(reader->ring);
 	free(reader->flows);
 	free(reader);

@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Packets that found no slot: read from the overflow ring, merged by flow key, exported with
- * flowEndReason 5. Holds at most FM_OVERFLOW_FLOWS conversations, between two reads of a sweep;
- * when sinks have no room it stops reading and the ring holds the rest. Owned by the sweeper.
+ * Packets that found no slot: read from the overflow ring once a sweep, merged by flow key,
+ * exported with flowEndReason 5. Holds at most FM_OVERFLOW_FLOWS conversations, between two reads
+ * of a sweep; when sinks have no room it stops reading and the ring holds the rest. Owned by the
+ * sweeper.
  */
 #ifndef FM_OVERFLOW_H
 #define FM_OVERFLOW_H
 
 #include <stdbool.h>
-
-#include <systemd/sd-event.h>
 
 #include "base/cleanup.h"
 #include "daemon/export.h"
@@ -19,7 +18,7 @@
 
 struct fm_overflow_reader;
 
-int fm_overflow_new(struct fm_overflow_reader **ret, sd_event *event, struct fm_kernel *kernel,
+int fm_overflow_new(struct fm_overflow_reader **ret, struct fm_kernel *kernel,
 		    struct fm_export *exporter);
 struct fm_overflow_reader *fm_overflow_free(struct fm_overflow_reader *reader);
 FM_DEFINE_CLEANUP(struct fm_overflow_reader *, fm_overflow_free)

@@ -202,7 +202,7 @@ static bool is_candidate(const struct fm_sweep *sweep, const struct fm_slot *slo
 static size_t find_partials(struct fm_sweep *sweep, const struct ref *candidate,
 			    const struct fm_key *key, uint64_t hash)
 {
-	uint32_t home = fm_hash_home(hash, sweep->generation->homes), tag = fm_hash_tag(hash);
+	uint32_t home = fm_key_home(key, hash, sweep->generation->homes), tag = fm_hash_tag(hash);
 	size_t n = 0;
 
 	sweep->refs[sweep->n_refs + n++] = *candidate;
@@ -336,7 +336,7 @@ static void decide(struct fm_sweep *sweep, const struct ref *candidate, const st
 	struct fm_conversation conversation;
 	size_t n = find_partials(sweep, candidate, key, hash);
 	const struct ref *refs = &sweep->refs[sweep->n_refs];
-	uint32_t mark, last, quiet;
+	uint32_t mark, last, quiet, idle;
 	bool ended;
 
 	fold_refs(sweep, refs, n, key, &conversation);
@@ -356,14 +356,16 @@ static void decide(struct fm_sweep *sweep, const struct ref *candidate, const st
 		last = mark;
 	quiet = (int32_t)(sweep->now - last) > 0 ? sweep->now - last : 0;
 	ended = fm_fold_ended(&conversation);
-	if (quiet >= sweep->timeouts.idle || (ended && quiet >= sweep->timeouts.linger)) {
+	idle = sweep->timeouts.brief && fm_fold_brief(&conversation) ? sweep->timeouts.brief
+								     : sweep->timeouts.idle;
+	if (quiet >= idle || (ended && quiet >= sweep->timeouts.linger)) {
 		close_slots(sweep, n, ended ? FM_END_REASON_END : FM_END_REASON_IDLE);
 		return;
 	}
 	if ((int32_t)(sweep->now - mark) >= (int32_t)sweep->timeouts.active)
 		keep_open(sweep, refs, n, &conversation);
 	if (!ended)
-		postpone(sweep, n, last + sweep->timeouts.idle);
+		postpone(sweep, n, last + idle);
 	else if (sweep->recheck)
 		postpone(sweep, n, last + sweep->timeouts.linger);
 }
@@ -415,7 +417,7 @@ static void put_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t pos
  */
 static bool scan_region(struct fm_sweep *sweep, uint16_t region, uint32_t from, uint32_t to)
 {
-	uint32_t homes = sweep->generation->homes, end = to + FM_PROBES - 1;
+	uint32_t homes = sweep->generation->all_homes, end = to + FM_PROBES - 1;
 	uint32_t run = UINT32_MAX, p = FM_MAX(from, sweep->resume_position);
 
 	for (; p < end; p++) {
@@ -454,7 +456,7 @@ static bool scan_region(struct fm_sweep *sweep, uint16_t region, uint32_t from, 
 			continue;
 		key = slot->key;
 		hash = fm_hash(&key, sweep->generation->seed);
-		home = fm_hash_home(hash, homes);
+		home = fm_key_home(&key, hash, sweep->generation->homes);
 		if (home < from || home >= to)
 			continue;
 		if (sweep->n_refs + sweep->n_regions > BATCH_REFS ||
@@ -489,7 +491,7 @@ static enum fm_sweep_state finish(struct fm_sweep *sweep)
 
 static enum fm_sweep_state step_scan(struct fm_sweep *sweep)
 {
-	uint32_t homes = sweep->generation->homes;
+	uint32_t homes = sweep->generation->all_homes;
 	uint32_t to = FM_MIN(homes, sweep->home + sweep->window);
 
 	for (; sweep->resume_region < sweep->n_regions; sweep->resume_region++)
@@ -537,7 +539,7 @@ static enum fm_sweep_state step_collect(struct fm_sweep *sweep)
 		return FM_SWEEP_MORE;
 	sweep->n_refs = 0;
 	sweep->next_ref = 0;
-	if (sweep->home >= sweep->generation->homes)
+	if (sweep->home >= sweep->generation->all_homes)
 		return finish(sweep);
 	/* Tombstones of this batch lie before here; they are freed after another fence. */
 	sweep->keep_until = sweep->home + sweep->window + FM_PROBES;

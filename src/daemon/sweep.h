@@ -35,6 +35,7 @@ struct fm_sweep_timeouts {
 	uint32_t idle;
 	uint32_t active;
 	uint32_t linger;
+	uint32_t brief; /* idle of what had a packet a direction at most; 0: as all */
 };
 
 enum fm_sweep_state {

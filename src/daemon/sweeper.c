@@ -18,6 +18,8 @@
 #define ROOM_RETRY_US  1000
 #define MAX_REPLACED   16
 #define FENCE_RETRY_US 1000000
+/* So long without a packet that found no place: a flood is over. */
+#define CALM_NS (10 * FM_NS_PER_S)
 
 struct fm_sweeper {
 	struct fm_sweeper_env env;
@@ -36,6 +38,8 @@ struct fm_sweeper {
 	sd_event_source *retry;
 	bool recheck;
 	bool finishing;
+	bool flooded;
+	uint64_t placeless_ns; /* when a packet was last seen to have found no slot */
 };
 
 static bool room(void *userdata)
@@ -57,6 +61,34 @@ static const struct fm_sweep_ops sweep_ops = {
 	.room = room,
 	.conversation = conversation,
 };
+
+/* What the tables cannot hold ends sooner, here and in the programs. */
+static void set_flooded(struct fm_sweeper *sweeper, bool flooded)
+{
+	uint32_t ticks = fm_timebase_ticks(sweeper->env.timebase, sweeper->settings.flood_ns);
+
+	sweeper->flooded = flooded;
+	sweeper->timeouts.brief = flooded ? FM_MAX(ticks, 1U) : 0;
+	fm_kernel_set_brief(sweeper->env.kernel, sweeper->timeouts.brief);
+}
+
+/* Looks whether a packet found no slot. Calm for some time ends a flood. */
+static void watch_flood(struct fm_sweeper *sweeper)
+{
+	bool placeless = fm_kernel_take_placeless(sweeper->env.kernel);
+	uint64_t now = fm_clock_monotonic_ns();
+
+	if (placeless)
+		sweeper->placeless_ns = now;
+	if (placeless && !sweeper->flooded) {
+		set_flooded(sweeper, true);
+		fm_log_warning(
+			"more flows than the tables have places for: flows of one packet end sooner, what finds no place is counted in aggregates; see [flows] max");
+	} else if (sweeper->flooded && now - sweeper->placeless_ns > CALM_NS) {
+		set_flooded(sweeper, false);
+		fm_log_notice("the tables have places for all flows again");
+	}
+}
 
 /* Takes the next table: replaced ones first, they only wait to be emptied. */
 static void begin(struct fm_sweeper *sweeper)
@@ -159,6 +191,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 	sd_event_source_set_time_relative(source, sweeper->settings.interval_ns / NS_PER_US);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	watch_flood(sweeper);
 	fm_overflow_read(sweeper->overflow);
 	if (fm_sweep_current(sweeper->sweep) == FM_SWEEP_IDLE && sweeper->generation)
 		start_sweep(sweeper);
@@ -196,6 +229,7 @@ int fm_sweeper_configure(struct fm_sweeper *sweeper, const struct fm_sweeper_set
 		.linger = fm_timebase_ticks(timebase, settings->linger_ns),
 	};
 	fm_kernel_set_live(sweeper->env.kernel, sweeper->timeouts.idle, sweeper->timeouts.linger);
+	set_flooded(sweeper, sweeper->flooded);
 	sweeper->recheck = true;
 	if (!sweeper->timer)
 		return 0;
@@ -217,7 +251,7 @@ int fm_sweeper_new(struct fm_sweeper **ret, const struct fm_sweeper_env *env,
 	r = fm_fence_new(&sweeper->fence, env->event, env->kernel, on_fenced, sweeper);
 	if (r < 0)
 		return r;
-	r = fm_overflow_new(&sweeper->overflow, env->event, env->kernel, env->exporter);
+	r = fm_overflow_new(&sweeper->overflow, env->kernel, env->exporter);
 	if (r < 0)
 		return r;
 	fm_sweeper_configure(sweeper, settings);

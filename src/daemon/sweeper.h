@@ -26,6 +26,7 @@ struct fm_sweeper_settings {
 	uint64_t idle_ns;
 	uint64_t active_ns;
 	uint64_t linger_ns;
+	uint64_t flood_ns;
 };
 
 /* The pointers outlive the sweeper. after_sweep is called when a sweep has ended. */

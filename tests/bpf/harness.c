@@ -181,7 +181,7 @@ int harness_run(struct harness *h, const void *data, size_t length, const struct
 	struct __sk_buff context = {
 		.ingress_ifindex = run->ingress_ifindex,
 		.ifindex = run->ifindex,
-		.cb = {run->cut, run->vlan_tag, place(run->hook, run->layer3)},
+		.cb = {run->cut, run->vlan_tag, place(run->hook, run->layer3), run->flood},
 		.gso_size = run->gso_size,
 		.gso_segs = run->gso_segs,
 	};
@@ -195,6 +195,8 @@ int harness_run(struct harness *h, const void *data, size_t length, const struct
 	/* The wrapper goes before where the run wants what the kernel's test run has not. */
 	if (run->cut || run->vlan_tag)
 		program = bpf_program__fd(h->wrap->progs.fm_wrap);
+	else if (run->flood)
+		program = bpf_program__fd(h->wrap->progs.fm_flood);
 	if (bpf_prog_test_run_opts(program, &opts) < 0)
 		return -errno;
 	if ((int)opts.retval != TC_NEXT) {

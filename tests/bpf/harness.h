@@ -34,6 +34,7 @@ struct harness_run {
 	uint32_t cut;	   /* length the hook sees, 0: all */
 	uint32_t vlan_tag; /* protocol << 16 | TCI beside the data, 0: none */
 	uint32_t repeat;
+	uint32_t flood; /* FM_FLOOD_*: what each of the runs makes random */
 };
 
 /* Whether this process may load programs. */

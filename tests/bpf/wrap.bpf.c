@@ -3,13 +3,18 @@
  * Programs that go before a program under test. fm_wrap gives the packet what BPF_PROG_TEST_RUN
  * cannot: a length below the smallest it takes, and a VLAN tag beside the data as a device hands it
  * over. Called by harness.c: cb[0] length or 0, cb[1] protocol << 16 | TCI or 0, cb[2] which
- * program. fm_spy sits at a device's hook and tells what comes by; fm_encap as well, and puts the
- * packet into a tunnel before, as a tunnel device does with a super-packet.
+ * program. fm_flood makes each run another flow. fm_spy sits at a device's hook and tells what
+ * comes by; fm_encap as well, and puts the packet into a tunnel before, as a tunnel device does
+ * with a super-packet.
  */
 #include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/ip.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
+
+#include "flood.h"
 
 char LICENSE[] SEC("license") = "Apache-2.0";
 
@@ -31,6 +36,34 @@ int fm_wrap(struct __sk_buff *skb)
 		return 101;
 	skb->cb[0] = 0;
 	skb->cb[1] = 0;
+	bpf_tail_call(skb, &fm_wrapped, skb->cb[2]);
+	return 102;
+}
+
+/*
+ * A flood: whenever it runs, it puts random numbers into the TCP or UDP packet where cb[3] says
+ * (FM_FLOOD_*), so that every repetition of a test run is another flow. cb[2] as above.
+ */
+SEC("tc")
+int fm_flood(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	struct iphdr *ip = data + sizeof(struct ethhdr);
+	__be16 *ports = (void *)(ip + 1);
+	__u32 what = skb->cb[3];
+
+	if ((void *)(ports + 2) > data_end)
+		return 103;
+	if (what & FM_FLOOD_SOURCE)
+		ip->saddr = bpf_get_prandom_u32();
+	if (what & FM_FLOOD_DESTINATION)
+		ip->daddr = bpf_get_prandom_u32();
+	if (what & FM_FLOOD_SOURCE_PORT)
+		ports[0] = bpf_get_prandom_u32() | bpf_htons(1024);
+	if (what & FM_FLOOD_DESTINATION_PORT)
+		ports[1] = bpf_get_prandom_u32() | bpf_htons(1024);
+	if (what & FM_FLOOD_PROTOCOL)
+		ip->protocol = bpf_get_prandom_u32();
 	bpf_tail_call(skb, &fm_wrapped, skb->cb[2]);
 	return 102;
 }

@@ -20,6 +20,7 @@ VALUES = {
     'flows idle_timeout': ['100ms', '10s'],
     'flows active_timeout': ['3s'],
     'flows end_linger': ['0s', '5s'],
+    'flows flood_timeout': ['100ms', '5s'],
     'flows sweep_interval': ['20ms', '1s'],
     'collector address': ['{spare}'],
     'collector transport': ['tcp'],

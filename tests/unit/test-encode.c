@@ -137,6 +137,7 @@ static const struct fm_record golden = {
 	.vlan = 100,
 	.cvlan = 200,
 	.start_precise_ns = 1700000000500000000ULL,
+	.aggregation = 3,
 	.rev_tcp_flags = 0x12,
 	.rev_min_ttl = 1,
 	.rev_max_ttl = 2,
@@ -204,7 +205,7 @@ static void test_by_hand(void)
 								     "\0\xc8"
 								     "\xe8\xfe\x6f\x80\x80\0\0\0"
 								     "\x2e"
-								     "\x12\x01\x02";
+								     "\x12\x01\x02\x03";
 	static const char v9[] = GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x02"
 										      "\x3f\x40"
 										      "\0\x3c"
@@ -307,6 +308,7 @@ static void test_measured(void)
 		"\xe8\xfe\x6f\x80\x80\0\0\0"
 		"\x2e"
 		"\x01\0\0\0\0\0\x04\xd2"	       /* VXLAN 1234 */
+		"\x03"				       /* flowAggregation */
 		"\0\0\0\x0a\xff\xff\xff\xff\0\0\0\x0c" /* handshake, server absent, client */
 		"\0\x0d\0\x0e"
 		"\xff\xff\xff\xff\0\0\0\x10\0\0\0\x11\0\0\0\x12\0\0\0\x13" /* round trips */
