@@ -33,6 +33,9 @@ VALUES = {
     'collector reconnect_interval': ['100ms'],
     'collector enterprise_number': ['4242'],
     'collector resolve_interval': ['1s'],
+    'group members': ['v9, main'],
+    'group failover_after': ['0s'],
+    'group failback': ['0s'],
     'spool directory': ['{spool}', ''],
     'spool max_octets': ['1M'],
     'spool file_octets': ['64K'],
@@ -104,13 +107,15 @@ def each_setting(network):
         'ipfix_file': {'directory': lab.path('files')},
         'collector main': {'address': main.address()},
         'collector v9': {'address': v9.address(), 'protocol': 'v9'},
+        # Of one member: it has everything under every policy.
+        'group one': {'members': 'v9'},
         'collector tcp': {'address': tcp.address(), 'transport': 'tcp',
                           'reconnect_interval': '100ms'}})
     daemon = Flowmond(r, base)
     load = Load(network, 4)
     steps = list(plan(os.environ.get('FLOWMOND_TEST_SETTING')))
     for section, setting, value in steps:
-        place = 'collector main' if section == 'collector' else section
+        place = {'collector': 'collector main', 'group': 'group one'}.get(section, section)
         load.more(BETWEEN)
         daemon.reload(merge(base, {place: {setting: value.format(**places)}}))
         load.more(BETWEEN)
