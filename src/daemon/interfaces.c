@@ -749,8 +749,13 @@ struct fm_interfaces *fm_interfaces_leave(struct fm_interfaces *interfaces)
 		return NULL;
 	sd_event_source_disable_unref(interfaces->watch);
 	sd_event_source_disable_unref(interfaces->timer);
-	while (interfaces->n_spaces)
-		space_free(interfaces->spaces[--interfaces->n_spaces]);
+	while (interfaces->n_spaces) {
+		struct space *space = interfaces->spaces[--interfaces->n_spaces];
+
+		/* Forgetting would take off what is to stay. */
+		space->n_known = 0;
+		space_free(space);
+	}
 	free(interfaces);
 	return NULL;
 }
