@@ -41,7 +41,7 @@ class Nfcapd(Collector):
 
     def __init__(self, namespace, port=9995, host='127.0.0.1', rotate=3600):
         self.namespace, self.port, self.host = namespace, port, host
-        self.dir = namespace.lab.path('nfcapd-%d' % port)
+        self.dir = namespace.lab.path('nfcapd-%d-%d' % (port, len(namespace.lab.children)))
         os.mkdir(self.dir)
         family = '-6' if ':' in host else '-4'
         self.process = namespace.start('nfcapd', family, '-b', host, '-p', port, '-w', self.dir,
