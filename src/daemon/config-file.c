@@ -377,6 +377,22 @@ static void check_group(struct reader *reader, size_t g)
 	}
 }
 
+/* Nobody shall believe that what goes in the clear is encrypted. */
+static void check_identity(struct reader *reader, const struct fm_collector_config *c)
+{
+	bool secure = c->transport == FM_TRANSPORT_TLS || c->transport == FM_TRANSPORT_DTLS;
+
+	if (!secure && (*c->certificate_file || *c->key_file || *c->ca_file || *c->peer_name))
+		complain(
+			reader, c->line,
+			"[collector %s] certificate_file, key_file, ca_file and peer_name are for tls and dtls: expected transport = tls or dtls",
+			c->name);
+	if (!*c->certificate_file != !*c->key_file)
+		complain(reader, c->line,
+			 "[collector %s] expected both certificate_file and key_file, or neither",
+			 c->name);
+}
+
 /* What no single value shows. */
 static void check_whole(struct reader *reader)
 {
@@ -399,6 +415,7 @@ static void check_whole(struct reader *reader)
 				reader, c->line,
 				"[collector %s] spool = yes: NetFlow v9 cannot wait in IPFIX files: expected protocol = ipfix or spool = no",
 				c->name);
+		check_identity(reader, c);
 	}
 	check_directory(reader, "spool", config->spool_directory);
 	check_directory(reader, "ipfix_file", config->file_directory);

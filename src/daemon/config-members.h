@@ -13,6 +13,8 @@
 #define FM_CTYPE_DURATION	uint64_t
 #define FM_CTYPE_ADDRESS	struct fm_address
 #define FM_CTYPE_PATH		char *
+#define FM_CTYPE_FILE		char *
+#define FM_CTYPE_HOST		char *
 #define FM_CTYPE_ENUM_OBSERVE	enum fm_observe
 #define FM_CTYPE_ENUM_ATTACH	enum fm_attach_mode
 #define FM_CTYPE_ENUM_KEYS	unsigned int

@@ -11,6 +11,9 @@
 #include "daemon/config-rows.h"
 #include "daemon/pattern.h"
 
+#define HOST_MAX     253
+#define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:_"
+
 static const struct fm_setting_word words[] = {
 #define FM_WORD(type, value, word) {"ENUM_" #type, value, word},
 #include "daemon/config-words.def"
@@ -169,18 +172,39 @@ static void done_path(void *member)
 	*(char **)member = NULL;
 }
 
-static int parse_path(const struct fm_setting *row, const char *text, void *member)
+static int set_text(const char *text, void *member)
 {
-	char *copy;
+	char *copy = strdup(text);
 
-	if (*text && *text != '/' && strcmp(text, "-"))
-		return -EINVAL;
-	copy = strdup(text);
 	if (!copy)
 		return -ENOMEM;
 	done_path(member);
 	*(char **)member = copy;
 	return 0;
+}
+
+static int parse_path(const struct fm_setting *row, const char *text, void *member)
+{
+	if (*text && *text != '/' && strcmp(text, "-"))
+		return -EINVAL;
+	return set_text(text, member);
+}
+
+static int parse_file(const struct fm_setting *row, const char *text, void *member)
+{
+	if (*text != '/' && (strchr(text, '/') || !strcmp(text, ".") || !strcmp(text, "..")))
+		return -EINVAL;
+	return set_text(text, member);
+}
+
+/* Names of hosts, addresses of both families. */
+static int parse_host(const struct fm_setting *row, const char *text, void *member)
+{
+	size_t length = strlen(text);
+
+	if (length > HOST_MAX || strspn(text, HOST_LETTERS) != length)
+		return -EINVAL;
+	return set_text(text, member);
 }
 
 static void print_path(const struct fm_setting *row, const void *member, struct fm_buf *ret)
@@ -266,6 +290,11 @@ const struct fm_setting_type fm_setting_type_ADDRESS = {parse_address, print_add
 							"host:port or [v6]:port"};
 const struct fm_setting_type fm_setting_type_PATH = {parse_path, print_path, done_path,
 						     "a path that begins with /, or -"};
+const struct fm_setting_type fm_setting_type_FILE = {
+	parse_file, print_path, done_path,
+	"a path that begins with /, or the name of a credential"};
+const struct fm_setting_type fm_setting_type_HOST = {parse_host, print_path, done_path,
+						     "a host name or an address"};
 #define FM_SETTING_TYPE_ENUM(type)                                                                 \
 	const struct fm_setting_type fm_setting_type_ENUM_##type = {parse_enum, print_enum, NULL,  \
 								    NULL}

@@ -20,7 +20,12 @@
 
 enum fm_observe { FM_OBSERVE_ONCE, FM_OBSERVE_EVERY };
 enum fm_attach_mode { FM_ATTACH_AUTO, FM_ATTACH_TCX, FM_ATTACH_CLSACT };
-enum fm_transport_kind { FM_TRANSPORT_UDP, FM_TRANSPORT_TCP };
+enum fm_transport_kind {
+	FM_TRANSPORT_UDP,
+	FM_TRANSPORT_TCP,
+	FM_TRANSPORT_TLS,
+	FM_TRANSPORT_DTLS,
+};
 enum fm_protocol { FM_PROTOCOL_IPFIX, FM_PROTOCOL_V9 };
 enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_NTOP, FM_PROFILE_FULL };
 enum fm_measure { FM_MEASURE_AUTO, FM_MEASURE_NO, FM_MEASURE_YES };
@@ -54,6 +59,7 @@ struct fm_address {
 struct fm_collector_config {
 	char *name;
 	unsigned int line; /* of its section in the file */
+	uint64_t identity; /* which certificate files; see identity.h */
 #define FM_SETTING(section, key, type, member, ...)                                                \
 	FM_SECTION_##section(, FM_CTYPE_##type member;, )
 #include "daemon/config.def"
@@ -93,8 +99,7 @@ FM_DEFINE_CLEANUP(struct fm_config *, fm_config_free)
 int fm_config_load(const char *path, struct fm_config **ret, struct fm_buf *errors);
 int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors);
 
-/* What is used when there is no file: all interfaces but loopback, readable lines on the terminal.
- */
+/* What is used without a file: all interfaces but loopback, readable lines on the terminal. */
 int fm_config_new_embedded(struct fm_config **ret);
 
 /* As a file that parses to the same configuration. */

@@ -14,6 +14,7 @@
 #include "base/macro.h"
 #include "daemon/control.h"
 #include "daemon/hooks.h"
+#include "daemon/identity.h"
 #include "daemon/interfaces.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
@@ -579,6 +580,7 @@ int fm_manager_new(struct fm_manager **ret, sd_event *event, struct fm_config *c
 		fm_config_free(config);
 		return -ENOMEM;
 	}
+	fm_identity_note(config); /* one that is wrong holds up its collector only */
 	manager->ref = fm_config_ref_new(config);
 	if (!manager->ref) {
 		fm_config_free(config);
@@ -674,6 +676,8 @@ void fm_manager_reload(struct fm_manager *manager)
 		r = fm_config_load(manager->path, &config, &errors);
 	else
 		r = fm_config_new_embedded(&config);
+	if (r == 0 && (r = fm_identity_check(config, &errors)) < 0)
+		config = fm_config_free(config);
 	if (r == 0)
 		r = reload(manager, config);
 	else

@@ -12,12 +12,14 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "daemon/courier.h"
+#include "daemon/identity.h"
 #include "daemon/resolve.h"
 #include "daemon/sink.h"
 #include "ipfix/session.h"
 
 #define TICK_US 1000000
-/* A name that cannot be resolved is asked for again after this. */
+/* A name that cannot be resolved, or a certificate that cannot be used, is tried again after this.
+ */
 #define RESOLVE_AGAIN_NS (10 * FM_NS_PER_S)
 /* After interfaces changed, options wait for more of the same. */
 #define OPTIONS_DELAY_NS (1 * FM_NS_PER_S)
@@ -33,13 +35,16 @@ struct way {
 	const struct fm_transport_ops *ops;
 	bool datagrams;	     /* that may get lost: templates again and again */
 	bool connects;	     /* each connection is a transport session */
+	bool secure;	     /* has certificates */
 	size_t queue_octets; /* that may wait */
 	size_t message_max;  /* octets */
 };
 
 static const struct way ways[] = {
-	[FM_TRANSPORT_UDP] = {&fm_transport_udp, true, false, 1 << 20, 65507},
-	[FM_TRANSPORT_TCP] = {&fm_transport_tcp, false, true, 4 << 20, 65535},
+	[FM_TRANSPORT_UDP] = {&fm_transport_udp, true, false, false, 1 << 20, 65507},
+	[FM_TRANSPORT_TCP] = {&fm_transport_tcp, false, true, false, 4 << 20, 65535},
+	[FM_TRANSPORT_TLS] = {&fm_transport_tls, false, true, true, 4 << 20, 65535},
+	[FM_TRANSPORT_DTLS] = {&fm_transport_dtls, true, true, true, 4 << 20, 16384},
 };
 
 struct collector {
@@ -49,6 +54,7 @@ struct collector {
 	const struct way *way;
 	struct fm_session *session;
 	struct fm_courier courier;
+	SSL_CTX *tls; /* outlives the courier */
 	struct fm_resolve *resolve;
 	unsigned int asked_attempts; /* of the transport, when the name was asked for last */
 	bool is_number;		     /* the address */
@@ -131,8 +137,27 @@ static void on_begun(void *userdata)
 
 	if (collector->way->connects)
 		fm_session_restart(collector->session);
+	fm_session_limit(collector->session, collector->courier.transport->message_max);
 	send_templates(collector);
 	collector->options_ns = fm_clock_monotonic_ns() + OPTIONS_DELAY_NS;
+}
+
+/* Certificates are read; those that are wrong hold up nobody else. */
+static bool has_identity(struct collector *collector)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+
+	if (!collector->way->secure || collector->tls)
+		return true;
+	if (fm_identity_load(collector->config, &collector->tls, &complaint) == 0) {
+		collector->resolve_ns = 0;
+		return true;
+	}
+	if (collector->resolve_ns == 0)
+		fm_log_error("%s: %s; read again every 10 s, nothing is sent until then",
+			     collector->name, complaint.data ? complaint.data : "no memory");
+	collector->resolve_ns = fm_clock_monotonic_ns() + RESOLVE_AGAIN_NS;
+	return false;
 }
 
 static int start_courier(struct collector *collector, const struct fm_addresses *addresses)
@@ -142,6 +167,10 @@ static int start_courier(struct collector *collector, const struct fm_addresses 
 		.address_size = addresses->v[0].size,
 		.queue_octets = collector->way->queue_octets,
 		.reconnect_ns = collector->config->reconnect_ns,
+		.tls = collector->tls,
+		.peer_name = *collector->config->peer_name ? collector->config->peer_name
+							   : collector->config->address.host,
+		.renew_ns = collector->config->association_ns,
 	};
 	struct fm_sink_stats before = collector->courier.stats;
 	uint64_t down_since = collector->courier.changed_ns;
@@ -197,6 +226,8 @@ static int resolve(struct collector *collector)
 	const struct fm_address *address = &collector->config->address;
 	struct fm_addresses number;
 
+	if (!has_identity(collector))
+		return 0;
 	if (fm_resolve_number(address->host, address->port, &number) == 0) {
 		collector->is_number = true;
 		return start_courier(collector, &number);
@@ -239,7 +270,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 	}
 	resolve_again(collector, now);
 	/* Where nobody listens, templates ask whether somebody does now, who needs them then. */
-	if (collector->way->datagrams && (now >= collector->templates_ns || !collector->courier.up))
+	if (collector->way->datagrams && (now >= collector->templates_ns ||
+					  (!collector->way->connects && !collector->courier.up)))
 		send_templates(collector);
 	if (now >= collector->options_ns)
 		send_options(collector);
@@ -284,6 +316,7 @@ static void collector_free(struct collector *collector)
 	fm_resolve_free(collector->resolve);
 	sd_event_source_disable_unref(collector->tick);
 	fm_session_free(collector->session);
+	fm_tls_context_free(collector->tls);
 	free(collector);
 }
 

@@ -66,6 +66,7 @@ static bool same_collector(const struct fm_config *a, size_t a_index, const stru
 			   size_t b_index)
 {
 	return a->biflow == b->biflow &&
+	       a->collectors[a_index].identity == b->collectors[b_index].identity &&
 	       fm_config_collector_equal(&a->collectors[a_index], &b->collectors[b_index]);
 }
 

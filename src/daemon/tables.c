@@ -151,9 +151,17 @@ static void setting_values(const struct fm_setting_info *info, struct fm_buf *re
 	static const struct {
 		const char *type, *text;
 	} forms[] = {
-		{"NAMES", "list"},	     {"LIST", "list"},		 {"BOOL", "yes or no"},
-		{"COUNT", "number (K M G)"}, {"SIZE", "octets (K M G)"}, {"NUMBER", "number"},
-		{"DURATION", "duration"},    {"ADDRESS", "host:port"},	 {"PATH", "path"},
+		{"NAMES", "list"},
+		{"LIST", "list"},
+		{"BOOL", "yes or no"},
+		{"COUNT", "number (K M G)"},
+		{"SIZE", "octets (K M G)"},
+		{"NUMBER", "number"},
+		{"DURATION", "duration"},
+		{"ADDRESS", "host:port"},
+		{"PATH", "path"},
+		{"FILE", "path or credential"},
+		{"HOST", "name or address"},
 	};
 
 	for (size_t i = 0; i < FM_ARRAY_SIZE(forms); i++)

@@ -40,6 +40,7 @@ struct fm_session {
 	void *userdata;
 	const struct fm_encoder_ops *ops;
 	struct fm_encoder *encoder;
+	size_t limit;			       /* octets of a message; 0: message_size */
 	bool has_own;			       /* elements */
 	struct batch *batches[FM_LAYOUTS_MAX]; /* NULL: not used yet */
 };
@@ -91,6 +92,19 @@ static int check_layouts(struct fm_session *session)
 	return 0;
 }
 
+/* Records of a layout that a message may hold now. */
+static size_t capacity_of(const struct fm_session *session, const struct fm_layout *layout)
+{
+	struct fm_session_options options = session->options;
+	size_t whole = session->ops->capacity(&options, layout), part;
+
+	if (!session->limit || session->limit >= options.message_size)
+		return whole;
+	options.message_size = session->limit;
+	part = session->limit < MESSAGE_SIZE_MIN ? 0 : session->ops->capacity(&options, layout);
+	return part ? part : whole;
+}
+
 /* Takes a layout into use. */
 static int open_batch(struct fm_session *session, unsigned int index)
 {
@@ -104,7 +118,7 @@ static int open_batch(struct fm_session *session, unsigned int index)
 	batch = malloc(sizeof(*batch) + capacity * layout.record_size);
 	if (!batch)
 		return -ENOMEM;
-	*batch = (struct batch){.layout = layout, .capacity = capacity};
+	*batch = (struct batch){.layout = layout, .capacity = capacity_of(session, &layout)};
 	r = session->ops->add(session->encoder, &batch->layout);
 	if (r < 0)
 		return r;
@@ -176,6 +190,15 @@ int fm_session_restart(struct fm_session *session)
 	return session->ops->restart(session->encoder);
 }
 
+void fm_session_limit(struct fm_session *session, size_t octets)
+{
+	session->limit = octets;
+	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++)
+		if (session->batches[i])
+			session->batches[i]->capacity =
+				capacity_of(session, &session->batches[i]->layout);
+}
+
 static int describe(struct fm_session *session, struct batch *batch, uint64_t now_ns)
 {
 	struct fm_message_info info = {.is_template = true, .domain = batch->layout.domain};
@@ -230,7 +253,7 @@ static int add(struct fm_session *session, unsigned int index, const void *sourc
 
 	if (!session->batches[index])
 		r = open_batch(session, index);
-	else if (session->batches[index]->n == session->batches[index]->capacity)
+	else if (session->batches[index]->n >= session->batches[index]->capacity)
 		r = send_batch(session, index, now_ns); /* could not be sent before */
 	if (r < 0)
 		return r;
@@ -255,7 +278,7 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 	batch = session->batches[index];
 	batch->packets += record->packets + record->rev_packets;
 	batch->octets += record->octets + record->rev_octets;
-	if (batch->n == batch->capacity)
+	if (batch->n >= batch->capacity)
 		send_batch(session, index, now_ns); /* else tried again with the next */
 	return 0;
 }

@@ -77,6 +77,12 @@ FM_DEFINE_CLEANUP(struct fm_session *, fm_session_free)
  */
 int fm_session_restart(struct fm_session *session);
 
+/*
+ * Messages are no longer than so many octets from now on, nor than message_size; 0: than that only.
+ * A limit that no record fits is ignored; what is buffered already goes as it is.
+ */
+void fm_session_limit(struct fm_session *session, size_t octets);
+
 /* All below: now_ns is nanoseconds since 1970; 0 or -errno; messages go to emit. */
 
 /* All templates in use, and in profile full the types of own elements (RFC 5610). */

@@ -266,6 +266,7 @@ static void udp_move(struct fm_transport *transport, uint64_t now_ns)
 	transport->events = 0;
 	transport->stalled_since_ns = 0;
 	udp->refused = udp->begun = false;
+	udp->asked_ns = 0;
 	udp_start(transport, now_ns);
 	udp_flush(transport, now_ns);
 }

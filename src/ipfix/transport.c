@@ -59,6 +59,16 @@ void fm_transport_append(struct fm_transport *transport, struct fm_message *mess
 	transport->waiting_octets += message->size;
 }
 
+void fm_transport_prepend(struct fm_transport *transport, struct fm_message *message)
+{
+	message->next = transport->first;
+	transport->first = message;
+	if (!transport->last)
+		transport->last = message;
+	transport->waiting++;
+	transport->waiting_octets += message->size;
+}
+
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size_t size,
 		       const struct fm_message_info *info)
 {

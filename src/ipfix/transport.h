@@ -25,6 +25,10 @@ struct fm_transport_options {
 	const char *path;      /* files: where to, - is standard output */
 	size_t queue_octets;   /* octets that may wait */
 	uint64_t reconnect_ns; /* between attempts to connect, at least */
+	/* tls, dtls: both outlive the transport; see tls.h. Dtls: a new association after renew. */
+	struct ssl_ctx_st *tls;
+	const char *peer_name;
+	uint64_t renew_ns;
 	/*
 	 * A transport session begins: templates come first (RFC 7011 8.1). Transports that keep
 	 * what waits over a connection's end number the messages of each session themselves. Called
@@ -79,10 +83,12 @@ struct fm_transport {
 	size_t waiting, waiting_octets;
 	uint64_t stalled_since_ns; /* the network takes nothing since; 0: it does */
 	unsigned int attempts;	   /* sockets opened */
-	char trouble[160];	   /* what the last error was about; "": the error says it all */
+	size_t message_max; /* octets that the path takes, from begun on; 0: no limit known */
+	char trouble[160];  /* what the last error was about; "": the error says it all */
 };
 
-extern const struct fm_transport_ops fm_transport_udp, fm_transport_tcp, fm_transport_file;
+extern const struct fm_transport_ops fm_transport_udp, fm_transport_tcp, fm_transport_tls,
+	fm_transport_dtls, fm_transport_file;
 
 /*
  * 0 or -ENOMEM. ops->start then connects or opens, once the owner is ready for callbacks. now:
@@ -105,6 +111,7 @@ bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, s
 		       const struct fm_message_info *info);
 /* Takes a message over, whatever the queue's limit. */
 void fm_transport_append(struct fm_transport *transport, struct fm_message *message);
+void fm_transport_prepend(struct fm_transport *transport, struct fm_message *message);
 /* The first message, or the list of all, becomes the caller's. */
 struct fm_message *fm_transport_take(struct fm_transport *transport);
 struct fm_message *fm_transport_take_all(struct fm_transport *transport);

@@ -121,6 +121,19 @@ static void reader_stream(struct reader *reader)
 	reader->size -= at;
 }
 
+void reader_feed(struct reader *reader, const uint8_t *data, size_t size, bool stream)
+{
+	if (stream) {
+		memcpy(reader->data + reader->size, data, size);
+		reader->size += size;
+		reader_stream(reader);
+		return;
+	}
+	if (size != reader_get(data + 2, 2))
+		reader->faults++;
+	reader_message(reader, data, size);
+}
+
 bool reader_drain(struct reader *reader, int fd, bool stream)
 {
 	for (;;) {
@@ -133,9 +146,7 @@ bool reader_drain(struct reader *reader, int fd, bool stream)
 			reader->size += (size_t)n;
 			reader_stream(reader);
 		} else {
-			if ((size_t)n != reader_get(reader->data + 2, 2))
-				reader->faults++;
-			reader_message(reader, reader->data, (size_t)n);
+			reader_feed(reader, reader->data, (size_t)n, false);
 		}
 	}
 }

@@ -40,6 +40,9 @@ void reader_init(struct reader *reader, const struct fm_session_options *options
 /* As if templates had come already. */
 void reader_know_all(struct reader *reader);
 
+/* Octets of a stream, or a datagram. */
+void reader_feed(struct reader *reader, const uint8_t *data, size_t size, bool stream);
+
 /* Reads what is there. True: the peer has ended. */
 bool reader_drain(struct reader *reader, int fd, bool stream);
 

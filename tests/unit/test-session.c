@@ -444,6 +444,38 @@ static void test_sysuptime(void)
 	keeper_done(&kept);
 }
 
+/* A path that takes less than was asked for. */
+static void test_limit(const struct fm_session_options *options)
+{
+	static const size_t limits[] = {0, 900, 1200, 100, 0};
+	struct fm_message_info given = {}, total;
+	struct fm_session *session;
+	struct keeper kept = {};
+	bool fits = true, used = true;
+	size_t at = 0;
+
+	if (fm_session_new(&session, options, keep, &kept) < 0)
+		abort();
+	for (size_t i = 0; i < FM_ARRAY_SIZE(limits); i++) {
+		size_t limit = limits[i] > 512 ? limits[i] : options->message_size, largest = 0;
+
+		fm_session_limit(session, limits[i]);
+		fill(session, 500, options->biflow, &given);
+		fm_session_flush(session, 1);
+		for (; at < kept.n; at++)
+			if (!kept.kept[at].info.is_template)
+				largest = FM_MAX(largest, kept.kept[at].size);
+		fits &= largest <= limit;
+		used &= largest > limit - 200;
+	}
+	total = sum(&kept);
+	FM_TEST(fits && used, "%s: messages keep to a limit and use it up", protocol_name(options));
+	FM_TEST(total.records == given.records && total.packets == given.packets,
+		"%s: and hold every record", protocol_name(options));
+	fm_session_free(session);
+	keeper_done(&kept);
+}
+
 static void test_refused(void)
 {
 	struct fm_session *session = NULL;
@@ -485,6 +517,7 @@ int main(void)
 		test_sequence(&options);
 		test_restart_keeps(&options);
 		test_templates(&options);
+		test_limit(&options);
 	}
 	for (unsigned int biflow = 0; biflow < 2; biflow++) {
 		test_enterprises(FM_P_STANDARD, biflow, 0);
