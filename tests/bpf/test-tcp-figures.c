@@ -426,18 +426,20 @@ static void jitter_round(uint64_t *arrivals)
 /* First the mean, then RFC 3550 A.8; in sixteenths of a microsecond. */
 static void jitter(void)
 {
-	uint64_t arrivals[TIMED];
+	uint64_t arrivals[TIMED], unplanned_ns;
 	uint32_t expected = 0;
 
 	talk_open();
 	say(A, .more = SYN, .bare = true);
 	talk_pause(70);
 	jitter_round(arrivals);
+	unplanned_ns = talk.unplanned_ns;
 	for (unsigned int i = 2; i < TIMED; i++)
 		expected += 16 * difference_us(arrivals, i) / (TIMED - 2);
 	jitter_same(expected, "the mean of six");
 	for (unsigned int i = TIMED; i < 256; i++)
 		say(A, .ack = 1, .payload = 100);
+	talk.unplanned_ns = unplanned_ns; /* of those that are not timed it does not matter */
 	jitter_same(expected, "no others are timed");
 	jitter_round(arrivals);
 	for (unsigned int i = 2; i < TIMED; i++)
