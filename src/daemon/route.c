@@ -151,7 +151,7 @@ static uint64_t hash_ends(const uint8_t hash_key[FM_ROUTE_KEY_OCTETS], const str
 		uint16_t port[2];
 		uint8_t protocol, family;
 		uint8_t padding[2];
-	} ends = {.protocol = key->protocol, .family = key->family};
+	} ends = {.protocol = key->protocol, .family = FM_KEY_FAMILY_OF(key)};
 
 	memcpy(ends.addr, key->addr, sizeof(ends.addr));
 	if (key->protocol != IPPROTO_ICMP && key->protocol != IPPROTO_ICMPV6)

@@ -6,14 +6,16 @@ directions of a conversation are at one member."""
 import json
 import signal
 import threading
+import time
 
 from lib import tap
 from lib.collect import Nfcapd, TcpListener, account, json_flow
-from lib.daemon import Flowmond, merge
+from lib.daemon import Flowmond
 from lib.net import Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, ip6, udp
 from lib.tap import case, check, equal, note
 from lib.traffic import Injector
+from lib.truth import Capture, tshark
 
 FLOWS = {'idle_timeout': '200ms', 'sweep_interval': '50ms', 'max': '16384'}
 PORTS = {'one': 4741, 'two': 4742, 'three': 4743}
@@ -49,19 +51,24 @@ def conversation(record):
 class Rig:
     """The daemon with collectors one, two, three in a group, and their processes."""
 
-    def __init__(self, lab, transport, policy, members=('one', 'two', 'three'), **group):
+    def __init__(self, lab, transport, policy, members=('one', 'two', 'three'), far=None, **group):
         self.a, self.m = lab.ns('a'), lab.ns('m')
         couple(lab, self.a, 'a0', self.m, 'm0', 1)
+        if far:  # where the first member is
+            couple(lab, far, 'c0', self.m, 'mc', 2)
+            self.capture = Capture(far, 'c0')
+        self.far = {members[0]: (far, '10.2.0.1')} if far else {}
         self.transport = transport
         self.processes = {}
         self.ended = {name: [] for name in members}  # records of those that were killed
         self.members = members
         for name in members:
             self.begin(name)
-        self.settings = {'flows': FLOWS, 'spool': {'directory': ''}}
+        self.settings = {'flows': FLOWS, 'spool': {'directory': ''},
+                         'capture': {'interfaces': 'm0'}}
         for name in members:
             self.settings['collector ' + name] = {
-                'address': '127.0.0.1:%d' % PORTS[name], 'transport': transport,
+                'address': self.processes[name].address(), 'transport': transport,
                 'reconnect_interval': '100ms', 'template_interval': '1s'}
         self.settings['group g'] = dict({'members': ', '.join(members), 'policy': policy}, **group)
         self.talk = Talk(self.a)
@@ -70,7 +77,8 @@ class Rig:
 
     def begin(self, name):
         kind = Nfcapd if self.transport == 'udp' else TcpListener
-        self.processes[name] = kind(self.m, PORTS[name])
+        namespace, host = self.far.get(name, (self.m, '127.0.0.1'))
+        self.processes[name] = kind(namespace, PORTS[name], host)
 
     def regroup(self, **group):
         """Other settings of the group, by reload."""
@@ -119,6 +127,7 @@ class Rig:
             self.ended[name] += self.listened(name)
         else:
             self.ended[name] += process.stop()
+        self.processes[name] = None
 
     def listened(self, name):
         """What a listener has so far; its last line may not be written to the end."""
@@ -143,7 +152,9 @@ class Rig:
         self.settled(*self.members)
         status = self.daemon.status()
         self.daemon.stop()
-        records = {name: self.ended[name] + self.processes[name].stop() for name in self.members}
+        records = {name: self.ended[name] + (self.processes[name].stop()
+                                             if self.processes[name] else [])
+                   for name in self.members}
         return records, status
 
 
@@ -328,6 +339,69 @@ def balance_udp():
 @case('failover over UDP: what the dead refused is not sent, to the packet; the rest is at one member')
 def failover_udp():
     over_udp('failover')
+
+
+def to_the_dead(path, since):
+    """Packets of the records in datagrams that went to one's port after that time."""
+    return sum(int(value) for row in tshark(path, ['frame.time_epoch', 'cflow.packets'],
+                                            '-d', 'udp.port==%d,cflow' % PORTS['one'],
+                                            # answers quote what they are about
+                                            '-Y', 'udp.dstport==%d && !icmp' % PORTS['one'])
+               if float(row['frame.time_epoch'][0]) > since for value in row['cflow.packets'])
+
+
+def dies_far_away(lab, answers):
+    """The first of two dies in another namespace: what the status says, and what the wire shows."""
+    far = lab.ns('c')
+    rig = Rig(lab, 'udp', 'failover', ('one', 'two'), failover_after='0s', far=far)
+    rig.phase(range(300))
+    if answers == 'none':
+        far.run('nft', 'table inet silent { chain out { type filter hook output priority 0;'
+                       ' icmp type destination-unreachable drop; }; }')
+    else:
+        far.sysctl('net/ipv4/icmp_ratelimit', answers)
+    rig.kill('one')
+    since = time.time()
+    rig.phase(range(300, 1500))
+    sent = rig.talk.account
+    member, sink = rig.member('one'), rig.sink('one')
+    records, _ = rig.finish()
+    dead = to_the_dead(rig.capture.stop(), since)
+    equal('one and two were given all', member['packets'] + packets(records['two']),
+          sent.packets())
+    equal('of one: sent and not sent', sink['packets'] + sink['not_sent_packets'],
+          member['packets'])
+    unknown = sink['packets'] - packets(records['one'])
+    equal('on the wire to the dead: not sent, and what nobody told of', dead,
+          sink['not_sent_packets'] + unknown)
+    note('of %d packets to the dead %d are not sent, of %d nobody told' % (
+        dead, sink['not_sent_packets'], unknown))
+    return member, sink, unknown
+
+
+@case('UDP over a network: each datagram answered: what the dead did not get is not sent')
+def far_answered():
+    with Lab('far') as lab:
+        member, sink, unknown = dies_far_away(lab, 0)
+        check('found to be down', not member['up'] and not member['chosen'], member)
+        check('not sent', sink['not_sent_packets'] > 0, sink)
+
+
+@case('UDP over a network: answers once a second: one is enough to find out')
+def far_limited():
+    with Lab('limit') as lab:
+        member, sink, unknown = dies_far_away(lab, 1000)
+        check('found to be down', not member['up'] and not member['chosen'], member)
+        check('not sent', sink['not_sent_packets'] > 0, sink)
+
+
+@case('UDP over a network that drops ICMP: nobody can tell, all counts as sent')
+def far_silent():
+    with Lab('silent') as lab:
+        member, sink, unknown = dies_far_away(lab, 'none')
+        check('it stays up', member['up'] and member['chosen'], member)
+        equal('not sent', sink['not_sent_packets'], 0)
+        equal('nobody told', unknown, 3600)
 
 
 class Load(threading.Thread):
