@@ -39,7 +39,9 @@ static int adopt(struct fm_hooks *hooks, struct fm_attachment *ret, const char *
 		return 0;
 	}
 	fm_store_remove(hooks->store, name);
-	bpf_link_detach(fd);
+	/* One that is not what its name says may be somebody's, or ours at another hook. */
+	if (hooks->mode == FM_ATTACH_CLSACT)
+		bpf_link_detach(fd);
 	close(fd);
 	return r;
 }

@@ -338,11 +338,14 @@ struct found {
 static void note_found(void *userdata, const char *name)
 {
 	struct found *found = userdata;
+	char again[FM_STORE_NAME_MAX];
 	unsigned int number;
-	int end = 0;
 
-	if (sscanf(name, "g%u-about%n", &number, &end) == 1 && end && !name[end] &&
-	    found->n < FOUND_MAX)
+	if (sscanf(name, "g%u-about", &number) != 1 || found->n == FOUND_MAX)
+		return;
+	/* Signs, leading zeros and numbers that are too large are not ours. */
+	snprintf(again, sizeof(again), "g%u-about", number);
+	if (!strcmp(name, again))
 		found->numbers[found->n++] = number;
 }
 

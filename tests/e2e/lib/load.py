@@ -154,9 +154,9 @@ class Network:
     """The three namespaces, quiet, with oracles at both ends."""
     ADDRESSES = {'a': ('10.1.0.1', 'fd00:1::1'), 'b': ('10.2.0.1', 'fd00:2::1')}
 
-    def __init__(self, lab):
+    def __init__(self, lab, router=None):
         self.lab = lab
-        self.a, self.r, self.b = lab.ns('a'), lab.ns('r'), lab.ns('b')
+        self.a, self.r, self.b = lab.ns('a'), router or lab.ns('r'), lab.ns('b')
         self._link(self.a, 'a0', 'r1', 1, 'on')
         self._link(self.b, 'b0', 'r2', 2, 'off')
         # What arrives at A is not put together again before it is counted.
@@ -181,8 +181,9 @@ class Network:
         return self.r.counter('r1', 'rx', 'packets') + self.r.counter('r2', 'rx', 'packets')
 
     def dropped(self):
-        """Packets that were lost between a hook and the oracle behind it."""
-        return self.r.counter('r1', 'tx', 'dropped') + self.r.counter('r2', 'tx', 'dropped')
+        """Packets that were lost on a link: before a hook, or between it and the oracle."""
+        return sum(namespace.counter(name, 'tx', 'dropped') for namespace, name in (
+            (self.a, 'a0'), (self.b, 'b0'), (self.r, 'r1'), (self.r, 'r2')))
 
     def account(self):
         """What was sent, by flow; the network must be silent."""

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A daemon that is killed, handed over and replaced under load, and what all its collectors have in
+the end against what the oracles of lib/load.py counted."""
+import collections
+import os
+import random
+import re
+import signal
+import subprocess
+
+from lib.collect import Nfcapd, TcpListener, json_flow
+from lib.daemon import BUILD, FLOWMOND, Flowmond, attached, merge
+from lib.load import Load, halves
+from lib.net import wait_until
+from lib.packets import ACK, FIN, PSH, RST, SYN, TCP
+from lib.tap import Failure, check, equal, note
+
+KILL_AT = os.path.join(BUILD, 'tests', 'tools', 'kill-at')
+# Flows end all the time, by every cause.
+BUSY = {'flows': {'idle_timeout': '500ms', 'active_timeout': '1s', 'end_linger': '200ms',
+                  'sweep_interval': '50ms', 'max': '65536'}}
+FLAGS = {'F': FIN, 'S': SYN, 'R': RST, 'P': PSH, 'A': ACK, 'U': 32}
+
+
+def bpffs(lab):
+    """A BPF file system of the test's own; gone with all that is pinned in it."""
+    path = lab.path('bpffs')
+    os.mkdir(path)
+    subprocess.run(['mount', '-t', 'bpf', '-o', 'mode=700', 'bpf', path], check=True)
+    lab.closing.append(lambda: subprocess.run(['umount', '-l', path], check=False))
+    return path
+
+
+def other_layout():
+    """flowmond of this source with other slots (-Dlayout-test), built once beside this build."""
+    build = os.path.join(BUILD, 'layout-test')
+    source = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..', '..'))
+    steps = [['ninja', '-C', build, 'src/daemon/flowmond']]
+    if not os.path.exists(os.path.join(build, 'build.ninja')):
+        steps.insert(0, ['meson', 'setup', build, source, '-Dlayout-test=true'])
+    for step in steps:
+        done = subprocess.run(step, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              timeout=300, check=False)
+        check(' '.join(step[:2]), done.returncode == 0, done.stdout[-2000:])
+    return os.path.join(build, 'src', 'daemon', 'flowmond')
+
+
+class Collectors:
+    """nfcapd for IPFIX and v9, the libfixbuf listener over TCP, and the json file."""
+
+    def __init__(self, namespace, json_path):
+        self.udp, self.v9 = Nfcapd(namespace, 9995), Nfcapd(namespace, 9994)
+        self.tcp = TcpListener(namespace, 4739)
+        self.json_path = json_path
+        self.settings = {
+            'json': {'file': json_path},
+            'collector udp': {'address': self.udp.address()},
+            'collector v9': {'address': self.v9.address(), 'protocol': 'v9'},
+            'collector tcp': {'address': self.tcp.address(), 'transport': 'tcp',
+                              'reconnect_interval': '100ms'}}
+
+    def compare(self, lines, truth, crafted):
+        """All collectors against the oracle; lines: of the json file."""
+        equal('json', halves(map(json_flow, lines)).flows, truth.flows)
+        same_flags('json', ((json_flow(line)['flow'], line.get('tcpControlBits', 0),
+                             line.get('reverseTcpControlBits', 0)) for line in lines), crafted)
+        for name, collector in (('udp', self.udp), ('v9', self.v9)):
+            records = collector.stop()
+            equal(name, halves(records).flows, truth.flows)
+            if not any(record['rev_packets'] for record in records):
+                same_flags(name, ((record['flow'], sum(
+                    FLAGS[letter] for letter in record['tcp_flags'] if letter in FLAGS), 0)
+                    for record in records), crafted)
+            equal('%s: sequence errors, bad packets' % name, collector.sequence_errors(), [0, 0])
+        equal('tcp', halves(self.tcp.stop()).flows, truth.flows)
+
+
+def same_flags(what, rows, crafted):
+    """rows: (flow, flags, flags of the reverse half); gathered, those of the crafted TCP flows."""
+    seen = collections.defaultdict(int)
+    for (src, dst, sport, dport, protocol), flags, reverse in rows:
+        seen[src, dst, sport, dport, protocol] |= flags
+        seen[dst, src, dport, sport, protocol] |= reverse
+    equal(what + ': TCP flags', {flow: seen[flow] for flow in crafted if flow[4] == TCP},
+          {flow: value[2] for flow, value in crafted.items() if flow[4] == TCP})
+
+
+class Lives:
+    """One daemon's lives on one store. binaries: one after the other."""
+
+    def __init__(self, network, settings, seed, binaries=(FLOWMOND,), **load):
+        self.network, self.lab, self.random = network, network.lab, random.Random(seed)
+        self.binaries, self.number, self.with_load, self.seed = binaries, 0, load, seed
+        self.pin = os.path.join(bpffs(self.lab), 'flowmond')
+        self.collectors = Collectors(network.r, self.lab.path('flowmond.json'))
+        self.daemon = Flowmond(network.r, merge(BUSY, {'bpf': {'pin': self.pin}},
+                                                self.collectors.settings, settings))
+        self.programs = attached(network.r, 'r1')
+        self.load, self.unsure, self.ends = Load(network, seed, **load), 0, []
+        note('seed %d' % seed)
+        self.ready()
+
+    def some(self, most):
+        """Lets some of the load pass."""
+        self.load.more(self.random.randrange(most))
+
+    def note_unsure(self):
+        status = self.daemon.status()
+        self.unsure = max(self.unsure, sum(sink.get('unsure_messages', 0) for sink in status['sinks']))
+        return status
+
+    def end(self, how):
+        """Ends the running process; the programs stay."""
+        if how == 'handover':
+            self.daemon.stop(signal.SIGUSR2, 0)
+        else:
+            self.daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        self.ended(how)
+
+    def ended(self, how):
+        """It is no more; what it attached is still there."""
+        self.ends.append(how)
+        equal('programs and qdiscs on r1 without daemon', attached(self.network.r, 'r1'),
+              self.programs)
+
+    def start(self):
+        self.number += 1
+        self.daemon.start(self.binaries[self.number % len(self.binaries)])
+
+    def next(self, how):
+        """Ends it at a random moment under load and starts the next."""
+        self.some(6000)
+        self.note_unsure()
+        if how == 'starting':
+            # One that was killed while it took over: never ready.
+            self.end('kill')
+            self.start()
+            self.lab_sleep(self.random.random() * 0.5)
+            self.end('starting')
+        else:
+            self.end(how)
+        self.some(4000)
+        self.start()
+        self.ready()
+
+    def ready(self):
+        self.daemon.wait_ready()
+        equal('resumed', self.note_unsure()['resumed'], self.number > 0)
+
+    def lab_sleep(self, seconds):
+        try:
+            self.daemon.process.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return
+        raise Failure('ended by itself while it started:\n' + self.daemon.log()[-2000:])
+
+    def finish(self):
+        """The last stop, and all comparisons."""
+        truth, crafted = self.load.stop()
+        status = self.note_unsure()
+        self.daemon.stop()
+        note('%s; %d packets, %d octets, %d flows; unsure messages %d' % (
+            ', '.join('%d %s' % (n, how) for how, n in collections.Counter(self.ends).items()),
+            truth.packets(), truth.octets(), len(truth.flows), self.unsure))
+        if not self.network.dropped() and not self.with_load.get('outer'):
+            equal('the oracle and the senders', {flow: truth.flows[flow] for flow in crafted},
+                  {flow: value[:2] for flow, value in crafted.items()})
+        if self.with_load.get('outer'):
+            truth.flows = {flow: value[:2] for flow, value in crafted.items()}
+        self.collectors.compare(self.daemon.json_records(), truth, crafted)
+        equal('lost', {name: count['packets'] for name, count in status['counters'].items()
+                       if count['class'] == 'LOST' and count['packets']}, {})
+        equal('not sent', {sink['name']: sink['not_sent_records'] for sink in status['sinks']
+                           if sink['not_sent_records']}, {})
+        equal('left on r1', attached(self.network.r, 'r1'), (0, []))
+        equal('left pinned', leftovers(self.pin), [])
+
+
+def leftovers(path):
+    return sorted(os.path.join(folder, name) for folder, _, files in os.walk(path)
+                  for name in files)
+
+
+def functions(binary, pattern):
+    """{name: address in the file} of a binary's functions whose names match."""
+    text = subprocess.run(['nm', '--defined-only', binary], stdout=subprocess.PIPE, text=True,
+                          check=True).stdout
+    found = re.findall(r'^([0-9a-f]+) [tT] (%s)$' % pattern, text, re.M)
+    return {name: int(address, 16) for address, name in found}
+
+
+def base_of(pid, binary):
+    """Where a process has its program; waits until it has become it."""
+    def become():
+        with open('/proc/%d/maps' % pid, encoding='ascii') as file:
+            for line in file:
+                if line.rstrip().endswith(os.path.realpath(binary)):
+                    return int(line.split('-')[0], 16)
+        return None
+    return wait_until(become, 10, 'the program to be there')
+
+
+def kill_at(daemon, how, where, times, steps):
+    """Kills the daemon at a function ("at") or system call ("before", "after"); whether it got there
+    before the tool gave up (it is killed then, too)."""
+    if how == 'at':
+        where += base_of(daemon.process.pid, daemon.binary)
+    done = subprocess.run([KILL_AT, str(daemon.process.pid), how, hex(where), str(times),
+                           str(steps)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=30, check=False)
+    seen = daemon.process.wait(10)
+    if seen != -signal.SIGKILL:
+        raise Failure('killed at %s %#x: ended with %s\n%s\n%s' % (how, where, seen, done.stderr,
+                                                                   daemon.log()[-3000:]))
+    return done.returncode == 0
