@@ -485,7 +485,7 @@ def killed_under_load(policy):
                   sinks[name]['packets'])
         equal('not sent', sum(sink['not_sent_packets'] for sink in sinks.values()), 0)
         unread = sinks['one']['packets'] - packets(records['one'])
-        note('%s: killed %d times; %d of %d packets were acknowledged and not read' % (
+        note('%s: killed %d times; %d of %d packets were taken and not read' % (
             policy, killed, unread, sent.packets()))
         have = account([record for mine in records.values() for record in mine]).flows
         lost = over = 0
