@@ -21,13 +21,25 @@
 
 static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
 {
-	struct fm_sink_stats *stats = &((struct fm_courier *)userdata)->stats;
+	struct fm_courier *courier = userdata;
+	struct fm_sink_stats *stats = &courier->stats;
 
 	stats->messages++;
 	stats->message_octets += size;
 	stats->records += info->records;
 	stats->packets += info->packets;
 	stats->octets += info->octets;
+	if (courier->hooks && courier->hooks->sent)
+		courier->hooks->sent(courier->userdata, info);
+}
+
+static bool on_unsent(void *userdata, const uint8_t *message, size_t size,
+		      const struct fm_message_info *info)
+{
+	struct fm_courier *courier = userdata;
+
+	return courier->hooks && courier->hooks->unsent &&
+	       courier->hooks->unsent(courier->userdata, message, size, info);
 }
 
 static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
@@ -56,6 +68,8 @@ static void on_state(void *userdata, int error)
 	bool known = *courier->state;
 	char state[sizeof(courier->state)] = "sending";
 
+	if (courier->hooks && courier->hooks->state)
+		courier->hooks->state(courier->userdata, error);
 	if (error)
 		snprintf(state, sizeof(state), "cannot send: %s%s%s", strerror(-error),
 			 *trouble ? ": " : "", trouble);
@@ -78,8 +92,8 @@ static void on_begun(void *userdata)
 {
 	struct fm_courier *courier = userdata;
 
-	if (courier->begun)
-		courier->begun(courier->userdata);
+	if (courier->hooks && courier->hooks->begun)
+		courier->hooks->begun(courier->userdata);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata);
@@ -133,7 +147,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *name,
 		    const struct fm_transport_ops *ops, struct fm_transport_options *options,
-		    void (*begun)(void *userdata), void *userdata)
+		    const struct fm_courier_hooks *hooks, void *userdata)
 {
 	int r;
 
@@ -141,13 +155,14 @@ int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *nam
 		.event = event,
 		.name = name,
 		.io_fd = -1,
-		.begun = begun,
+		.hooks = hooks,
 		.userdata = userdata,
 		.changed_ns = fm_clock_monotonic_ns(),
 	};
 	options->begun = on_begun;
 	options->sent = on_sent;
 	options->lost = on_lost;
+	options->unsent = on_unsent;
 	options->state = on_state;
 	options->userdata = courier;
 	r = sd_event_add_time(event, &courier->timer, CLOCK_MONOTONIC, UINT64_MAX, 0, on_timer,
@@ -168,7 +183,8 @@ void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t 
 		     const struct fm_message_info *info)
 {
 	if (!courier->transport) { /* no address yet */
-		on_lost(courier, info, size);
+		if (!on_unsent(courier, message, size, info))
+			on_lost(courier, info, size);
 		return;
 	}
 	courier->transport->ops->send(courier->transport, message, size, info,

@@ -11,6 +11,16 @@
 #include "daemon/sink.h"
 #include "ipfix/transport.h"
 
+/* What the owner of a courier wants to know; each may be NULL. */
+struct fm_courier_hooks {
+	void (*begun)(void *userdata); /* see transport.h */
+	void (*sent)(void *userdata, const struct fm_message_info *info);
+	/* See transport.h. */
+	bool (*unsent)(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info);
+	void (*state)(void *userdata, int error);
+};
+
 struct fm_courier {
 	sd_event *event;
 	struct fm_transport *transport;
@@ -19,8 +29,8 @@ struct fm_courier {
 	int io_fd;		  /* what io watches, */
 	unsigned int io_attempts; /* opened at this attempt of the transport */
 	struct fm_sink_stats stats;
-	const char *name; /* for the log; outlives the courier */
-	void (*begun)(void *userdata);
+	const char *name;		      /* for the log; outlives the courier */
+	const struct fm_courier_hooks *hooks; /* NULL: none */
 	void *userdata;
 	uint64_t logged_ns; /* when a state was logged last */
 	unsigned int flaps; /* changes since then */
@@ -29,10 +39,10 @@ struct fm_courier {
 	uint64_t changed_ns; /* when it went up or down, or began */
 };
 
-/* Starts ops with options; its callbacks are the courier's. begun: see transport.h. */
+/* Starts ops with options; its callbacks are the courier's. */
 int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *name,
 		    const struct fm_transport_ops *ops, struct fm_transport_options *options,
-		    void (*begun)(void *userdata), void *userdata);
+		    const struct fm_courier_hooks *hooks, void *userdata);
 
 void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t size,
 		     const struct fm_message_info *info);

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/catch-up.h"
 #include "daemon/courier.h"
 #include "daemon/identity.h"
 #include "daemon/resolve.h"
@@ -55,6 +56,7 @@ struct collector {
 	struct fm_session *session;
 	struct fm_courier courier;
 	SSL_CTX *tls; /* outlives the courier */
+	struct fm_catch_up *catch_up;
 	struct fm_resolve *resolve;
 	unsigned int asked_attempts; /* of the transport, when the name was asked for last */
 	bool is_number;		     /* the address */
@@ -78,7 +80,7 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	struct collector *collector = userdata;
 
 	collector->messages++;
-	fm_courier_send(&collector->courier, message, size, info);
+	fm_catch_up_send(collector->catch_up, message, size, info);
 }
 
 static void send_templates(struct collector *collector)
@@ -99,6 +101,12 @@ static void name_interface(const struct fm_interface_name *name, void *userdata)
 			     fm_clock_realtime_ns());
 }
 
+static void get_stats(const struct collector *collector, struct fm_sink_stats *ret)
+{
+	fm_courier_stats(&collector->courier, ret);
+	fm_catch_up_stats(collector->catch_up, ret);
+}
+
 static void send_statistics(struct collector *collector)
 {
 	struct fm_exporter_stats exporter;
@@ -106,7 +114,7 @@ static void send_statistics(struct collector *collector)
 	struct fm_session_statistics statistics;
 
 	collector->env.exporter_stats(collector->env.userdata, &exporter);
-	fm_courier_stats(&collector->courier, &sink);
+	get_stats(collector, &sink);
 	statistics = (struct fm_session_statistics){
 		.exported_octets = sink.message_octets,
 		.exported_messages = sink.messages,
@@ -135,6 +143,7 @@ static void on_begun(void *userdata)
 {
 	struct collector *collector = userdata;
 
+	fm_catch_up_begun(collector->catch_up);
 	if (collector->way->connects)
 		fm_session_restart(collector->session);
 	fm_session_limit(collector->session, collector->courier.transport->message_max);
@@ -160,6 +169,29 @@ static bool has_identity(struct collector *collector)
 	return false;
 }
 
+static void on_sent(void *userdata, const struct fm_message_info *info)
+{
+	fm_catch_up_sent(((struct collector *)userdata)->catch_up, info);
+}
+
+static bool on_unsent(void *userdata, const uint8_t *message, size_t size,
+		      const struct fm_message_info *info)
+{
+	return fm_catch_up_unsent(((struct collector *)userdata)->catch_up, message, size, info);
+}
+
+static void on_state(void *userdata, int error)
+{
+	fm_catch_up_state(((struct collector *)userdata)->catch_up, error);
+}
+
+static const struct fm_courier_hooks hooks = {
+	.begun = on_begun,
+	.sent = on_sent,
+	.unsent = on_unsent,
+	.state = on_state,
+};
+
 static int start_courier(struct collector *collector, const struct fm_addresses *addresses)
 {
 	struct fm_transport_options options = {
@@ -175,7 +207,7 @@ static int start_courier(struct collector *collector, const struct fm_addresses 
 	struct fm_sink_stats before = collector->courier.stats;
 	uint64_t down_since = collector->courier.changed_ns;
 	int r = fm_courier_init(&collector->courier, collector->env.event, collector->name,
-				collector->way->ops, &options, on_begun, collector);
+				collector->way->ops, &options, &hooks, collector);
 
 	if (r < 0)
 		return r;
@@ -263,6 +295,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 	sd_event_source_set_time_relative(source, TICK_US);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	fm_catch_up_tick(collector->catch_up);
 	if (!collector->started) {
 		if (!collector->resolve && now >= collector->resolve_ns)
 			resolve(collector);
@@ -277,6 +310,53 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		send_options(collector);
 	fm_courier_flush(&collector->courier);
 	return 0;
+}
+
+static void on_templates(void *userdata)
+{
+	send_templates(userdata);
+}
+
+static void on_filled(void *userdata, const struct fm_spool_gap *gap)
+{
+	struct collector *collector = userdata;
+	const struct fm_session_gap filled = {
+		.from = gap->from,
+		.to = gap->to,
+		.messages = gap->sum.messages,
+		.records = gap->sum.records,
+		.packets = gap->sum.packets,
+		.octets = gap->sum.octets,
+	};
+
+	fm_session_gap(collector->session, &filled, fm_clock_realtime_ns());
+}
+
+static int open_catch_up(struct collector *collector)
+{
+	const struct fm_config *config = collector->env.config;
+	const struct fm_catch_up_options options = {
+		.event = collector->env.event,
+		.courier = &collector->courier,
+		.name = collector->name,
+		.spool.directory = config->spool_directory,
+		.spool.name = collector->config->name,
+		.spool.max_octets = config->spool_max_octets,
+		.spool.file_octets = config->spool_file_octets,
+		.spool.sync_ns = config->spool_sync_ns,
+		.enabled = collector->config->spool != FM_SPOOL_NO && *config->spool_directory &&
+			   collector->config->protocol == FM_PROTOCOL_IPFIX,
+		.required = collector->config->spool == FM_SPOOL_YES,
+		.datagrams = collector->way->datagrams,
+		.connects = collector->way->connects,
+		.rate = config->spool_rate,
+		.message_max = collector->way->message_max,
+		.templates = on_templates,
+		.filled = on_filled,
+		.userdata = collector,
+	};
+
+	return fm_catch_up_new(&collector->catch_up, &options);
 }
 
 static int init(struct collector *collector)
@@ -301,6 +381,9 @@ static int init(struct collector *collector)
 
 	if (r < 0)
 		return r;
+	r = open_catch_up(collector);
+	if (r < 0)
+		return r;
 	r = sd_event_add_time_relative(collector->env.event, &collector->tick, CLOCK_MONOTONIC,
 				       TICK_US, 0, on_tick, collector);
 	if (r < 0)
@@ -315,6 +398,7 @@ static void collector_free(struct collector *collector)
 {
 	fm_resolve_free(collector->resolve);
 	sd_event_source_disable_unref(collector->tick);
+	fm_catch_up_free(collector->catch_up);
 	fm_session_free(collector->session);
 	fm_tls_context_free(collector->tls);
 	free(collector);
@@ -412,19 +496,23 @@ static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
 	fm_session_flush(collector->session, fm_clock_realtime_ns());
 	if (collector->started)
 		send_statistics(collector);
+	fm_catch_up_stop(collector->catch_up);
 	fm_courier_done(&collector->courier, deadline_ns);
-	fm_courier_stats(&collector->courier, ret_stats);
+	get_stats(collector, ret_stats);
 	if (ret_stats->not_sent_records)
 		fm_log_warning("%s: %llu records (%llu packets, %llu octets) not sent in all",
 			       collector->name, (unsigned long long)ret_stats->not_sent_records,
 			       (unsigned long long)ret_stats->not_sent_packets,
 			       (unsigned long long)ret_stats->not_sent_octets);
+	if (ret_stats->spool_waiting_octets)
+		fm_log_notice("%s: %llu octets of messages wait on disk", collector->name,
+			      (unsigned long long)ret_stats->spool_waiting_octets);
 	collector_free(collector);
 }
 
 static void collector_stats(struct fm_sink *sink, struct fm_sink_stats *ret)
 {
-	fm_courier_stats(&of(sink)->courier, ret);
+	get_stats(of(sink), ret);
 }
 
 static const char *collector_describe(struct fm_sink *sink)

@@ -32,6 +32,11 @@ struct fm_sink_stats {
 	uint64_t not_sent_records, not_sent_packets, not_sent_octets; /* given up, by any cause */
 	uint64_t messages, message_octets;
 	uint64_t waiting_messages; /* queued now */
+	/* Put on disk, to be sent later; and of it dropped, which not_sent holds as well. */
+	uint64_t spooled_records, spooled_packets, spooled_octets;
+	uint64_t spool_dropped_records, spool_dropped_packets, spool_dropped_octets;
+	uint64_t spool_torn_octets;    /* found behind the last whole message of files */
+	uint64_t spool_waiting_octets; /* in files now */
 };
 
 /* Names an interface for options records; valid during the call. */

@@ -62,10 +62,18 @@ static size_t count_collectors(const struct fm_config *config)
 	return config->n_collectors;
 }
 
+static bool same_spool(const struct fm_config *a, const struct fm_config *b)
+{
+	return !strcmp(a->spool_directory, b->spool_directory) &&
+	       a->spool_max_octets == b->spool_max_octets &&
+	       a->spool_file_octets == b->spool_file_octets &&
+	       a->spool_sync_ns == b->spool_sync_ns && a->spool_rate == b->spool_rate;
+}
+
 static bool same_collector(const struct fm_config *a, size_t a_index, const struct fm_config *b,
 			   size_t b_index)
 {
-	return a->biflow == b->biflow &&
+	return a->biflow == b->biflow && same_spool(a, b) &&
 	       a->collectors[a_index].identity == b->collectors[b_index].identity &&
 	       fm_config_collector_equal(&a->collectors[a_index], &b->collectors[b_index]);
 }

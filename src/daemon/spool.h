@@ -6,7 +6,7 @@
  *
  * NUMBER.ipfix files are written one after the other and never again once they were closed;
  * "position" says how far the oldest was sent. It is written with one write whenever a message is
- * done, so a killed process sends again what was under way then, FM_SPOOL_WINDOW messages at most.
+ * done, so what a killed process sent again is what one system call of the transport took.
  */
 #ifndef FM_SPOOL_H
 #define FM_SPOOL_H
@@ -19,7 +19,7 @@
 #include "ipfix/session.h"
 
 /* Messages that may be under way. */
-#define FM_SPOOL_WINDOW 32
+#define FM_SPOOL_WINDOW 256
 
 struct fm_spool_options {
 	const char *directory; /* of all spools; made if only its last part is missing */

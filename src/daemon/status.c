@@ -59,7 +59,7 @@ static size_t daemon_figures(const struct fm_status *status, struct figure ret[F
 	return FM_ARRAY_SIZE(figures);
 }
 
-#define SINK_FIGURES 9
+#define SINK_FIGURES 17
 
 static void sink_figures(const struct fm_sink_stats *stats, struct figure ret[SINK_FIGURES])
 {
@@ -73,6 +73,14 @@ static void sink_figures(const struct fm_sink_stats *stats, struct figure ret[SI
 		{"messages", stats->messages},
 		{"message_octets", stats->message_octets},
 		{"waiting_messages", stats->waiting_messages},
+		{"spooled_records", stats->spooled_records},
+		{"spooled_packets", stats->spooled_packets},
+		{"spooled_octets", stats->spooled_octets},
+		{"spool_dropped_records", stats->spool_dropped_records},
+		{"spool_dropped_packets", stats->spool_dropped_packets},
+		{"spool_dropped_octets", stats->spool_dropped_octets},
+		{"spool_torn_octets", stats->spool_torn_octets},
+		{"spool_waiting_octets", stats->spool_waiting_octets},
 	};
 
 	memcpy(ret, figures, sizeof(figures));

@@ -19,6 +19,7 @@
 #define INTERFACE_ID	     1024
 #define STATISTICS_ID	     1025
 #define TYPE_ID		     1026
+#define GAP_ID		     1030
 
 _Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
 
@@ -138,6 +139,26 @@ void fm_layout_statistics(struct fm_layout *ret)
 #undef STATISTIC
 
 	options_layout(ret, STATISTICS_ID, 1, fields, FM_ARRAY_SIZE(fields));
+}
+
+/*
+ * The scope is what was exported in a span of export times, elements of RFC 5655; the counts are
+ * totals within it.
+ */
+void fm_layout_gap(struct fm_layout *ret)
+{
+	static const struct fm_field fields[] = {
+		OPTION(fm_gap_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+		OPTION(fm_gap_option, gap.from, "minExportSeconds", 264, 4, FM_KIND_U),
+		OPTION(fm_gap_option, gap.to, "maxExportSeconds", 260, 4, FM_KIND_U),
+		OPTION(fm_gap_option, gap.messages, "exportedMessageTotalCount", 41, 8, FM_KIND_U),
+		OPTION(fm_gap_option, gap.records, "exportedFlowRecordTotalCount", 42, 8,
+		       FM_KIND_U),
+		OPTION(fm_gap_option, gap.packets, "packetTotalCount", 86, 8, FM_KIND_U),
+		OPTION(fm_gap_option, gap.octets, "octetTotalCount", 85, 8, FM_KIND_U),
+	};
+
+	options_layout(ret, GAP_ID, 3, fields, FM_ARRAY_SIZE(fields));
 }
 
 void fm_layout_type(struct fm_layout *ret)

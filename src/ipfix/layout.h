@@ -82,6 +82,11 @@ struct fm_statistics_option {
 	struct fm_session_statistics statistics;
 };
 
+struct fm_gap_option {
+	uint32_t domain;
+	struct fm_session_gap gap;
+};
+
 struct fm_type_option {
 	uint32_t pen;
 	uint16_t ie;
@@ -94,6 +99,7 @@ struct fm_type_option {
 
 void fm_layout_interface(struct fm_layout *ret);
 void fm_layout_statistics(struct fm_layout *ret);
+void fm_layout_gap(struct fm_layout *ret);
 void fm_layout_type(struct fm_layout *ret);
 
 /* The type record of an own element (RFC 5610 3.9). */

@@ -20,6 +20,7 @@
 enum {
 	LAYOUT_INTERFACE = FM_LAYOUTS_RECORDS,
 	LAYOUT_STATISTICS,
+	LAYOUT_GAP,
 	LAYOUT_TYPE, /* only where there are own elements */
 };
 
@@ -72,6 +73,8 @@ static void make_layout(const struct fm_session *session, unsigned int index, st
 		fm_layout_interface(ret);
 	else if (index == LAYOUT_STATISTICS)
 		fm_layout_statistics(ret);
+	else if (index == LAYOUT_GAP)
+		fm_layout_gap(ret);
 	else
 		fm_layout_type(ret);
 	ret->domain = session->options.protocol == FM_SESSION_V9 ? session->options.domain : 0;
@@ -352,4 +355,12 @@ int fm_session_statistics(struct fm_session *session,
 	int r = add(session, LAYOUT_STATISTICS, &option, now_ns);
 
 	return r < 0 ? r : send_batch(session, LAYOUT_STATISTICS, now_ns);
+}
+
+int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns)
+{
+	struct fm_gap_option option = {.domain = session->options.domain, .gap = *gap};
+	int r = add(session, LAYOUT_GAP, &option, now_ns);
+
+	return r < 0 ? r : send_batch(session, LAYOUT_GAP, now_ns);
 }

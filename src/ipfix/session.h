@@ -6,11 +6,12 @@
  *
  * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
  * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
- * 256 for ntop; options 1024 (interfaces), 1025 (statistics), 1026 (types of own elements). An id
- * stands for one layout, always. A template is sent before its first record and, once used, with
- * every fm_session_templates; those of the first four families and of the options always. In IPFIX
- * options records go under observation domain 0: they concern the whole process (RFC 7011 3.1), and
- * collectors that count only flow records in a sequence stay in step.
+ * 256 for ntop; options 1024 (interfaces), 1025 (statistics), 1026 (types of own elements), 1030
+ * (gaps that were filled). An id stands for one layout, always. A template is sent before its first
+ * record and, once used, with every fm_session_templates; those of the first four families and of
+ * the options always. In IPFIX options records go under observation domain 0: they concern the
+ * whole process (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in
+ * step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -63,6 +64,12 @@ struct fm_session_statistics {
 	uint64_t start_ns; /* since 1970; systemInitTimeMilliseconds 160 */
 };
 
+/* Messages that were sent later than they were made. */
+struct fm_session_gap {
+	uint32_t from, to; /* export times, seconds since 1970 */
+	uint64_t messages, records, packets, octets;
+};
+
 struct fm_session;
 
 /* 0, -ENOMEM, -EINVAL (message_size cannot hold a record). */
@@ -101,6 +108,9 @@ int fm_session_interface(struct fm_session *session, uint32_t ifindex, const cha
 /* Exporter statistics. */
 int fm_session_statistics(struct fm_session *session,
 			  const struct fm_session_statistics *statistics, uint64_t now_ns);
+
+/* A gap was filled. */
+int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns);
 
 /* What is buffered becomes messages. */
 int fm_session_flush(struct fm_session *session, uint64_t now_ns);

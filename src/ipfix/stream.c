@@ -12,7 +12,9 @@
 
 #include "base/macro.h"
 
-#define BATCH		     16
+#define BATCH 16
+/* What is written in part, or may be encrypted already: a record of TLS. */
+#define BEGUN_OCTETS	     16384
 #define KEEPALIVE_IDLE_S     30
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_PROBES     3
@@ -159,7 +161,7 @@ void fm_stream_send(struct fm_transport *transport, const uint8_t *message, size
 	bool is_up = stream->state == FM_STREAM_UP;
 
 	if (!is_up && !info->records) {
-		transport->options.lost(transport->options.userdata, info, size);
+		fm_transport_lose(transport, message, size, info);
 		return;
 	}
 	if (!fm_transport_push(transport, message, size, info) || !is_up)
@@ -212,6 +214,14 @@ void fm_stream_move(struct fm_transport *transport, uint64_t now_ns)
 	hang_up(fm_stream_of(transport));
 	fm_transport_keep_records(transport);
 	fm_stream_start(transport, now_ns);
+}
+
+struct fm_message *fm_stream_recall(struct fm_transport *transport)
+{
+	struct fm_stream *stream = fm_stream_of(transport);
+
+	return fm_transport_recall(
+		transport, stream->state == FM_STREAM_UP ? &stream->numbers : NULL, BEGUN_OCTETS);
 }
 
 void fm_stream_stop(struct fm_transport *transport)

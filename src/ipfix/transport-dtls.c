@@ -326,7 +326,7 @@ static void dtls_send(struct fm_transport *transport, const uint8_t *message, si
 	struct dtls *dtls = of(transport);
 
 	if (!dtls->up && !info->records) {
-		transport->options.lost(transport->options.userdata, info, size);
+		fm_transport_lose(transport, message, size, info);
 		return;
 	}
 	if (!fm_transport_push(transport, message, size, info) || !dtls->up)
@@ -364,6 +364,14 @@ static void dtls_move(struct fm_transport *transport, uint64_t now_ns)
 	renew(of(transport), now_ns);
 }
 
+/* The first may have been tried already: then it must be tried again as it is. */
+static struct fm_message *dtls_recall(struct fm_transport *transport)
+{
+	struct dtls *dtls = of(transport);
+
+	return fm_transport_recall(transport, dtls->up ? &dtls->numbers : NULL, 1);
+}
+
 static void dtls_stop(struct fm_transport *transport)
 {
 	struct dtls *dtls = of(transport);
@@ -384,5 +392,6 @@ const struct fm_transport_ops fm_transport_dtls = {
 	.flush = dtls_flush,
 	.dispatch = dtls_dispatch,
 	.move = dtls_move,
+	.recall = dtls_recall,
 	.stop = dtls_stop,
 };

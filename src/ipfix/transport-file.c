@@ -143,7 +143,7 @@ static void file_send(struct fm_transport *transport, const uint8_t *message, si
 		      const struct fm_message_info *info, uint64_t now_ns)
 {
 	if (transport->fd < 0) {
-		transport->options.lost(transport->options.userdata, info, size);
+		fm_transport_lose(transport, message, size, info);
 		return;
 	}
 	fm_transport_push(transport, message, size, info);

@@ -68,5 +68,6 @@ const struct fm_transport_ops fm_transport_tcp = {
 	.flush = fm_stream_flush,
 	.dispatch = fm_stream_dispatch,
 	.move = fm_stream_move,
+	.recall = fm_stream_recall,
 	.stop = fm_stream_stop,
 };

@@ -196,5 +196,6 @@ const struct fm_transport_ops fm_transport_tls = {
 	.flush = fm_stream_flush,
 	.dispatch = fm_stream_dispatch,
 	.move = fm_stream_move,
+	.recall = fm_stream_recall,
 	.stop = fm_stream_stop,
 };

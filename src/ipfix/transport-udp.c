@@ -31,8 +31,7 @@ struct udp {
 	bool refused;
 	uint64_t asked_ns; /* when the first datagram since the last answer was sent; 0: none was */
 	/* The datagram sent last, which the next answer is about. */
-	struct fm_message_info before;
-	size_t before_size;
+	struct fm_message *before;
 };
 
 static struct fm_transport *udp_new(const struct fm_transport_options *options)
@@ -44,7 +43,10 @@ static struct fm_transport *udp_new(const struct fm_transport_options *options)
 
 static void udp_free(struct fm_transport *transport)
 {
-	free(transport);
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	free(udp->before);
+	free(udp);
 }
 
 static int open_socket(const struct fm_transport_options *options)
@@ -82,30 +84,29 @@ static void udp_start(struct fm_transport *transport, uint64_t now_ns)
 	}
 }
 
-/* An ICMP answer to the datagram before: counted as sent when it was, so taken back. */
+/* An ICMP answer to the datagram before. */
 static void refused(struct udp *udp)
 {
 	const struct fm_transport_options *options = &udp->transport.options;
+	_fm_cleanup_free_ struct fm_message *before = FM_TAKE_PTR(udp->before);
 
 	if (!udp->refused)
 		options->state(options->userdata, -ECONNREFUSED);
 	udp->refused = true;
 	udp->asked_ns = 0;
-	if (!udp->before_size)
-		return;
-	options->lost(options->userdata, &udp->before, udp->before_size);
-	udp->before_size = 0;
+	if (before)
+		fm_transport_lose(&udp->transport, before->data, before->size, &before->info);
 }
 
 /* The datagram before is past any answer. */
 static void settle(struct udp *udp)
 {
 	const struct fm_transport_options *options = &udp->transport.options;
+	_fm_cleanup_free_ struct fm_message *before = FM_TAKE_PTR(udp->before);
 
-	if (!udp->before_size)
+	if (!before)
 		return;
-	options->sent(options->userdata, &udp->before, udp->before_size);
-	udp->before_size = 0;
+	options->sent(options->userdata, &before->info, before->size);
 }
 
 /* A pending answer, if there is one. */
@@ -157,11 +158,10 @@ static void took(struct udp *udp, int n, uint64_t now_ns)
 	if (!udp->asked_ns)
 		udp->asked_ns = now_ns;
 	for (int i = 0; i < n; i++) {
-		_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
+		struct fm_message *message = fm_transport_take(transport);
 
 		settle(udp);
-		udp->before = message->info;
-		udp->before_size = message->size;
+		udp->before = message;
 	}
 }
 
@@ -230,7 +230,7 @@ static void udp_send(struct fm_transport *transport, const uint8_t *message, siz
 		     const struct fm_message_info *info, uint64_t now_ns)
 {
 	if (transport->fd < 0) {
-		transport->options.lost(transport->options.userdata, info, size);
+		fm_transport_lose(transport, message, size, info);
 		return;
 	}
 	fm_transport_push(transport, message, size, info);
@@ -290,5 +290,6 @@ const struct fm_transport_ops fm_transport_udp = {
 	.flush = udp_flush,
 	.dispatch = udp_dispatch,
 	.move = udp_move,
+	.recall = fm_transport_take_all,
 	.stop = udp_stop,
 };

@@ -3,7 +3,6 @@
 #include "ipfix/transport.h"
 
 #include <arpa/inet.h>
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +68,15 @@ void fm_transport_prepend(struct fm_transport *transport, struct fm_message *mes
 	transport->waiting_octets += message->size;
 }
 
+void fm_transport_lose(struct fm_transport *transport, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info)
+{
+	const struct fm_transport_options *options = &transport->options;
+
+	if (!options->unsent || !options->unsent(options->userdata, message, size, info))
+		options->lost(options->userdata, info, size);
+}
+
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size_t size,
 		       const struct fm_message_info *info)
 {
@@ -79,7 +87,7 @@ bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size
 	if (transport->waiting_octets + size <= most)
 		message = malloc(sizeof(*message) + size);
 	if (!message) {
-		transport->options.lost(transport->options.userdata, info, size);
+		fm_transport_lose(transport, data, size, info);
 		return false;
 	}
 	message->info = *info;
@@ -122,7 +130,7 @@ void fm_transport_pop_lost(struct fm_transport *transport)
 {
 	_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
-	transport->options.lost(transport->options.userdata, &message->info, message->size);
+	fm_transport_lose(transport, message->data, message->size, &message->info);
 }
 
 void fm_transport_lose_all(struct fm_transport *transport)
@@ -135,7 +143,7 @@ void fm_transport_keep_records(struct fm_transport *transport)
 {
 	for (size_t n = transport->waiting; n > 0; n--) {
 		transport->first->done = 0;
-		if (transport->first->info.records)
+		if (transport->first->info.records && !transport->first->info.spool_id)
 			fm_transport_append(transport, fm_transport_take(transport));
 		else
 			fm_transport_pop_lost(transport);
@@ -150,7 +158,12 @@ void fm_numbers_put(struct fm_numbers *numbers, struct fm_message *message)
 	while (i < numbers->n && numbers->v[i].domain != message->info.domain)
 		i++;
 	if (i == numbers->n) {
-		assert(i < FM_ARRAY_SIZE(numbers->v)); /* a session has its own and 0 */
+		/*
+		 * A session has its own domain and 0, a spool those of earlier ones. Of more than
+		 * anybody configures the last share a place, and begin at 0 again.
+		 */
+		if (i == FM_ARRAY_SIZE(numbers->v))
+			i = --numbers->n;
 		numbers->v[i].domain = message->info.domain;
 		numbers->v[i].next = 0;
 		numbers->n++;
@@ -158,6 +171,27 @@ void fm_numbers_put(struct fm_numbers *numbers, struct fm_message *message)
 	sequence = htonl(numbers->v[i].next);
 	memcpy(message->data + SEQUENCE_OFFSET, &sequence, sizeof(sequence));
 	numbers->v[i].next += message->info.sequenced;
+}
+
+struct fm_message *fm_transport_recall(struct fm_transport *transport, struct fm_numbers *numbers,
+				       size_t octets)
+{
+	struct fm_message *list = fm_transport_take_all(transport);
+
+	if (!numbers)
+		return list;
+	for (size_t kept = 0; list && kept < octets;) {
+		struct fm_message *message = list;
+
+		list = message->next;
+		kept += message->size - message->done;
+		fm_transport_append(transport, message);
+	}
+	for (const struct fm_message *message = list; message; message = message->next)
+		for (unsigned int i = 0; i < numbers->n; i++)
+			if (numbers->v[i].domain == message->info.domain)
+				numbers->v[i].next -= message->info.sequenced;
+	return list;
 }
 
 /* Templates that count nothing and go before what was numbered earlier: not a gap, nor a step back.

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "ipfix/numbers.h"
 #include "ipfix/session.h"
 
 struct fm_transport;
@@ -39,6 +40,9 @@ struct fm_transport_options {
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
 	/* A message was given up: no session, queue full, refused. */
 	void (*lost)(void *userdata, const struct fm_message_info *info, size_t size);
+	/* Asked before: whether the owner keeps the message, so that it is not. NULL: never. */
+	bool (*unsent)(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info);
 	/* The state changed, for the log: error is 0 (up) or -errno (down; see trouble). */
 	void (*state)(void *userdata, int error);
 	void *userdata;
@@ -59,6 +63,11 @@ struct fm_transport_ops {
 	 * waits. NULL: there is no address.
 	 */
 	void (*move)(struct fm_transport *transport, uint64_t now_ns);
+	/*
+	 * Takes what waits back, as a list. What may be half written stays: the first messages.
+	 * NULL: nothing can be taken back.
+	 */
+	struct fm_message *(*recall)(struct fm_transport *transport);
 	/* Gives up what waits; every message gets its sent or lost. */
 	void (*stop)(struct fm_transport *transport);
 };
@@ -109,6 +118,9 @@ void fm_transport_move(struct fm_transport *transport, const struct sockaddr_sto
  */
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info);
+/* A message is given up: it is the owner's again, or lost. */
+void fm_transport_lose(struct fm_transport *transport, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info);
 /* Takes a message over, whatever the queue's limit. */
 void fm_transport_append(struct fm_transport *transport, struct fm_message *message);
 void fm_transport_prepend(struct fm_transport *transport, struct fm_message *message);
@@ -118,20 +130,17 @@ struct fm_message *fm_transport_take_all(struct fm_transport *transport);
 void fm_transport_pop_sent(struct fm_transport *transport);
 void fm_transport_pop_lost(struct fm_transport *transport);
 void fm_transport_lose_all(struct fm_transport *transport);
-/* Flow records wait for the next transport session; all else is made anew for it. */
+/* Flow records wait for the next transport session; all else is made anew or comes again. */
 void fm_transport_keep_records(struct fm_transport *transport);
 
 /*
- * For the kinds: transport sessions. Numbers count a session's data records by domain; NULL where
- * messages keep the numbers that they came with.
+ * For the kinds: transport sessions. Numbers are NULL where messages keep those they came with.
+ *
+ * Takes what waits, as a list. In a session that has given numbers, at least so many octets stay,
+ * and the numbers of the others are given again.
  */
-struct fm_numbers {
-	struct {
-		uint32_t domain, next;
-	} v[4];
-	unsigned int n;
-};
-void fm_numbers_put(struct fm_numbers *numbers, struct fm_message *message);
+struct fm_message *fm_transport_recall(struct fm_transport *transport, struct fm_numbers *numbers,
+				       size_t octets);
 /* A session begins: what begun sends goes before what waits. */
 void fm_transport_begin(struct fm_transport *transport, struct fm_numbers *numbers);
 /* When to try again: up to a quarter later, so that not all exporters come at one moment. */

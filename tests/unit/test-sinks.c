@@ -301,7 +301,8 @@ static void collector_rig(struct rig *rig, struct reader *reader, const char *ho
 		.profile = FM_P_STANDARD, .domain = 1, .message_size = 1400};
 	char text[512];
 
-	snprintf(text, sizeof(text), "[collector test]\naddress = %s:%u\n%s", host, port, more);
+	snprintf(text, sizeof(text), "[spool]\ndirectory =\n[collector test]\naddress = %s:%u\n%s",
+		 host, port, more);
 	reader_init(reader, &options);
 	if (rig_init(rig, &fm_sink_collector, text) < 0)
 		abort();

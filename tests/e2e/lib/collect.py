@@ -148,7 +148,9 @@ class TcpListener(Collector):
         wait_until(lambda: 'listening' in self.process.log(), 10, 'the listener')
 
     def lines(self):
-        return [json.loads(line) for line in self.process.log().splitlines()]
+        """Whole ones: the last may be under way."""
+        text = self.process.log()
+        return [json.loads(line) for line in text[:text.rfind('\n') + 1].splitlines()]
 
     def stop(self):
         status = self.process.stop()
