@@ -304,7 +304,7 @@ static int on_value(void *userdata, const char *section, const char *name, const
 
 		if (strcmp(row->info.section, reader->row_section) || strcmp(row->info.key, name))
 			continue;
-		if (reader->given[i])
+		if (reader->given[i] && row->type != &fm_setting_type_LIST)
 			complain(reader, reader->line, "[%s] %s is given twice", reader->section,
 				 name);
 		reader->given[i] = true;

@@ -14,6 +14,9 @@
 #define HOST_MAX     253
 #define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:_"
 
+/* Lists are printed in lines of this length. */
+#define LIST_COLUMNS 80
+
 static const struct fm_setting_word words[] = {
 #define FM_WORD(type, value, word) {"ENUM_" #type, value, word},
 #include "daemon/config-words.def"
@@ -63,17 +66,41 @@ static int parse_names(const struct fm_setting *row, const char *text, void *mem
 	return 0;
 }
 
-/* Names of something else in the file, which the whole is checked for. */
+/* Names of something else in the file, which the whole is checked for; added to those there are. */
 static int parse_list(const struct fm_setting *row, const char *text, void *member)
 {
-	struct fm_names names;
-	int r = fm_parse_list(text, &names.v, &names.n);
+	struct fm_names *names = member, more;
+	char **grown;
+	int r = fm_parse_list(text, &more.v, &more.n);
 
 	if (r < 0)
 		return r;
-	done_names(member);
-	*(struct fm_names *)member = names;
+	grown = reallocarray(names->v, names->n + more.n + 1, sizeof(*grown));
+	if (!grown) {
+		fm_parse_list_free(more.v, more.n);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i <= more.n; i++) /* with the NULL at the end */
+		grown[names->n + i] = more.v[i];
+	free(more.v);
+	names->v = grown;
+	names->n += more.n;
 	return 0;
+}
+
+/* In as many lines as the file's reader wants for it. */
+static void print_list(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	const struct fm_names *names = member;
+	size_t begin = ret->size;
+
+	for (size_t i = 0; i < names->n; i++) {
+		if (i && ret->size + strlen(names->v[i]) > begin + LIST_COLUMNS) {
+			fm_buf_printf(ret, "\n%s = ", row->info.key);
+			begin = ret->size;
+		}
+		fm_buf_printf(ret, "%s%s", ret->size > begin ? ", " : "", names->v[i]);
+	}
 }
 
 static void print_names(const struct fm_setting *row, const void *member, struct fm_buf *ret)
@@ -275,7 +302,7 @@ static void print_bits(const struct fm_setting *row, const void *member, struct 
 
 const struct fm_setting_type fm_setting_type_NAMES = {parse_names, print_names, done_names,
 						      "a list such as eth*, !docker0"};
-const struct fm_setting_type fm_setting_type_LIST = {parse_list, print_names, done_names,
+const struct fm_setting_type fm_setting_type_LIST = {parse_list, print_list, done_names,
 						     "a list such as a, b"};
 const struct fm_setting_type fm_setting_type_BOOL = {parse_bool, print_bool, NULL, "yes or no"};
 const struct fm_setting_type fm_setting_type_COUNT = {parse_size, print_number, NULL,
