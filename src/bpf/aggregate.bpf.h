@@ -144,8 +144,8 @@ FM_GLOBAL int fm_aggregate_count(struct __sk_buff *skb, struct fm_parser *parser
 	return 1;
 }
 
-/* The aggregates that keep no end point. */
-FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser, int hook)
+/* Makes one of the two aggregates that keep no end point; the last one is of any protocol. */
+FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser, int hook, int any)
 {
 	const struct fm_packet *packet = parser ? &parser->packet : NULL;
 	__u32 zero = 0;
@@ -154,21 +154,23 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
 	if (!packet || !work)
 		return 0;
 	__builtin_memset(&work->key, 0, sizeof(work->key));
-	work->key.protocol = packet->key.protocol;
-	work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
-	work->key.ifindex = fm_aggregate_interface(packet, skb);
+	if (any) {
+		work->key.protocol = FM_PROTOCOL_ANY;
+		work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
+	} else {
+		work->key.protocol = packet->key.protocol;
+		work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
+		work->key.ifindex = fm_aggregate_interface(packet, skb);
+	}
 	work->direction = hook;
 	work->hash = fm_hash(&work->key, fm_ro.seed);
-	if (fm_aggregate_count(skb, parser, hook))
-		return 1;
-	work->key.protocol = FM_PROTOCOL_ANY;
-	work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
-	work->key.ifindex = 0;
-	work->hash = fm_hash(&work->key, fm_ro.seed);
-	return fm_aggregate_count(skb, parser, hook);
+	return 1;
 }
 
-/* A packet that found no slot: three places at most are looked for, and the last one is there. */
+/*
+ * A packet that found no slot: three places at most are looked for, and the last one is there. All
+ * that is called is called from here: one call deeper, the frames are beyond what Linux 6.1 allows.
+ */
 FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
 	struct fm_counters *counters = fm_counters_of(skb, hook & 1);
@@ -181,8 +183,10 @@ FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int 
 		 fm_aggregate_candidate(skb, parser, 2) ||
 		 fm_aggregate_candidate(skb, parser, 3)) &&
 		fm_aggregate_count(skb, parser, hook);
-	if (!counted)
-		counted = fm_aggregate_rest(skb, parser, hook);
+	if (!counted && fm_aggregate_rest(skb, parser, hook, 0))
+		counted = fm_aggregate_count(skb, parser, hook);
+	if (!counted && fm_aggregate_rest(skb, parser, hook, 1))
+		counted = fm_aggregate_count(skb, parser, hook);
 	fm_count(counters, counted ? FM_COUNTER_coarse : FM_COUNTER_overflow_lost, &parser->packet);
 	return 0;
 }

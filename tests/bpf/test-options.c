@@ -19,10 +19,10 @@ static const struct {
 	bool layer3;
 	unsigned int limit[2]; /* TCP measured or not */
 } programs[] = {
-	{"fm_in_l2", FM_HOOK_INGRESS, false, {44000, 60000}},
-	{"fm_out_l2", FM_HOOK_EGRESS, false, {47000, 63000}},
-	{"fm_in_l3", FM_HOOK_INGRESS, true, {44000, 60000}},
-	{"fm_out_l3", FM_HOOK_EGRESS, true, {47000, 63000}},
+	{"fm_in_l2", FM_HOOK_INGRESS, false, {57000, 75000}},
+	{"fm_out_l2", FM_HOOK_EGRESS, false, {62000, 79000}},
+	{"fm_in_l3", FM_HOOK_INGRESS, true, {57000, 75000}},
+	{"fm_out_l3", FM_HOOK_EGRESS, true, {62000, 79000}},
 };
 
 static struct packet p;
