@@ -11,9 +11,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #define CLIENTS_MAX	  16
 #define REQUEST_MAX	  256
 #define CLIENT_TIMEOUT_US 5000000
+#define AGAIN_US	  1000000
 
 struct client {
 	struct fm_control *control;
@@ -33,6 +36,8 @@ struct fm_control {
 	char *path;
 	int fd;
 	sd_event_source *io;
+	sd_event_source *again; /* listens again after connections could not be taken */
+	bool deaf;
 	struct client *clients[CLIENTS_MAX];
 };
 
@@ -126,13 +131,36 @@ static int client_new(struct fm_control *control, int fd, struct client **slot)
 	return 0;
 }
 
+static int on_again(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct fm_control *control = userdata;
+
+	sd_event_source_set_enabled(control->io, SD_EVENT_ON);
+	return 0;
+}
+
+/* Whoever waits would be heard of again at once: not before there may be descriptors again. */
+static void listen_later(struct fm_control *control, int error)
+{
+	if (!control->deaf)
+		fm_log_warning("cannot take control connections: %s", strerror(error));
+	control->deaf = true;
+	sd_event_source_set_enabled(control->io, SD_EVENT_OFF);
+	sd_event_source_set_time_relative(control->again, AGAIN_US);
+	sd_event_source_set_enabled(control->again, SD_EVENT_ONESHOT);
+}
+
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata)
 {
 	struct fm_control *control = userdata;
 	int client_fd = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (client_fd < 0)
+	if (client_fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			listen_later(control, errno);
 		return 0;
+	}
+	control->deaf = false;
 	for (size_t i = 0; i < CLIENTS_MAX; i++)
 		if (!control->clients[i]) {
 			if (client_new(control, client_fd, &control->clients[i]) == 0)
@@ -199,8 +227,12 @@ int fm_control_new(struct fm_control **ret, sd_event *event, const char *path, f
 	if (!control->path)
 		return -ENOMEM;
 	r = sd_event_add_io(event, &control->io, control->fd, EPOLLIN, on_connection, control);
+	if (r >= 0)
+		r = sd_event_add_time_relative(event, &control->again, CLOCK_MONOTONIC, AGAIN_US, 0,
+					       on_again, control);
 	if (r < 0)
 		return r;
+	sd_event_source_set_enabled(control->again, SD_EVENT_OFF);
 	*ret = FM_TAKE_PTR(control);
 	return 0;
 }
@@ -213,6 +245,7 @@ struct fm_control *fm_control_free(struct fm_control *control)
 		if (control->clients[i])
 			client_free(control->clients[i]);
 	sd_event_source_disable_unref(control->io);
+	sd_event_source_disable_unref(control->again);
 	if (control->fd >= 0)
 		close(control->fd);
 	if (control->path)

@@ -49,6 +49,7 @@ static void on_lost(void *userdata, const struct fm_message_info *info, size_t s
 	stats->not_sent_records += info->records;
 	stats->not_sent_packets += info->packets;
 	stats->not_sent_octets += info->octets;
+	((struct fm_courier *)userdata)->template_lost |= info->is_template;
 }
 
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record)

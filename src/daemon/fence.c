@@ -43,7 +43,9 @@ static void *wait_loop(void *argument)
 		pthread_mutex_lock(&fence->lock);
 		fence->error = r;
 		/* An eventfd that is read after every write cannot be full. */
-		r = write(fence->done_fd, &one, sizeof(one));
+		do
+			r = write(fence->done_fd, &one, sizeof(one)) < 0 ? -errno : 0;
+		while (r == -EINTR);
 	}
 	pthread_mutex_unlock(&fence->lock);
 	return NULL;

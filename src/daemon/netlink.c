@@ -65,9 +65,10 @@ int fm_netlink_talk(int fd, const struct nlmsghdr *request,
 	char buffer[BUFFER_OCTETS] __attribute__((aligned(MNL_ALIGNTO)));
 
 	assert(request->nlmsg_flags & (NLM_F_DUMP | NLM_F_ACK));
-	if (sendto(fd, request, request->nlmsg_len, 0, (const struct sockaddr *)&kernel,
-		   sizeof(kernel)) < 0)
-		return -errno;
+	while (sendto(fd, request, request->nlmsg_len, 0, (const struct sockaddr *)&kernel,
+		      sizeof(kernel)) < 0)
+		if (errno != EINTR)
+			return -errno;
 	while (!answer.done) {
 		ssize_t size = recv(fd, buffer, sizeof(buffer), 0);
 		const struct nlmsghdr *header = (const struct nlmsghdr *)buffer;

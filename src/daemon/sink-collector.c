@@ -85,8 +85,10 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 
 static void send_templates(struct collector *collector)
 {
-	int r = fm_session_templates(collector->session, fm_clock_realtime_ns());
+	int r;
 
+	collector->courier.template_lost = false;
+	r = fm_session_templates(collector->session, fm_clock_realtime_ns());
 	if (r < 0)
 		fm_log_error("%s: cannot make templates: %s", collector->name, strerror(-r));
 	collector->messages = 0;
@@ -303,8 +305,9 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 	}
 	resolve_again(collector, now);
 	/* Where nobody listens, templates ask whether somebody does now, who needs them then. */
-	if (collector->way->datagrams && (now >= collector->templates_ns ||
-					  (!collector->way->connects && !collector->courier.up)))
+	if (collector->way->datagrams &&
+	    (now >= collector->templates_ns || collector->courier.template_lost ||
+	     (!collector->way->connects && !collector->courier.up)))
 		send_templates(collector);
 	if (now >= collector->options_ns)
 		send_options(collector);
@@ -468,7 +471,8 @@ static void collector_record(struct fm_sink *sink, const struct fm_record *recor
 	collector->tokens--;
 	if (fm_session_record(collector->session, record, fm_clock_realtime_ns()) < 0)
 		fm_courier_lose_record(&collector->courier, record);
-	if (collector->way->datagrams && most && collector->messages >= most)
+	if (collector->way->datagrams &&
+	    ((most && collector->messages >= most) || collector->courier.template_lost))
 		send_templates(collector);
 }
 
@@ -476,6 +480,8 @@ static void collector_flush(struct fm_sink *sink)
 {
 	struct collector *collector = of(sink);
 
+	if (collector->way->datagrams && collector->courier.template_lost)
+		send_templates(collector);
 	fm_session_flush(collector->session, fm_clock_realtime_ns());
 	fm_courier_flush(&collector->courier);
 }

@@ -185,7 +185,11 @@ static void give_up(struct udp *udp, int error)
 		options->state(options->userdata, -error);
 	udp->refused = true;
 	udp->asked_ns = 0;
-	fm_transport_pop_lost(&udp->transport);
+	/* Nobody could read what follows templates that did not go. */
+	if (udp->transport.first->info.is_template)
+		fm_transport_lose_all(&udp->transport);
+	else
+		fm_transport_pop_lost(&udp->transport);
 }
 
 static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
@@ -217,7 +221,7 @@ static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 		cut = false;
 		if (errno == ECONNREFUSED) {
 			refused(udp); /* not this datagram: it is sent again */
-		} else if (errno == EAGAIN || errno == ENOBUFS) {
+		} else if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM) {
 			stalled(transport, now_ns, errno);
 			return;
 		} else if (errno != EINTR) {
