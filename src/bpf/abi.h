@@ -2,7 +2,7 @@
 /*
  * The contract between the programs in the kernel and the daemon: flow key, slot, counters,
  * events, read-only configuration, limits and names. Compiled by both sides; the only header of
- * this folder, beside hash.h and the *.def tables, that the daemon includes.
+ * this folder, with gate.h, beside hash.h and the *.def tables, that the daemon includes.
  */
 #ifndef FM_ABI_H
 #define FM_ABI_H
@@ -159,40 +159,7 @@ enum fm_counter {
 	_FM_COUNTER_MAX,
 };
 
-/* What one CPU counted at one hook of one interface. */
-struct fm_counters {
-	__u64 frames;	    /* what came to the hook, as the interface's own counters count it */
-	__u64 frame_octets; /* with the link-layer header */
-	struct fm_count count[_FM_COUNTER_MAX];
-} __attribute__((aligned(64)));
-
-/*
- * Gates: each hooked interface counts at one of its own, those that found none at gate 0. An
- * interface's gate stands in fm_live.gates at its home or little behind it. Counters lie in one
- * array, by CPU, gate and hook.
- */
-#define FM_GATES			 256
-#define FM_GATE_OTHERS			 0
-#define FM_GATE_HOMES			 1024
-#define FM_GATE_PROBES			 4
-#define FM_GATE_HOME(ifindex)		 (((ifindex) ^ (ifindex) >> 16) & (FM_GATE_HOMES - 1))
-#define FM_GATE_ENTRY(ifindex, gate)	 ((__u64)(ifindex) << 32 | (gate))
-#define FM_GATE_ELEMENT(cpu, gate, hook) (((cpu)*FM_GATES + (gate)) * _FM_HOOK_MAX + (hook))
-
-/* What an interface's own counters and its gate said at one moment. */
-struct fm_gate_mark {
-	__u64 time_ns; /* since 1970; 0: never looked */
-	__u64 frames, frame_octets;
-	struct fm_counters counters;
-};
-
-/* The daemon's account of a gate. */
-struct fm_gate {
-	__u32 ifindex; /* whose it is or was last; 0: nobody's yet */
-	__u32 unused;
-	struct fm_counters before[_FM_HOOK_MAX]; /* what was counted here for others before */
-	struct fm_gate_mark audited[_FM_HOOK_MAX];
-};
+#include "gate.h"
 
 /* Value of the interface table: what a packet that came in there means at egress. */
 #define FM_IFACE_SEEN 0x01 /* hooked at ingress, or stacked on what is: counted already */

@@ -25,11 +25,13 @@
 
 static const char usage[] =
 	"usage: flowmonctl [--socket PATH] status [--json]\n"
+	"       flowmonctl [--socket PATH] metrics\n"
 	"\n"
 	"Shows what the running flowmond does.\n"
 	"\n"
-	"  status          interfaces, flows, collectors, counters\n"
+	"  status          where packets went, in all, by interface and by cause; collectors\n"
 	"  --json          as JSON\n"
+	"  metrics         the same in Prometheus' text format\n"
 	"  --socket PATH   flowmond's control socket (default " CONTROL_SOCKET ")\n"
 	"  --version       print the version\n"
 	"  --help          print this\n";
@@ -175,7 +177,7 @@ static int ask(const char *path, const char *line)
 
 int main(int argc, char **argv)
 {
-	const char *path = CONTROL_SOCKET;
+	const char *path = CONTROL_SOCKET, *request = NULL;
 	bool json = false;
 	int option;
 
@@ -198,9 +200,13 @@ int main(int argc, char **argv)
 			return EXIT_FAILURE;
 		}
 	}
-	if (optind + 1 != argc || strcmp(argv[optind], "status") != 0) {
+	if (optind + 1 == argc && strcmp(argv[optind], "status") == 0)
+		request = json ? "status json\n" : "status\n";
+	else if (optind + 1 == argc && strcmp(argv[optind], "metrics") == 0 && !json)
+		request = "metrics\n";
+	if (!request) {
 		fputs(usage, stderr);
 		return EXIT_FAILURE;
 	}
-	return ask(path, json ? "status json\n" : "status\n") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return ask(path, request) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -36,6 +36,7 @@
 #define FM_SECTION_group(main, collector, group)      group
 #define FM_SECTION_spool(main, collector, group)      main
 #define FM_SECTION_ipfix_file(main, collector, group) main
+#define FM_SECTION_audit(main, collector, group)      main
 #define FM_SECTION_bpf(main, collector, group)	      main
 #define FM_SECTION_json(main, collector, group)	      main
 #define FM_SECTION_text(main, collector, group)	      main

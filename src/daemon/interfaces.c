@@ -773,6 +773,14 @@ void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 		}
 }
 
+int fm_interfaces_counters(struct fm_interfaces *interfaces, unsigned int ns, uint32_t ifindex,
+			   struct fm_link_counters *ret)
+{
+	if (ns >= interfaces->n_spaces || !is_open(interfaces->spaces[ns]))
+		return -ENODEV;
+	return fm_links_counters(interfaces->spaces[ns]->questions_fd, ifindex, ret);
+}
+
 size_t fm_interfaces_failed(const struct fm_interfaces *interfaces)
 {
 	size_t failed = 0;

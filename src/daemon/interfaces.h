@@ -97,6 +97,11 @@ void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 				       const struct fm_plan *plan),
 			    void *argument);
 
+/* What a device itself counted, read now. 0 or -errno. */
+struct fm_link_counters;
+int fm_interfaces_counters(struct fm_interfaces *interfaces, unsigned int ns, uint32_t ifindex,
+			   struct fm_link_counters *ret);
+
 /* Hooks that could not be attached when last tried. */
 size_t fm_interfaces_failed(const struct fm_interfaces *interfaces);
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
+#include "base/macro.h"
 #include "daemon/netlink.h"
 
 #define BUFFER_OCTETS 32768
@@ -187,4 +188,51 @@ int fm_links_list(int fd,
 	message->ifi_family = AF_UNSPEC;
 	mnl_attr_put_u32(header, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	return fm_netlink_talk(fd, header, on_listed, &listing);
+}
+
+static int on_counters(const struct nlattr *attribute, void *userdata)
+{
+	struct fm_link_counters *counters = userdata;
+	struct rtnl_link_stats64 stats = {};
+
+	if (mnl_attr_get_type(attribute) != IFLA_STATS64)
+		return MNL_CB_OK;
+	/* Older kernels have fewer members, newer ones more. */
+	memcpy(&stats, mnl_attr_get_payload(attribute),
+	       FM_MIN(mnl_attr_get_payload_len(attribute), sizeof(stats)));
+	counters->known = true;
+	counters->frames[FM_HOOK_INGRESS] = stats.rx_packets;
+	counters->frames[FM_HOOK_EGRESS] = stats.tx_packets;
+	counters->octets[FM_HOOK_INGRESS] = stats.rx_bytes;
+	counters->octets[FM_HOOK_EGRESS] = stats.tx_bytes;
+	return MNL_CB_OK;
+}
+
+static void on_answer(const struct nlmsghdr *header, void *userdata)
+{
+	if (header->nlmsg_type == RTM_NEWLINK)
+		mnl_attr_parse(header, sizeof(struct ifinfomsg), on_counters, userdata);
+}
+
+int fm_links_counters(int fd, uint32_t ifindex, struct fm_link_counters *ret)
+{
+	struct fm_link_counters counters = {};
+	char buffer[MNL_NLMSG_HDRLEN + 64];
+	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
+	struct ifinfomsg *message;
+	int r;
+
+	header->nlmsg_type = RTM_GETLINK;
+	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	header->nlmsg_seq = 1;
+	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
+	message->ifi_family = AF_UNSPEC;
+	message->ifi_index = (int)ifindex;
+	r = fm_netlink_talk(fd, header, on_answer, &counters);
+	if (r < 0)
+		return r;
+	if (!counters.known)
+		return -ENODATA;
+	*ret = counters;
+	return 0;
 }

@@ -41,4 +41,13 @@ int fm_links_list(int fd,
 		  void (*fn)(enum fm_links_event event, const struct fm_link *link, void *userdata),
 		  void *userdata);
 
+/* What a device itself counted since it is there, by direction. */
+struct fm_link_counters {
+	bool known;
+	uint64_t frames[_FM_HOOK_MAX], octets[_FM_HOOK_MAX];
+};
+
+/* fd: of the device's namespace. 0 or -errno. */
+int fm_links_counters(int fd, uint32_t ifindex, struct fm_link_counters *ret);
+
 #endif

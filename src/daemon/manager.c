@@ -12,10 +12,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/audit.h"
 #include "daemon/control.h"
 #include "daemon/hooks.h"
 #include "daemon/identity.h"
 #include "daemon/interfaces.h"
+#include "daemon/links.h"
+#include "daemon/losses.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
 #include "daemon/sweeper.h"
@@ -42,8 +45,10 @@ struct fm_manager {
 	uint64_t start_ns;	     /* since 1970 */
 	uint64_t start_monotonic_ns; /* for uptime */
 	uint64_t status_ns;	     /* when the status was told last */
-	struct fm_count lost;	     /* as it was logged last */
-	bool resumed;		     /* with the tables of an earlier process */
+	struct fm_losses losses;     /* as they were logged last */
+	struct fm_audit audit;
+	sd_event_source *audit_timer;
+	bool resumed; /* with the tables of an earlier process */
 };
 
 static const struct fm_config *config_of(const struct fm_manager *manager)
@@ -82,97 +87,214 @@ static void for_each_interface(void *userdata,
 		fm_interfaces_for_each(manager->interfaces, visit_interface, &visit);
 }
 
-static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
-{
-	struct fm_manager *manager = userdata;
-	struct fm_counters counters;
-	struct fm_count again, ignored, lost;
-	const struct fm_count *seen = &counters.count[FM_COUNTER_seen];
-	const struct fm_sweep_stats *sweep = fm_sweeper_stats(manager->sweeper);
-
-	fm_kernel_counters(manager->kernel, &counters);
-	again = fm_status_class_sum(&counters, "AGAIN");
-	ignored = fm_status_class_sum(&counters, "IGNORED");
-	lost = fm_status_class_sum(&counters, "LOST");
-	*ret = (struct fm_exporter_stats){
-		.observed_packets = seen->packets - again.packets,
-		.observed_octets = seen->octets - again.octets,
-		.observed_flows = sweep->closed + sweep->live_slots +
-				  fm_sweeper_overflow_conversations(manager->sweeper),
-		.ignored_packets = ignored.packets,
-		.ignored_octets = ignored.octets,
-		.lost_packets = lost.packets,
-		.lost_octets = lost.octets,
-		.start_ns = manager->start_ns,
-	};
-}
-
 static void count_hooks(void *argument, const struct fm_device *device, const struct fm_plan *plan)
 {
 	*(uint64_t *)argument += plan->ingress || plan->egress;
 }
 
-static void get_status(struct fm_manager *manager, struct fm_status *ret)
+static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
 {
-	fm_routes_update(&manager->exporter.routes, fm_clock_monotonic_ns());
-	*ret = (struct fm_status){
-		.uptime_ns = fm_clock_monotonic_ns() - manager->start_monotonic_ns,
-		.attach = fm_hooks_describe(&manager->hooks),
-		.resumed = manager->resumed,
+	struct fm_manager *manager = userdata;
+	const struct fm_sweep_stats *sweep = fm_sweeper_stats(manager->sweeper);
+	uint64_t overflow = fm_sweeper_overflow_conversations(manager->sweeper);
+	struct fm_audit_record all = {};
+	struct fm_counters counters;
+
+	fm_kernel_counters(manager->kernel, &counters);
+	fm_audit_classes(&all, &counters);
+	*ret = (struct fm_exporter_stats){
+		.observed_packets = all.seen_packets - all.again_packets,
+		.observed_octets = all.seen_octets - all.again_octets,
+		.observed_flows = sweep->closed + sweep->live_slots + overflow,
+		.ignored_packets = all.ignored_packets + all.lost_packets,
+		.ignored_octets = all.ignored_octets + all.lost_octets,
+		.start_ns = manager->start_ns,
+		.uptime_ms = (fm_clock_monotonic_ns() - manager->start_monotonic_ns) / FM_NS_PER_MS,
 		.hooks = manager->hooks.n,
 		.max_flows = config_of(manager)->max_flows,
-		.table_octets = fm_generation_memory(manager->hooks.generation),
-		.overflow_conversations = fm_sweeper_overflow_conversations(manager->sweeper),
-		.sweep = fm_sweeper_stats(manager->sweeper),
+		.live_slots = sweep->live_slots,
+		.tombstones = sweep->tombstones,
+		.sweeps = sweep->sweeps,
+		.closed_conversations = sweep->closed,
+		.overflow_conversations = overflow,
+		.records = manager->exporter.records,
+		.exported_packets = manager->exporter.packets,
+		.exported_octets = manager->exporter.octets,
+	};
+	/* Both are gone when the last figures are told. */
+	if (manager->hooks.generation)
+		ret->table_octets = fm_generation_memory(manager->hooks.generation);
+	if (manager->interfaces)
+		fm_interfaces_for_each(manager->interfaces, count_hooks, &ret->interfaces);
+}
+
+static void all_counters(void *userdata, struct fm_counters *ret)
+{
+	fm_kernel_counters(((struct fm_manager *)userdata)->kernel, ret);
+}
+
+struct status_visit {
+	struct fm_manager *manager;
+	struct fm_status *status;
+	size_t room;
+};
+
+static void visit_status(void *argument, const struct fm_device *device, const struct fm_plan *plan)
+{
+	struct status_visit *visit = argument;
+	const struct fm_gates *gates = fm_kernel_gates(visit->manager->kernel);
+	uint32_t ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex;
+	unsigned int gate = fm_gates_find(gates, ifindex);
+	struct fm_status_interface *interface;
+
+	if (!plan->ingress && !plan->egress)
+		return;
+	if (gate == FM_GATE_OTHERS || visit->status->n_interfaces == visit->room)
+		return;
+	interface = &visit->status->interfaces[visit->status->n_interfaces++];
+	*interface = (struct fm_status_interface){.ifindex = ifindex};
+	memcpy(interface->name, device->name, sizeof(interface->name));
+	for (int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+		interface->hooked[hook] = fm_gates_is_open(gates, gate, (enum fm_hook)hook);
+		fm_gates_sum(gates, gate, (enum fm_hook)hook, &interface->counters[hook]);
+	}
+}
+
+/* What interfaces count that have no gate. */
+static void status_others(struct fm_manager *manager, struct fm_status *ret)
+{
+	struct fm_status_interface others = {.name = "others"};
+
+	for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
+		fm_gates_sum(fm_kernel_gates(manager->kernel), FM_GATE_OTHERS, (enum fm_hook)hook,
+			     &others.counters[hook]);
+	if (others.counters[FM_HOOK_INGRESS].frames || others.counters[FM_HOOK_EGRESS].frames)
+		ret->interfaces[ret->n_interfaces++] = others;
+}
+
+/* by_interface: that part as well. */
+static void get_status(struct fm_manager *manager, bool by_interface, struct fm_status *ret)
+{
+	struct status_visit visit = {manager, ret, FM_GATES - 1};
+
+	fm_routes_update(&manager->exporter.routes, fm_clock_monotonic_ns());
+	*ret = (struct fm_status){
+		.attach = fm_hooks_describe(&manager->hooks),
+		.resumed = manager->resumed,
 		.exporter = &manager->exporter,
 	};
+	exporter_stats(manager, &ret->figures);
 	fm_kernel_counters(manager->kernel, &ret->counters);
-	fm_interfaces_for_each(manager->interfaces, count_hooks, &ret->interfaces);
+	if (!by_interface || !manager->interfaces)
+		return;
+	ret->interfaces = calloc(FM_GATES, sizeof(*ret->interfaces));
+	if (!ret->interfaces)
+		return;
+	fm_interfaces_for_each(manager->interfaces, visit_status, &visit);
+	status_others(manager, ret);
 }
 
 static int answer(void *userdata, const char *request, struct fm_buf *reply)
 {
-	struct fm_status status;
+	static const struct {
+		const char *request;
+		int (*answer)(const struct fm_status *status, struct fm_buf *ret);
+	} answers[] = {
+		{"status", fm_status_text},
+		{"status json", fm_status_json},
+		{"metrics", fm_status_metrics},
+	};
 
-	get_status(userdata, &status);
-	if (!strcmp(request, "status"))
-		return fm_status_text(&status, reply);
-	if (!strcmp(request, "status json"))
-		return fm_status_json(&status, reply);
-	fm_buf_printf(reply, "error: expected 'status' or 'status json'\n");
+	for (size_t i = 0; i < FM_ARRAY_SIZE(answers); i++) {
+		_fm_cleanup_(fm_status_done) struct fm_status status = {};
+
+		if (strcmp(request, answers[i].request))
+			continue;
+		get_status(userdata, true, &status);
+		return answers[i].answer(&status, reply);
+	}
+	fm_buf_printf(reply, "error: expected 'status', 'status json' or 'metrics'\n");
 	return fm_buf_error(reply);
 }
 
 /* --- what the sweep tells --- */
-
-/* Loss is never silent: said when it grows. */
-static void log_loss(struct fm_manager *manager, const struct fm_counters *counters)
-{
-	struct fm_count lost = fm_status_class_sum(counters, "LOST");
-
-	if (lost.packets == manager->lost.packets)
-		return;
-	fm_log_warning(
-		"%llu packets (%llu octets) lost: the flow tables are full and the overflow ring as well; [flows] max is %llu",
-		lost.packets - manager->lost.packets, lost.octets - manager->lost.octets,
-		(unsigned long long)config_of(manager)->max_flows);
-	manager->lost = lost;
-}
 
 static void after_sweep(void *userdata)
 {
 	struct fm_manager *manager = userdata;
 	_fm_cleanup_buf_ struct fm_buf line = {};
 	uint64_t now = fm_clock_monotonic_ns();
-	struct fm_status status;
+	_fm_cleanup_(fm_status_done) struct fm_status status = {};
+	struct fm_counters counters;
 
+	fm_kernel_counters(manager->kernel, &counters);
+	fm_losses_look(&manager->losses, &counters, now);
 	if (now - manager->status_ns < STATUS_INTERVAL_NS || !manager->interfaces)
 		return;
 	manager->status_ns = now;
-	get_status(manager, &status);
-	log_loss(manager, &status.counters);
+	get_status(manager, false, &status);
 	if (fm_status_line(&status, &line) == 0)
 		sd_notifyf(0, "STATUS=%s", line.data);
+}
+
+/* --- the audit --- */
+
+static int audit_read(void *userdata, uint32_t ifindex, enum fm_hook hook, uint64_t *ret_frames,
+		      uint64_t *ret_octets)
+{
+	struct fm_manager *manager = userdata;
+	unsigned int ns = ifindex / FM_INTERFACES_BASE(1);
+	struct fm_link_counters counters;
+	int r = manager->interfaces
+			? fm_interfaces_counters(manager->interfaces, ns,
+						 ifindex - FM_INTERFACES_BASE(ns), &counters)
+			: -ENODEV;
+
+	if (r < 0)
+		return r;
+	*ret_frames = counters.frames[hook];
+	*ret_octets = counters.octets[hook];
+	return 0;
+}
+
+static void audit_tell(void *userdata, const struct fm_audit_row *row)
+{
+	struct fm_manager *manager = userdata;
+
+	if (manager->sinks)
+		fm_sinks_audit(manager->sinks, row);
+}
+
+static void arm_audit(struct fm_manager *manager)
+{
+	sd_event_source_set_time_relative(manager->audit_timer,
+					  config_of(manager)->audit_ns / FM_NS_PER_US);
+	sd_event_source_set_enabled(manager->audit_timer, SD_EVENT_ONESHOT);
+}
+
+static int on_audit(sd_event_source *source, uint64_t usec, void *userdata)
+{
+	struct fm_manager *manager = userdata;
+
+	fm_audit_run(&manager->audit, fm_clock_realtime_ns());
+	arm_audit(manager);
+	return 0;
+}
+
+static int start_audit(struct fm_manager *manager)
+{
+	int r;
+
+	manager->audit = (struct fm_audit){
+		.gates = fm_kernel_gates(manager->kernel),
+		.read = audit_read,
+		.tell = audit_tell,
+		.userdata = manager,
+	};
+	r = sd_event_add_time_relative(manager->event, &manager->audit_timer, CLOCK_MONOTONIC,
+				       config_of(manager)->audit_ns / FM_NS_PER_US, 0, on_audit,
+				       manager);
+	return r < 0 ? r : 0;
 }
 
 /* --- interfaces --- */
@@ -196,6 +318,8 @@ static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm
 
 	fm_hooks_remove(&manager->hooks, ns, ifindex, hook);
 	fm_gates_close(fm_kernel_gates(manager->kernel), FM_INTERFACES_BASE(ns) + ifindex, hook);
+	fm_audit_end(&manager->audit, FM_INTERFACES_BASE(ns) + ifindex, hook,
+		     fm_clock_realtime_ns());
 }
 
 static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, bool seen)
@@ -211,6 +335,8 @@ static void on_changed(void *userdata)
 {
 	struct fm_manager *manager = userdata;
 
+	if (manager->interfaces)
+		fm_audit_follow(&manager->audit, fm_clock_realtime_ns());
 	if (manager->sinks)
 		fm_sinks_interfaces_changed(manager->sinks);
 }
@@ -453,6 +579,7 @@ static int start_sinks(struct fm_manager *manager)
 		.event = manager->event,
 		.for_each_interface = for_each_interface,
 		.exporter_stats = exporter_stats,
+		.counters = all_counters,
 		.userdata = manager,
 	};
 	int r = fm_sinks_new(&manager->sinks, &env, &manager->exporter);
@@ -547,6 +674,8 @@ static int start_parts(struct fm_manager *manager, struct found *found)
 	manager->exporter.timebase = &manager->timebase;
 	manager->exporter.biflow = config->biflow;
 	r = start_sinks(manager);
+	if (r == 0)
+		r = start_audit(manager);
 	if (r < 0)
 		return r;
 	r = fm_interfaces_new(&manager->interfaces, manager->event, &config->interfaces,
@@ -609,6 +738,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	if (!manager)
 		return NULL;
 	fm_control_free(manager->control);
+	sd_event_source_disable_unref(manager->audit_timer);
 	fm_interfaces_free(manager->interfaces);
 	fm_hooks_done(&manager->hooks);
 	fm_sweeper_free(manager->sweeper);
@@ -631,6 +761,7 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 	struct fm_sweeper_settings settings;
 	struct fm_config_ref *ref;
 	bool control_moved = strcmp(before->control_socket, config->control_socket);
+	bool audit_changed = before->audit_ns != config->audit_ns;
 	int r;
 
 	r = reload_kernel(manager, config);
@@ -660,6 +791,8 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 	r = fm_interfaces_reconfigure(manager->interfaces, &config->interfaces, config->observe);
 	if (r < 0)
 		fm_log_error("interfaces stay as they are: %s", strerror(-r));
+	if (audit_changed)
+		arm_audit(manager);
 	if (control_moved) {
 		manager->control = fm_control_free(manager->control);
 		start_control(manager);
@@ -702,6 +835,7 @@ void fm_manager_stop(struct fm_manager *manager)
 	sd_notify(0, "STOPPING=1\nSTATUS=exporting what is open");
 	manager->interfaces = fm_interfaces_free(manager->interfaces);
 	fm_hooks_done(&manager->hooks);
+	fm_audit_run(&manager->audit, fm_clock_realtime_ns());
 	r = fm_sweeper_finish(manager->sweeper, fm_clock_monotonic_ns() + STOP_EXPORT_NS);
 	if (r < 0)
 		fm_log_error("not everything that was open could be exported: %s",

@@ -16,14 +16,15 @@
 #include "daemon/identity.h"
 #include "daemon/resolve.h"
 #include "daemon/sink.h"
+#include "daemon/tell.h"
 #include "ipfix/session.h"
 
 #define TICK_US 1000000
+/* The next tick while there is more to tell than the pace allows. */
+#define TICK_SOON_US 10000
 /* A name that cannot be resolved, or a certificate that cannot be used, is tried again after this.
  */
 #define RESOLVE_AGAIN_NS (10 * FM_NS_PER_S)
-/* After interfaces changed, options wait for more of the same. */
-#define OPTIONS_DELAY_NS (1 * FM_NS_PER_S)
 /*
  * Records that may go at once: a collector with the default receive buffer (208 KiB) holds about 90
  * datagrams of 1400 octets; this is half of that.
@@ -61,9 +62,11 @@ struct collector {
 	unsigned int asked_attempts; /* of the transport, when the name was asked for last */
 	bool is_number;		     /* the address */
 	sd_event_source *tick;
-	bool started;				       /* the courier is */
-	uint64_t resolve_ns, templates_ns, options_ns; /* when due, CLOCK_MONOTONIC */
-	uint64_t messages;			       /* since templates */
+	struct fm_tell tell;
+	bool started;			   /* the courier is */
+	bool begun;			   /* there was a transport session */
+	uint64_t resolve_ns, templates_ns; /* when due, CLOCK_MONOTONIC */
+	uint64_t messages;		   /* since templates */
 	double tokens, burst;
 	uint64_t tokens_ns;
 	char name[320];
@@ -95,49 +98,10 @@ static void send_templates(struct collector *collector)
 	collector->templates_ns = fm_clock_monotonic_ns() + collector->config->template_ns;
 }
 
-static void name_interface(const struct fm_interface_name *name, void *userdata)
-{
-	struct collector *collector = userdata;
-
-	fm_session_interface(collector->session, name->ifindex, name->name, name->description,
-			     fm_clock_realtime_ns());
-}
-
 static void get_stats(const struct collector *collector, struct fm_sink_stats *ret)
 {
 	fm_courier_stats(&collector->courier, ret);
 	fm_catch_up_stats(collector->catch_up, ret);
-}
-
-static void send_statistics(struct collector *collector)
-{
-	struct fm_exporter_stats exporter;
-	struct fm_sink_stats sink;
-	struct fm_session_statistics statistics;
-
-	collector->env.exporter_stats(collector->env.userdata, &exporter);
-	get_stats(collector, &sink);
-	statistics = (struct fm_session_statistics){
-		.exported_octets = sink.message_octets,
-		.exported_messages = sink.messages,
-		.exported_records = sink.records,
-		.observed_flows = exporter.observed_flows,
-		.ignored_packets = exporter.ignored_packets + exporter.lost_packets,
-		.ignored_octets = exporter.ignored_octets + exporter.lost_octets,
-		.not_sent_flows = sink.not_sent_records,
-		.not_sent_packets = sink.not_sent_packets,
-		.not_sent_octets = sink.not_sent_octets,
-		.start_ns = exporter.start_ns,
-	};
-	fm_session_statistics(collector->session, &statistics, fm_clock_realtime_ns());
-}
-
-static void send_options(struct collector *collector)
-{
-	collector->options_ns = fm_clock_monotonic_ns() + collector->config->options_ns;
-	collector->env.for_each_interface(collector->env.userdata, name_interface, collector);
-	fm_session_flush(collector->session, fm_clock_realtime_ns());
-	send_statistics(collector);
 }
 
 /* Templates first, then what there is to say of interfaces. */
@@ -150,7 +114,8 @@ static void on_begun(void *userdata)
 		fm_session_restart(collector->session);
 	fm_session_limit(collector->session, collector->courier.transport->message_max);
 	send_templates(collector);
-	collector->options_ns = fm_clock_monotonic_ns() + OPTIONS_DELAY_NS;
+	collector->begun = true;
+	fm_tell_begun(&collector->tell, fm_clock_monotonic_ns());
 }
 
 /* Certificates are read; those that are wrong hold up nobody else. */
@@ -290,6 +255,39 @@ static void resolve_again(struct collector *collector, uint64_t now)
 		resolve(collector);
 }
 
+static void refill(struct collector *collector)
+{
+	uint64_t now = fm_clock_monotonic_ns();
+	double more = (double)(now - collector->tokens_ns) / (double)FM_NS_PER_S;
+
+	collector->tokens += more * (double)collector->config->rate;
+	collector->tokens = FM_MIN(collector->tokens, collector->burst);
+	collector->tokens_ns = now;
+}
+
+/* Whether there is somebody to tell. A stream that is not there is told later. */
+static bool is_up(const struct collector *collector)
+{
+	return collector->begun && (!collector->way->connects || collector->courier.up);
+}
+
+/* Options records, at the pace of flow records. */
+static void tell(struct collector *collector)
+{
+	size_t room = SIZE_MAX, told;
+	struct fm_sink_stats stats;
+
+	if (!is_up(collector) || fm_courier_room(&collector->courier) == 0)
+		return;
+	if (collector->config->rate) {
+		refill(collector);
+		room = collector->tokens < 1 ? 0 : (size_t)collector->tokens;
+	}
+	get_stats(collector, &stats);
+	told = fm_tell_some(&collector->tell, fm_clock_monotonic_ns(), room, &stats);
+	collector->tokens -= (double)told;
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct collector *collector = userdata;
@@ -309,9 +307,10 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 	    (now >= collector->templates_ns || collector->courier.template_lost ||
 	     (!collector->way->connects && !collector->courier.up)))
 		send_templates(collector);
-	if (now >= collector->options_ns)
-		send_options(collector);
+	tell(collector);
 	fm_courier_flush(&collector->courier);
+	if (is_up(collector) && fm_tell_waits(&collector->tell))
+		sd_event_source_set_time_relative(source, TICK_SOON_US);
 	return 0;
 }
 
@@ -384,6 +383,7 @@ static int init(struct collector *collector)
 
 	if (r < 0)
 		return r;
+	fm_tell_init(&collector->tell, &collector->env, collector->session, config->options_ns);
 	r = open_catch_up(collector);
 	if (r < 0)
 		return r;
@@ -402,6 +402,7 @@ static void collector_free(struct collector *collector)
 	fm_resolve_free(collector->resolve);
 	sd_event_source_disable_unref(collector->tick);
 	fm_catch_up_free(collector->catch_up);
+	fm_tell_done(&collector->tell);
 	fm_session_free(collector->session);
 	fm_tls_context_free(collector->tls);
 	free(collector);
@@ -431,16 +432,6 @@ static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, s
 	}
 	*ret = &collector->sink;
 	return 0;
-}
-
-static void refill(struct collector *collector)
-{
-	uint64_t now = fm_clock_monotonic_ns();
-	double more = (double)(now - collector->tokens_ns) / (double)FM_NS_PER_S;
-
-	collector->tokens += more * (double)collector->config->rate;
-	collector->tokens = FM_MIN(collector->tokens, collector->burst);
-	collector->tokens_ns = now;
 }
 
 static size_t collector_room(struct fm_sink *sink)
@@ -488,10 +479,15 @@ static void collector_flush(struct fm_sink *sink)
 
 static void collector_interfaces_changed(struct fm_sink *sink)
 {
+	fm_tell_changed(&of(sink)->tell, fm_clock_monotonic_ns());
+}
+
+static void collector_audit(struct fm_sink *sink, const struct fm_audit_row *row)
+{
 	struct collector *collector = of(sink);
 
-	collector->options_ns =
-		FM_MIN(collector->options_ns, fm_clock_monotonic_ns() + OPTIONS_DELAY_NS);
+	fm_tell_audit(&collector->tell, row);
+	sd_event_source_set_time_relative(collector->tick, TICK_SOON_US);
 }
 
 static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
@@ -500,8 +496,9 @@ static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
 	struct collector *collector = of(sink);
 
 	fm_session_flush(collector->session, fm_clock_realtime_ns());
-	if (collector->started)
-		send_statistics(collector);
+	get_stats(collector, ret_stats);
+	if (is_up(collector))
+		fm_tell_end(&collector->tell, ret_stats);
 	fm_catch_up_stop(collector->catch_up);
 	fm_courier_done(&collector->courier, deadline_ns);
 	get_stats(collector, ret_stats);
@@ -534,6 +531,7 @@ const struct fm_sink_ops fm_sink_collector = {
 	.record = collector_record,
 	.flush = collector_flush,
 	.interfaces_changed = collector_interfaces_changed,
+	.audit = collector_audit,
 	.close = collector_close,
 	.stats = collector_stats,
 	.describe = collector_describe,

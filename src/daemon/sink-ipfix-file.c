@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "daemon/sink.h"
+#include "daemon/tell.h"
 #include "ipfix/file-reader.h"
 #include "ipfix/file-writer.h"
 #include "ipfix/session.h"
@@ -278,23 +279,15 @@ static void write_interfaces(struct file_sink *files)
 
 static void write_statistics(struct file_sink *files)
 {
-	struct fm_exporter_stats exporter;
-	struct fm_session_statistics statistics;
+	struct fm_exporter_stats exporter = {};
 
 	files->env.exporter_stats(files->env.userdata, &exporter);
-	statistics = (struct fm_session_statistics){
-		.exported_octets = files->stats.message_octets,
-		.exported_messages = files->stats.messages,
-		.exported_records = files->stats.records,
-		.observed_flows = exporter.observed_flows,
-		.ignored_packets = exporter.ignored_packets + exporter.lost_packets,
-		.ignored_octets = exporter.ignored_octets + exporter.lost_octets,
-		.not_sent_flows = files->stats.not_sent_records,
-		.not_sent_packets = files->stats.not_sent_packets,
-		.not_sent_octets = files->stats.not_sent_octets,
-		.start_ns = exporter.start_ns,
-	};
-	fm_session_statistics(files->session, &statistics, fm_clock_realtime_ns());
+	fm_session_statistics(files->session, &exporter, &files->stats, fm_clock_realtime_ns());
+}
+
+static void file_audit(struct fm_sink *sink, const struct fm_audit_row *row)
+{
+	fm_tell_row(of(sink)->session, row);
 }
 
 static int create(struct file_sink *files)
@@ -500,6 +493,7 @@ const struct fm_sink_ops fm_sink_ipfix_file = {
 	.record = file_record,
 	.flush = file_flush,
 	.interfaces_changed = file_interfaces_changed,
+	.audit = file_audit,
 	.close = file_close,
 	.stats = file_stats,
 	.describe = file_describe,

@@ -2,13 +2,14 @@
 /*
  * JSON lines: an object a record, its keys the names of the information elements (fields.def),
  * rows of other families left out. Times are milliseconds since 1970; what was not measured is
- * null.
+ * null. Audits have "type":"audit" before the rows of audit.def, and what counted by cause behind.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
 
 #include "base/macro.h"
 #include "daemon/sink-lines.h"
+#include "daemon/status.h"
 
 #define JSON_U(value) fm_buf_printf(ret, "%" PRIu64, (uint64_t)(value))
 #define JSON_OPT(value)                                                                            \
@@ -44,6 +45,28 @@ static void json_line(const struct fm_sink_env *env, const struct fm_record *rec
 	fm_buf_append(ret, "}\n", 2);
 }
 
+static void json_audit(const struct fm_audit_row *row, struct fm_buf *ret)
+{
+	const char *separator = "";
+
+	fm_buf_printf(ret, "{\"type\":\"audit\"");
+#define FM_AUDIT(name, type, kind, ie_name, ...)                                                   \
+	fm_buf_printf(ret, ",\"" ie_name "\":");                                                   \
+	JSON_##kind(row->record.name);
+#include "ipfix/audit.def"
+#undef FM_AUDIT
+	fm_buf_printf(ret, ",\"causes\":{");
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
+		if (i == FM_COUNTER_seen || !row->causes[i].packets)
+			continue;
+		fm_buf_printf(ret, "%s\"%s\":{\"packets\":%llu,\"octets\":%llu}", separator,
+			      fm_status_counter_name((enum fm_counter)i), row->causes[i].packets,
+			      row->causes[i].octets);
+		separator = ",";
+	}
+	fm_buf_append(ret, "}}\n", 3);
+}
+
 static const char *json_path(const struct fm_config *config)
 {
 	return config->json_file;
@@ -53,6 +76,7 @@ static const struct fm_sink_lines_kind json_kind = {
 	.ops = &fm_sink_json,
 	.path = json_path,
 	.line = json_line,
+	.audit = json_audit,
 };
 
 static int json_open(struct fm_sink **ret, const struct fm_sink_env *env, size_t index)

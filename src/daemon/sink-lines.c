@@ -107,6 +107,21 @@ void fm_sink_lines_interfaces_changed(struct fm_sink *sink)
 {
 }
 
+void fm_sink_lines_audit(struct fm_sink *sink, const struct fm_audit_row *row)
+{
+	struct lines *lines = of(sink);
+	_fm_cleanup_buf_ struct fm_buf line = {};
+
+	if (!lines->kind->audit)
+		return;
+	lines->kind->audit(row, &line);
+	if (fm_buf_error(&line))
+		return;
+	if (lines->portion.size + line.size > PORTION_OCTETS)
+		send_portion(lines);
+	fm_buf_append(&lines->portion, line.data, line.size);
+}
+
 void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,
 			 struct fm_sink_stats *ret_stats)
 {

@@ -15,6 +15,8 @@ struct fm_sink_lines_kind {
 	/* Appends a line for a record. env: for names. */
 	void (*line)(const struct fm_sink_env *env, const struct fm_record *record,
 		     struct fm_buf *ret);
+	/* Appends a line for an audit; NULL: none. */
+	void (*audit)(const struct fm_audit_row *row, struct fm_buf *ret);
 	/* A line that explains those that follow; NULL: none. Repeated every header_lines records.
 	 */
 	const char *header;
@@ -29,6 +31,7 @@ size_t fm_sink_lines_room(struct fm_sink *sink);
 void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record);
 void fm_sink_lines_flush(struct fm_sink *sink);
 void fm_sink_lines_interfaces_changed(struct fm_sink *sink);
+void fm_sink_lines_audit(struct fm_sink *sink, const struct fm_audit_row *row);
 void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,
 			 struct fm_sink_stats *ret_stats);
 void fm_sink_lines_stats(struct fm_sink *sink, struct fm_sink_stats *ret);
@@ -36,7 +39,8 @@ const char *fm_sink_lines_describe(struct fm_sink *sink);
 
 #define FM_SINK_LINES_OPS                                                                          \
 	.room = fm_sink_lines_room, .record = fm_sink_lines_record, .flush = fm_sink_lines_flush,  \
-	.interfaces_changed = fm_sink_lines_interfaces_changed, .close = fm_sink_lines_close,      \
-	.stats = fm_sink_lines_stats, .describe = fm_sink_lines_describe
+	.interfaces_changed = fm_sink_lines_interfaces_changed, .audit = fm_sink_lines_audit,      \
+	.close = fm_sink_lines_close, .stats = fm_sink_lines_stats,                                \
+	.describe = fm_sink_lines_describe
 
 #endif

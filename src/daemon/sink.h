@@ -12,38 +12,24 @@
 
 #include <systemd/sd-event.h>
 
+#include "bpf/abi.h"
 #include "daemon/config.h"
+#include "ipfix/options.h"
 #include "ipfix/record.h"
 
 struct fm_sink;
-
-/* What the exporter knows of itself; options records and status are made of it. */
-struct fm_exporter_stats {
-	uint64_t observed_packets, observed_octets; /* at all hooks, once */
-	uint64_t observed_flows; /* conversations that left the tables or are open */
-	uint64_t ignored_packets, ignored_octets; /* class IGNORED */
-	uint64_t lost_packets, lost_octets;	  /* class LOST */
-	uint64_t start_ns;			  /* daemon start, nanoseconds since 1970 */
-};
-
-/* What became of the records that a sink was given. */
-struct fm_sink_stats {
-	uint64_t records, packets, octets; /* handed to the network or file */
-	uint64_t not_sent_records, not_sent_packets, not_sent_octets; /* given up, by any cause */
-	uint64_t messages, message_octets;
-	uint64_t waiting_messages; /* queued now */
-	/* Put on disk, to be sent later; and of it dropped, which not_sent holds as well. */
-	uint64_t spooled_records, spooled_packets, spooled_octets;
-	uint64_t spool_dropped_records, spool_dropped_packets, spool_dropped_octets;
-	uint64_t spool_torn_octets;    /* found behind the last whole message of files */
-	uint64_t spool_waiting_octets; /* in files now */
-};
 
 /* Names an interface for options records; valid during the call. */
 struct fm_interface_name {
 	uint32_t ifindex;
 	const char *name;
 	const char *description;
+};
+
+/* The audit of one interface and direction over an interval, and its packets by cause. */
+struct fm_audit_row {
+	struct fm_audit_record record;
+	struct fm_count causes[_FM_COUNTER_MAX];
 };
 
 /* What every sink is opened with; the pointers outlive it. */
@@ -55,6 +41,8 @@ struct fm_sink_env {
 				   void (*fn)(const struct fm_interface_name *name, void *arg),
 				   void *arg);
 	void (*exporter_stats)(void *userdata, struct fm_exporter_stats *ret);
+	/* Packets by cause; NULL: not known. */
+	void (*counters)(void *userdata, struct fm_counters *ret);
 	void *userdata;
 };
 
@@ -74,6 +62,8 @@ struct fm_sink_ops {
 	void (*flush)(struct fm_sink *sink);
 	/* Interfaces came, went or were renamed: options records are due. */
 	void (*interfaces_changed)(struct fm_sink *sink);
+	/* Takes an audit; NULL: none wanted. */
+	void (*audit)(struct fm_sink *sink, const struct fm_audit_row *row);
 	/* Sends what can be sent until deadline_ns (CLOCK_MONOTONIC), then closes; may block until
 	 * then. */
 	void (*close)(struct fm_sink *sink, uint64_t deadline_ns, struct fm_sink_stats *ret_stats);

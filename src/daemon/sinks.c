@@ -276,6 +276,16 @@ void fm_sinks_interfaces_changed(struct fm_sinks *sinks)
 		sinks->entries[i].sink->ops->interfaces_changed(sinks->entries[i].sink);
 }
 
+void fm_sinks_audit(struct fm_sinks *sinks, const struct fm_audit_row *row)
+{
+	for (size_t i = 0; i < sinks->n; i++) {
+		struct fm_sink *sink = sinks->entries[i].sink;
+
+		if (sink->ops->audit)
+			sink->ops->audit(sink, row);
+	}
+}
+
 struct fm_sinks *fm_sinks_free(struct fm_sinks *sinks, uint64_t deadline_ns)
 {
 	if (!sinks)

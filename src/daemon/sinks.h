@@ -30,6 +30,7 @@ int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm
 int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref);
 
 void fm_sinks_interfaces_changed(struct fm_sinks *sinks);
+void fm_sinks_audit(struct fm_sinks *sinks, const struct fm_audit_row *row);
 
 /* Closes all, giving each until deadline_ns (CLOCK_MONOTONIC), and frees. */
 struct fm_sinks *fm_sinks_free(struct fm_sinks *sinks, uint64_t deadline_ns);

@@ -1,26 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Status: see status.h. */
+/* Status for people and as JSON: see status.h. */
 #include "daemon/status.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/macro.h"
+#include "daemon/audit.h"
 
-/* One figure of the status: a name of JSON's kind, and where its value comes from. */
-struct figure {
-	const char *name;
-	uint64_t value;
-};
-
-static const char *const counter_names[] = {
-#define FM_COUNTER(name, class, help) #name,
-#include "bpf/counters.def"
-#undef FM_COUNTER
-};
-
-static const char *const counter_classes[] = {
-#define FM_COUNTER(name, class, help) #class,
+static const struct {
+	const char *name, *class, *help;
+} counter_rows[] = {
+#define FM_COUNTER(name, class, help) {#name, #class, help},
 #include "bpf/counters.def"
 #undef FM_COUNTER
 };
@@ -33,25 +26,30 @@ static const char *const reason_names[] = {
 	[FM_END_REASON_RESOURCES] = "resources",
 };
 
-#define FIGURES_MAX 16
+static const char *const directions[] = {
+	[FM_HOOK_INGRESS] = "ingress",
+	[FM_HOOK_EGRESS] = "egress",
+};
 
-/* The daemon's own figures, in the order in which they are shown. */
-static size_t daemon_figures(const struct fm_status *status, struct figure ret[FIGURES_MAX])
+/* One figure: a row of statistics.def and its value. */
+struct figure {
+	const char *name;
+	uint64_t value;
+};
+
+#define FIGURES_MAX 64
+
+#define FIGURE_DAEMON_DAEMON(name) {#name, stats->name},
+#define FIGURE_DAEMON_SINK(name)
+#define FIGURE_SINK_DAEMON(name)
+#define FIGURE_SINK_SINK(name) {#name, stats->name},
+
+static size_t daemon_figures(const struct fm_exporter_stats *stats, struct figure ret[FIGURES_MAX])
 {
 	const struct figure figures[] = {
-		{"uptime_ms", status->uptime_ns / FM_NS_PER_MS},
-		{"interfaces", status->interfaces},
-		{"hooks", status->hooks},
-		{"max_flows", status->max_flows},
-		{"table_octets", status->table_octets},
-		{"live_slots", status->sweep->live_slots},
-		{"tombstones", status->sweep->tombstones},
-		{"sweeps", status->sweep->sweeps},
-		{"closed_conversations", status->sweep->closed},
-		{"overflow_conversations", status->overflow_conversations},
-		{"records", status->exporter->records},
-		{"exported_packets", status->exporter->packets},
-		{"exported_octets", status->exporter->octets},
+#define FM_STATISTIC(owner, name, ...) FIGURE_DAEMON_##owner(name)
+#include "ipfix/statistics.def"
+#undef FM_STATISTIC
 	};
 
 	_Static_assert(FM_ARRAY_SIZE(figures) <= FIGURES_MAX, "a row too many");
@@ -59,36 +57,43 @@ static size_t daemon_figures(const struct fm_status *status, struct figure ret[F
 	return FM_ARRAY_SIZE(figures);
 }
 
-#define SINK_FIGURES 17
-
-static void sink_figures(const struct fm_sink_stats *stats, struct figure ret[SINK_FIGURES])
+static size_t sink_figures(const struct fm_sink_stats *stats, struct figure ret[FIGURES_MAX])
 {
-	const struct figure figures[SINK_FIGURES] = {
-		{"records", stats->records},
-		{"packets", stats->packets},
-		{"octets", stats->octets},
-		{"not_sent_records", stats->not_sent_records},
-		{"not_sent_packets", stats->not_sent_packets},
-		{"not_sent_octets", stats->not_sent_octets},
-		{"messages", stats->messages},
-		{"message_octets", stats->message_octets},
-		{"waiting_messages", stats->waiting_messages},
-		{"spooled_records", stats->spooled_records},
-		{"spooled_packets", stats->spooled_packets},
-		{"spooled_octets", stats->spooled_octets},
-		{"spool_dropped_records", stats->spool_dropped_records},
-		{"spool_dropped_packets", stats->spool_dropped_packets},
-		{"spool_dropped_octets", stats->spool_dropped_octets},
-		{"spool_torn_octets", stats->spool_torn_octets},
-		{"spool_waiting_octets", stats->spool_waiting_octets},
+	const struct figure figures[] = {
+#define FM_STATISTIC(owner, name, ...) FIGURE_SINK_##owner(name)
+#include "ipfix/statistics.def"
+#undef FM_STATISTIC
 	};
 
+	_Static_assert(FM_ARRAY_SIZE(figures) <= FIGURES_MAX, "a row too many");
 	memcpy(ret, figures, sizeof(figures));
+	return FM_ARRAY_SIZE(figures);
+}
+
+void fm_status_done(struct fm_status *status)
+{
+	free(status->interfaces);
+	*status = (struct fm_status){};
+}
+
+const char *fm_status_counter_name(enum fm_counter counter)
+{
+	return counter_rows[counter].name;
 }
 
 const char *fm_status_counter_class(enum fm_counter counter)
 {
-	return counter_classes[counter];
+	return counter_rows[counter].class;
+}
+
+const char *fm_status_counter_help(enum fm_counter counter)
+{
+	return counter_rows[counter].help;
+}
+
+const char *fm_status_reason_name(enum fm_end_reason reason)
+{
+	return reason_names[reason];
 }
 
 struct fm_count fm_status_class_sum(const struct fm_counters *counters, const char *class)
@@ -96,7 +101,7 @@ struct fm_count fm_status_class_sum(const struct fm_counters *counters, const ch
 	struct fm_count sum = {};
 
 	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
-		if (strcmp(counter_classes[i], class))
+		if (strcmp(counter_rows[i].class, class))
 			continue;
 		sum.packets += counters->count[i].packets;
 		sum.octets += counters->count[i].octets;
@@ -104,19 +109,89 @@ struct fm_count fm_status_class_sum(const struct fm_counters *counters, const ch
 	return sum;
 }
 
+/* --- text --- */
+
+static void text_count(const char *name, uint64_t packets, uint64_t octets, const char *remark,
+		       struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "  %-22s %20" PRIu64 " %20" PRIu64 "%s%s\n", name, packets, octets,
+		      *remark ? "  " : "", remark);
+}
+
+/* Where every packet went. */
+static void text_totals(const struct fm_status *status, struct fm_buf *ret)
+{
+	const struct fm_exporter_stats *figures = &status->figures;
+	struct fm_audit_record all = {};
+	uint64_t held_packets, held_octets;
+
+	fm_audit_classes(&all, &status->counters);
+	held_packets = all.packets + all.aggregated_packets - figures->exported_packets;
+	held_octets = all.octets + all.aggregated_octets - figures->exported_octets;
+	fm_buf_printf(ret, "\n%-24s %20s %20s\n", "where packets went", "packets", "octets");
+	text_count("seen", all.seen_packets, all.seen_octets, "", ret);
+	text_count("  in flows", all.packets, all.octets, "", ret);
+	text_count("  aggregated", all.aggregated_packets, all.aggregated_octets, "", ret);
+	text_count("  again", all.again_packets, all.again_octets, "", ret);
+	text_count("  ignored", all.ignored_packets, all.ignored_octets, "", ret);
+	text_count("  lost", all.lost_packets, all.lost_octets, "", ret);
+	if (status->resumed) /* what earlier processes exported is not known here */
+		return;
+	text_count("in flow records", figures->exported_packets, figures->exported_octets, "", ret);
+	text_count("in open flows", held_packets, held_octets, "", ret);
+}
+
+static void text_interfaces(const struct fm_status *status, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "\n%-16s %-8s %14s %14s %14s %12s %9s %9s\n", "interface", "", "frames",
+		      "packets", "in flows", "again", "ignored", "lost");
+	for (size_t i = 0; i < status->n_interfaces; i++)
+		for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+			const struct fm_status_interface *interface = &status->interfaces[i];
+			struct fm_audit_record record = {};
+
+			fm_audit_classes(&record, &interface->counters[hook]);
+			if (!interface->hooked[hook] && !record.frames)
+				continue;
+			fm_buf_printf(
+				ret,
+				"  %-14s %-8s %14" PRIu64 " %14" PRIu64 " %14" PRIu64 " %12" PRIu64
+				" %9" PRIu64 " %9" PRIu64 "\n",
+				interface->name, directions[hook], record.frames,
+				record.seen_packets, record.packets + record.aggregated_packets,
+				record.again_packets, record.ignored_packets, record.lost_packets);
+		}
+}
+
+/* Those that count anything; seen is said above. */
+static void text_causes(const struct fm_status *status, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, "\n%-24s %20s %20s\n", "by cause", "packets", "octets");
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
+		const struct fm_count *count = &status->counters.count[i];
+		char remark[160];
+
+		if (i == FM_COUNTER_seen || !count->packets)
+			continue;
+		snprintf(remark, sizeof(remark), "%-10s %s", counter_rows[i].class,
+			 counter_rows[i].help);
+		text_count(counter_rows[i].name, count->packets, count->octets, remark, ret);
+	}
+}
+
 static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 {
-	struct figure figures[SINK_FIGURES];
-	struct fm_sink_stats stats;
-
 	for (size_t i = 0; i < exporter->n_sinks; i++) {
 		struct fm_sink *sink = exporter->sinks[i];
+		struct figure figures[FIGURES_MAX];
+		struct fm_sink_stats stats;
+		size_t n;
 
 		sink->ops->stats(sink, &stats);
-		sink_figures(&stats, figures);
+		n = sink_figures(&stats, figures);
 		fm_buf_printf(ret, "\n%s\n", sink->ops->describe(sink));
-		for (size_t f = 0; f < SINK_FIGURES; f++)
-			fm_buf_printf(ret, "  %-24s %20" PRIu64 "\n", figures[f].name,
+		for (size_t f = 0; f < n; f++)
+			fm_buf_printf(ret, "  %-22s %20" PRIu64 "\n", figures[f].name,
 				      figures[f].value);
 	}
 }
@@ -154,28 +229,42 @@ static void text_groups(const struct fm_routes *routes, struct fm_buf *ret)
 	}
 }
 
-int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
+static void text_figures(const struct fm_status *status, struct fm_buf *ret)
 {
 	struct figure figures[FIGURES_MAX];
-	size_t n = daemon_figures(status, figures);
+	size_t n = daemon_figures(&status->figures, figures);
+
+	fm_buf_printf(ret, "\ndaemon\n");
+	for (size_t i = 0; i < n; i++)
+		fm_buf_printf(ret, "  %-22s %20" PRIu64 "\n", figures[i].name, figures[i].value);
+	fm_buf_printf(ret, "\nrecords by flowEndReason\n");
+	for (unsigned int i = FM_END_REASON_IDLE; i <= FM_END_REASON_RESOURCES; i++)
+		fm_buf_printf(ret, "  %-22s %20" PRIu64 "\n", reason_names[i],
+			      status->exporter->reasons[i]);
+}
+
+int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
+{
+	uint64_t seconds = status->figures.uptime_ms / 1000;
 
 	fm_buf_printf(ret, "flowmond " FM_VERSION ", programs attached by %s%s\n", status->attach,
 		      status->resumed ? ", went on with an earlier process' tables" : "");
-	for (size_t i = 0; i < n; i++)
-		fm_buf_printf(ret, "  %-24s %20" PRIu64 "\n", figures[i].name, figures[i].value);
-	fm_buf_printf(ret, "\nrecords by flowEndReason\n");
-	for (unsigned int i = FM_END_REASON_IDLE; i <= FM_END_REASON_RESOURCES; i++)
-		fm_buf_printf(ret, "  %-24s %20" PRIu64 "\n", reason_names[i],
-			      status->exporter->reasons[i]);
-	fm_buf_printf(ret, "\n%-26s %20s %20s  class\n", "counters", "packets", "octets");
-	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++)
-		fm_buf_printf(ret, "  %-24s %20llu %20llu  %s\n", counter_names[i],
-			      status->counters.count[i].packets, status->counters.count[i].octets,
-			      counter_classes[i]);
+	fm_buf_printf(ret,
+		      "up %" PRIu64 " d %02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ", %" PRIu64
+		      " interfaces, %" PRIu64 " flows in %" PRIu64 " places\n",
+		      seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60,
+		      status->figures.interfaces, status->figures.live_slots,
+		      status->figures.max_flows);
+	text_totals(status, ret);
+	text_interfaces(status, ret);
+	text_causes(status, ret);
 	text_groups(&status->exporter->routes, ret);
 	text_sinks(status->exporter, ret);
+	text_figures(status, ret);
 	return fm_buf_error(ret);
 }
+
+/* --- JSON --- */
 
 static void json_figures(const struct figure *figures, size_t n, struct fm_buf *ret)
 {
@@ -186,18 +275,18 @@ static void json_figures(const struct figure *figures, size_t n, struct fm_buf *
 
 static void json_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 {
-	struct figure figures[SINK_FIGURES];
-	struct fm_sink_stats stats;
-
 	for (size_t i = 0; i < exporter->n_sinks; i++) {
 		struct fm_sink *sink = exporter->sinks[i];
+		struct figure figures[FIGURES_MAX];
+		struct fm_sink_stats stats;
+		size_t n;
 
 		sink->ops->stats(sink, &stats);
-		sink_figures(&stats, figures);
+		n = sink_figures(&stats, figures);
 		fm_buf_printf(ret, "%s{\"name\":", i ? "," : "");
 		fm_buf_json_string(ret, sink->ops->describe(sink));
 		fm_buf_printf(ret, ",");
-		json_figures(figures, SINK_FIGURES, ret);
+		json_figures(figures, n, ret);
 		fm_buf_printf(ret, "}");
 	}
 }
@@ -235,10 +324,43 @@ static void json_groups(const struct fm_routes *routes, struct fm_buf *ret)
 	}
 }
 
+static void json_counters(const struct fm_counters *counters, struct fm_buf *ret)
+{
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++)
+		fm_buf_printf(ret, "%s\"%s\":{\"class\":\"%s\",\"packets\":%llu,\"octets\":%llu}",
+			      i ? "," : "", counter_rows[i].name, counter_rows[i].class,
+			      counters->count[i].packets, counters->count[i].octets);
+}
+
+static void json_interfaces(const struct fm_status *status, struct fm_buf *ret)
+{
+	const char *separator = "";
+
+	for (size_t i = 0; i < status->n_interfaces; i++)
+		for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+			const struct fm_status_interface *interface = &status->interfaces[i];
+			const struct fm_counters *counters = &interface->counters[hook];
+
+			if (!interface->hooked[hook] && !counters->frames)
+				continue;
+			fm_buf_printf(ret, "%s{\"name\":", separator);
+			fm_buf_json_string(ret, interface->name);
+			fm_buf_printf(ret,
+				      ",\"ifindex\":%" PRIu32
+				      ",\"direction\":\"%s\",\"frames\":%llu,\"frame_octets\":%llu,"
+				      "\"counters\":{",
+				      interface->ifindex, directions[hook], counters->frames,
+				      counters->frame_octets);
+			json_counters(counters, ret);
+			fm_buf_printf(ret, "}}");
+			separator = ",";
+		}
+}
+
 int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 {
 	struct figure figures[FIGURES_MAX];
-	size_t n = daemon_figures(status, figures);
+	size_t n = daemon_figures(&status->figures, figures);
 
 	fm_buf_printf(ret, "{\"version\":\"" FM_VERSION "\",\"attach\":\"%s\",\"resumed\":%s,",
 		      status->attach, status->resumed ? "true" : "false");
@@ -248,11 +370,10 @@ int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 		fm_buf_printf(ret, "%s\"%s\":%" PRIu64, i > FM_END_REASON_IDLE ? "," : "",
 			      reason_names[i], status->exporter->reasons[i]);
 	fm_buf_printf(ret, "},\"counters\":{");
-	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++)
-		fm_buf_printf(ret, "%s\"%s\":{\"class\":\"%s\",\"packets\":%llu,\"octets\":%llu}",
-			      i ? "," : "", counter_names[i], counter_classes[i],
-			      status->counters.count[i].packets, status->counters.count[i].octets);
-	fm_buf_printf(ret, "},\"groups\":[");
+	json_counters(&status->counters, ret);
+	fm_buf_printf(ret, "},\"by_interface\":[");
+	json_interfaces(status, ret);
+	fm_buf_printf(ret, "],\"groups\":[");
 	json_groups(&status->exporter->routes, ret);
 	fm_buf_printf(ret, "],\"sinks\":[");
 	json_sinks(status->exporter, ret);
@@ -267,8 +388,8 @@ int fm_status_line(const struct fm_status *status, struct fm_buf *ret)
 	fm_buf_printf(ret,
 		      "%" PRIu64 " interfaces, %" PRIu64 " flows in %" PRIu64
 		      " places, %llu packets seen, %" PRIu64 " records, %llu packets lost",
-		      status->interfaces, status->sweep->live_slots, status->max_flows,
-		      status->counters.count[FM_COUNTER_seen].packets, status->exporter->records,
-		      lost.packets);
+		      status->figures.interfaces, status->figures.live_slots,
+		      status->figures.max_flows, status->counters.count[FM_COUNTER_seen].packets,
+		      status->figures.records, lost.packets);
 	return fm_buf_error(ret);
 }

@@ -61,6 +61,8 @@ static uint8_t element_type(const struct fm_field *field)
 		return FB_IP4_ADDR;
 	if (field->kind == FM_KIND_IP6)
 		return FB_IP6_ADDR;
+	if (field->kind == FM_KIND_TEXT)
+		return FB_STRING;
 	return field->wire == 8	  ? FB_UINT_64
 	       : field->wire == 4 ? FB_UINT_32
 	       : field->wire == 2 ? FB_UINT_16
@@ -68,16 +70,18 @@ static uint8_t element_type(const struct fm_field *field)
 }
 
 /* Elements that IANA does not know. Without them libfixbuf would take numbers for octets. */
-static void add_elements(struct ipfix *ipfix)
+static void add_elements(struct ipfix *ipfix, const struct fm_field *fields, size_t n)
 {
-	for (size_t i = 0; i < fm_n_fields; i++) {
-		const struct fm_field *field = &fm_fields[i];
+	for (size_t i = 0; i < n; i++) {
+		const struct fm_field *field = &fields[i];
 		fbInfoElement_t element = {
 			.ref.name = field->ie_name,
 			.ent = field->pen == FM_PEN_OWN ? ipfix->enterprise_number : field->pen,
 			.num = field->ie,
 			.len = field->wire,
-			.flags = field->kind == FM_KIND_IP6 ? 0 : FB_IE_F_ENDIAN,
+			.flags = field->kind == FM_KIND_IP6 || field->kind == FM_KIND_TEXT
+					 ? 0
+					 : FB_IE_F_ENDIAN,
 			.type = element_type(field),
 		};
 
@@ -213,7 +217,9 @@ static int ipfix_new(struct fm_encoder **ret, const struct fm_session_options *o
 		.size = (uint16_t)size,
 		.model = fbInfoModelAlloc(),
 	};
-	add_elements(ipfix);
+	add_elements(ipfix, fm_fields, fm_n_fields);
+	add_elements(ipfix, fm_audit_fields, fm_n_audit_fields);
+	add_elements(ipfix, fm_cause_fields, fm_n_cause_fields);
 	r = open_session(ipfix);
 	if (r < 0) {
 		ipfix_free(&ipfix->encoder);

@@ -13,7 +13,7 @@
 #include "ipfix/layout.h"
 
 /* Layouts of a session: flow records, options. */
-#define FM_LAYOUTS_OPTIONS 4
+#define FM_LAYOUTS_OPTIONS 6
 #define FM_LAYOUTS_MAX	   (FM_LAYOUTS_RECORDS + FM_LAYOUTS_OPTIONS)
 
 struct fm_encoder;

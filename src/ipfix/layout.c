@@ -17,8 +17,10 @@
 #define RECORDS_ID_FULL	     128
 #define RECORDS_ID_NTOP	     256
 #define INTERFACE_ID	     1024
-#define STATISTICS_ID	     1025
 #define TYPE_ID		     1026
+#define STATISTICS_ID	     1027
+#define AUDIT_ID	     1028
+#define CAUSE_ID	     1029
 #define GAP_ID		     1030
 
 _Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
@@ -118,27 +120,98 @@ void fm_layout_interface(struct fm_layout *ret)
 	options_layout(ret, INTERFACE_ID, 1, fields, FM_ARRAY_SIZE(fields));
 }
 
+#define STATISTIC_OF_DAEMON(name) exporter.name
+#define STATISTIC_OF_SINK(name)	  sink.name
+
 void fm_layout_statistics(struct fm_layout *ret)
 {
-#define STATISTIC(member, name, number)                                                            \
-	OPTION(fm_statistics_option, statistics.member, name, number, 8, FM_KIND_U)
 	static const struct fm_field fields[] = {
 		OPTION(fm_statistics_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
-		STATISTIC(exported_octets, "exportedOctetTotalCount", 40),
-		STATISTIC(exported_messages, "exportedMessageTotalCount", 41),
-		STATISTIC(exported_records, "exportedFlowRecordTotalCount", 42),
-		STATISTIC(observed_flows, "observedFlowTotalCount", 163),
-		STATISTIC(ignored_packets, "ignoredPacketTotalCount", 164),
-		STATISTIC(ignored_octets, "ignoredOctetTotalCount", 165),
-		STATISTIC(not_sent_flows, "notSentFlowTotalCount", 166),
-		STATISTIC(not_sent_packets, "notSentPacketTotalCount", 167),
-		STATISTIC(not_sent_octets, "notSentOctetTotalCount", 168),
-		OPTION(fm_statistics_option, statistics.start_ns, "systemInitTimeMilliseconds", 160,
-		       8, FM_KIND_MSEC),
+#define FM_STATISTIC(owner, name, type, kind, ie_name, ie, help)                                   \
+	OPTION(fm_statistics_option, STATISTIC_OF_##owner(name), ie_name, ie, 8, FM_KIND_##kind),
+#include "ipfix/statistics.def"
+#undef FM_STATISTIC
 	};
-#undef STATISTIC
 
-	options_layout(ret, STATISTICS_ID, 1, fields, FM_ARRAY_SIZE(fields));
+	*ret = (struct fm_layout){.id = STATISTICS_ID, .is_options = true, .n_scope = 1};
+	for (size_t i = 0; i < FM_ARRAY_SIZE(fields); i++)
+		if (fields[i].ie)
+			add(ret, &fields[i]);
+}
+
+const struct fm_field fm_audit_fields[] = {
+	OPTION(fm_audit_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+#define FM_AUDIT(name, type, field_kind, element, number, element_id, octets, field_unit, text)    \
+	{.ie_name = element,                                                                       \
+	 .help = text,                                                                             \
+	 .pen = number,                                                                            \
+	 .ie = element_id,                                                                         \
+	 .v9 = (number) ? 0 : element_id,                                                          \
+	 .wire = octets,                                                                           \
+	 .size = sizeof(type),                                                                     \
+	 .kind = FM_KIND_##field_kind,                                                             \
+	 .unit = field_unit,                                                                       \
+	 .offset = offsetof(struct fm_audit_option, record.name)},
+#include "ipfix/audit.def"
+#undef FM_AUDIT
+};
+
+#define OWN(member, name, number, octets, field_kind, field_unit)                                  \
+	{                                                                                          \
+		.ie_name = name, .pen = FM_PEN_OWN, .ie = number, .wire = octets,                  \
+		.size = sizeof(((struct fm_cause_option *)0)->member), .kind = field_kind,         \
+		.unit = field_unit, .offset = offsetof(struct fm_cause_option, member)             \
+	}
+
+const struct fm_field fm_cause_fields[] = {
+	OPTION(fm_cause_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+	OPTION(fm_cause_option, record.ifindex, "ingressInterface", 10, 4, FM_KIND_U),
+	OPTION(fm_cause_option, record.direction, "flowDirection", 61, 1, FM_KIND_U),
+	OWN(record.cause, "cause", 220, 24, FM_KIND_TEXT, ""),
+	OWN(record.class, "causeClass", 221, 12, FM_KIND_TEXT, ""),
+	OPTION(fm_cause_option, record.start_ns, "monitoringIntervalStartMilliSeconds", 359, 8,
+	       FM_KIND_MSEC),
+	OPTION(fm_cause_option, record.end_ns, "monitoringIntervalEndMilliSeconds", 360, 8,
+	       FM_KIND_MSEC),
+	OWN(record.packets, "causePackets", 222, 8, FM_KIND_U, "packets"),
+	OWN(record.octets, "causeOctets", 223, 8, FM_KIND_U, "octets"),
+};
+
+const size_t fm_n_audit_fields = FM_ARRAY_SIZE(fm_audit_fields);
+const size_t fm_n_cause_fields = FM_ARRAY_SIZE(fm_cause_fields);
+
+/* A layout whose own elements are only there in profile full. */
+static void own_layout(struct fm_layout *ret, uint16_t id, uint16_t n_scope,
+		       const struct fm_field *fields, size_t n,
+		       const struct fm_session_options *options)
+{
+	bool v9 = options->protocol == FM_SESSION_V9;
+
+	*ret = (struct fm_layout){.id = id, .is_options = true, .n_scope = n_scope};
+	for (size_t i = 0; i < n; i++) {
+		struct fm_field field = fields[i];
+
+		if (field.pen == FM_PEN_OWN) {
+			if (v9 || options->profile != FM_P_FULL)
+				continue;
+			field.pen = options->enterprise_number;
+			field.own = true;
+		}
+		add(ret, &field);
+	}
+	if (options->profile == FM_P_FULL && !v9)
+		ret->id += RECORDS_ID_FULL;
+}
+
+/* The scope is what nfdump 1.7 takes for one: interface and direction are plain fields. */
+void fm_layout_audit(struct fm_layout *ret, const struct fm_session_options *options)
+{
+	own_layout(ret, AUDIT_ID, 1, fm_audit_fields, fm_n_audit_fields, options);
+}
+
+void fm_layout_cause(struct fm_layout *ret, const struct fm_session_options *options)
+{
+	own_layout(ret, CAUSE_ID, 1, fm_cause_fields, fm_n_cause_fields, options);
 }
 
 /*
@@ -207,6 +280,8 @@ static uint8_t data_type(const struct fm_field *field)
 		return 18;
 	if (field->kind == FM_KIND_IP6)
 		return 19;
+	if (field->kind == FM_KIND_TEXT)
+		return 13;
 	return (uint8_t)(1 + __builtin_ctz(field->wire)); /* unsigned8, 16, 32, 64 */
 }
 

@@ -79,13 +79,28 @@ struct fm_interface_option {
 
 struct fm_statistics_option {
 	uint32_t domain;
-	struct fm_session_statistics statistics;
+	struct fm_exporter_stats exporter;
+	struct fm_sink_stats sink;
 };
 
 struct fm_gap_option {
 	uint32_t domain;
 	struct fm_session_gap gap;
 };
+
+struct fm_audit_option {
+	uint32_t domain;
+	struct fm_audit_record record;
+};
+
+struct fm_cause_option {
+	uint32_t domain;
+	struct fm_cause_record record;
+};
+
+/* Their rows, before a profile is chosen. */
+extern const struct fm_field fm_audit_fields[], fm_cause_fields[];
+extern const size_t fm_n_audit_fields, fm_n_cause_fields;
 
 struct fm_type_option {
 	uint32_t pen;
@@ -101,6 +116,8 @@ void fm_layout_interface(struct fm_layout *ret);
 void fm_layout_statistics(struct fm_layout *ret);
 void fm_layout_gap(struct fm_layout *ret);
 void fm_layout_type(struct fm_layout *ret);
+void fm_layout_audit(struct fm_layout *ret, const struct fm_session_options *options);
+void fm_layout_cause(struct fm_layout *ret, const struct fm_session_options *options);
 
 /* The type record of an own element (RFC 5610 3.9). */
 void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,

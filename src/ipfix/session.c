@@ -21,7 +21,9 @@ enum {
 	LAYOUT_INTERFACE = FM_LAYOUTS_RECORDS,
 	LAYOUT_STATISTICS,
 	LAYOUT_GAP,
-	LAYOUT_TYPE, /* only where there are own elements */
+	LAYOUT_AUDIT,
+	LAYOUT_CAUSE, /* these two only where there are own elements */
+	LAYOUT_TYPE,
 };
 
 _Static_assert(LAYOUT_TYPE == FM_LAYOUTS_MAX - 1, "layouts of options");
@@ -75,6 +77,10 @@ static void make_layout(const struct fm_session *session, unsigned int index, st
 		fm_layout_statistics(ret);
 	else if (index == LAYOUT_GAP)
 		fm_layout_gap(ret);
+	else if (index == LAYOUT_AUDIT)
+		fm_layout_audit(ret, &session->options);
+	else if (index == LAYOUT_CAUSE)
+		fm_layout_cause(ret, &session->options);
 	else
 		fm_layout_type(ret);
 	ret->domain = session->options.protocol == FM_SESSION_V9 ? session->options.domain : 0;
@@ -134,8 +140,8 @@ static int open_first(struct fm_session *session)
 {
 	static const unsigned int first[] = {FM_FAMILY_IP4,   FM_FAMILY_IP6,	FM_FAMILY_ICMP4,
 					     FM_FAMILY_ICMP6, LAYOUT_INTERFACE, LAYOUT_STATISTICS,
-					     LAYOUT_TYPE};
-	size_t n = FM_ARRAY_SIZE(first) - !session->has_own;
+					     LAYOUT_AUDIT,    LAYOUT_CAUSE,	LAYOUT_TYPE};
+	size_t n = FM_ARRAY_SIZE(first) - (session->has_own ? 0 : 2);
 	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++)
@@ -241,6 +247,7 @@ static int send_batch(struct fm_session *session, unsigned int index, uint64_t n
 		.octets = batch->octets,
 		.domain = batch->layout.domain,
 		.sequenced = encoded.sequenced,
+		.is_kept = index == LAYOUT_AUDIT || index == LAYOUT_CAUSE,
 	};
 	batch->n = 0;
 	batch->packets = batch->octets = 0;
@@ -299,21 +306,31 @@ int fm_session_flush(struct fm_session *session, uint64_t now_ns)
 	return result;
 }
 
-/* RFC 5610: tells collectors what the own elements are. */
-static int describe_elements(struct fm_session *session, uint64_t now_ns)
+static int describe_some(struct fm_session *session, const struct fm_field *fields, size_t n,
+			 uint64_t now_ns)
 {
-	for (size_t i = 0; i < fm_n_fields; i++) {
+	for (size_t i = 0; i < n; i++) {
 		struct fm_type_option option;
 		int r;
 
-		if (fm_fields[i].pen != FM_PEN_OWN)
+		if (fields[i].pen != FM_PEN_OWN)
 			continue;
-		fm_layout_type_of(&option, &fm_fields[i], session->options.enterprise_number);
+		fm_layout_type_of(&option, &fields[i], session->options.enterprise_number);
 		r = add(session, LAYOUT_TYPE, &option, now_ns);
 		if (r < 0)
 			return r;
 	}
-	return send_batch(session, LAYOUT_TYPE, now_ns);
+	return 0;
+}
+
+/* RFC 5610: tells collectors what the own elements are. */
+static int describe_elements(struct fm_session *session, uint64_t now_ns)
+{
+	int r = describe_some(session, fm_fields, fm_n_fields, now_ns);
+
+	r = r ?: describe_some(session, fm_audit_fields, fm_n_audit_fields, now_ns);
+	r = r ?: describe_some(session, fm_cause_fields, fm_n_cause_fields, now_ns);
+	return r ?: send_batch(session, LAYOUT_TYPE, now_ns);
 }
 
 int fm_session_templates(struct fm_session *session, uint64_t now_ns)
@@ -345,12 +362,13 @@ int fm_session_interface(struct fm_session *session, uint32_t ifindex, const cha
 	return add(session, LAYOUT_INTERFACE, &option, now_ns);
 }
 
-int fm_session_statistics(struct fm_session *session,
-			  const struct fm_session_statistics *statistics, uint64_t now_ns)
+int fm_session_statistics(struct fm_session *session, const struct fm_exporter_stats *exporter,
+			  const struct fm_sink_stats *sink, uint64_t now_ns)
 {
 	struct fm_statistics_option option = {
 		.domain = session->options.domain,
-		.statistics = *statistics,
+		.exporter = *exporter,
+		.sink = *sink,
 	};
 	int r = add(session, LAYOUT_STATISTICS, &option, now_ns);
 
@@ -363,4 +381,26 @@ int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap,
 	int r = add(session, LAYOUT_GAP, &option, now_ns);
 
 	return r < 0 ? r : send_batch(session, LAYOUT_GAP, now_ns);
+}
+
+int fm_session_audit(struct fm_session *session, const struct fm_audit_record *record,
+		     uint64_t now_ns)
+{
+	struct fm_audit_option option = {
+		.domain = session->options.domain,
+		.record = *record,
+	};
+
+	return add(session, LAYOUT_AUDIT, &option, now_ns);
+}
+
+int fm_session_cause(struct fm_session *session, const struct fm_cause_record *record,
+		     uint64_t now_ns)
+{
+	struct fm_cause_option option = {
+		.domain = session->options.domain,
+		.record = *record,
+	};
+
+	return session->has_own ? add(session, LAYOUT_CAUSE, &option, now_ns) : 0;
 }

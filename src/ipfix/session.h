@@ -6,12 +6,12 @@
  *
  * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
  * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
- * 256 for ntop; options 1024 (interfaces), 1025 (statistics), 1026 (types of own elements), 1030
- * (gaps that were filled). An id stands for one layout, always. A template is sent before its first
- * record and, once used, with every fm_session_templates; those of the first four families and of
- * the options always. In IPFIX options records go under observation domain 0: they concern the
- * whole process (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in
- * step.
+ * 256 for ntop; options 1024 (interfaces), 1026 (types of own elements), 1027 (statistics), 1028
+ * (audit; 1156 with own elements), 1030 (gaps that were filled), 1157 (causes). An id stands for
+ * one layout, always. A template is sent before its first record and, once used, with every
+ * fm_session_templates; those of the first four families and of the options always. In IPFIX
+ * options records go under observation domain 0: they concern the whole process (RFC 7011 3.1), and
+ * collectors that count only flow records in a sequence stay in step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "ipfix/options.h"
 #include "ipfix/record.h"
 
 /* A template goes out whole, however small messages are to be. */
@@ -49,20 +50,12 @@ struct fm_message_info {
 	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
 	uint32_t domain;
 	bool is_template;
+	bool is_kept;	   /* options that are not told again: waits like flow records */
 	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
 };
 
 typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
 				   const struct fm_message_info *info);
-
-/* Figures of the exporter, IANA elements 40..42 and 163..168. */
-struct fm_session_statistics {
-	uint64_t exported_octets, exported_messages, exported_records;
-	uint64_t observed_flows;
-	uint64_t ignored_packets, ignored_octets;
-	uint64_t not_sent_flows, not_sent_packets, not_sent_octets;
-	uint64_t start_ns; /* since 1970; systemInitTimeMilliseconds 160 */
-};
 
 /* Messages that were sent later than they were made. */
 struct fm_session_gap {
@@ -105,9 +98,16 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,
 			 const char *description, uint64_t now_ns);
 
-/* Exporter statistics. */
-int fm_session_statistics(struct fm_session *session,
-			  const struct fm_session_statistics *statistics, uint64_t now_ns);
+/* The exporter's figures and those of this session's sink. */
+int fm_session_statistics(struct fm_session *session, const struct fm_exporter_stats *exporter,
+			  const struct fm_sink_stats *sink, uint64_t now_ns);
+
+/* The audit of an interface; packets by cause, where own elements are sent. Both wait for a flush.
+ */
+int fm_session_audit(struct fm_session *session, const struct fm_audit_record *record,
+		     uint64_t now_ns);
+int fm_session_cause(struct fm_session *session, const struct fm_cause_record *record,
+		     uint64_t now_ns);
 
 /* A gap was filled. */
 int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns);

@@ -143,7 +143,8 @@ void fm_transport_keep_records(struct fm_transport *transport)
 {
 	for (size_t n = transport->waiting; n > 0; n--) {
 		transport->first->done = 0;
-		if (transport->first->info.records && !transport->first->info.spool_id)
+		if ((transport->first->info.records || transport->first->info.is_kept) &&
+		    !transport->first->info.spool_id)
 			fm_transport_append(transport, fm_transport_take(transport));
 		else
 			fm_transport_pop_lost(transport);

@@ -50,6 +50,7 @@ VALUES = {
     'ipfix_file sync_interval': ['0s'],
     'ipfix_file domain': ['7'],
     'ipfix_file enterprise_number': ['4242'],
+    'audit interval': ['1s'],
     'json file': ['{json}'],
     'text file': ['{text}'],
     'control socket': ['{control}'],

@@ -52,7 +52,7 @@ def transfer(spaces):
 def records(path):
     with open(path, encoding='utf-8') as file:
         rows = [json.loads(line) for line in file]
-    return sorted((row for row in rows if row['destinationTransportPort'] == SERVER),
+    return sorted((row for row in rows if row.get('destinationTransportPort') == SERVER),
                   key=lambda row: row['flowStartMilliseconds'])
 
 

@@ -129,16 +129,22 @@ NTOP = {
 }
 
 
-def elements(enterprise):
-    """Numbers and names of the elements of an enterprise, from the table."""
-    path = os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'src', 'ipfix',
-                        'fields.def')
-    found = re.findall(r'"(\w+)", %s, (\d+),' % enterprise, read(path))
+def source(name):
+    return read(os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'src',
+                             'ipfix', name))
+
+
+def elements(enterprise, table='fields.def'):
+    """Numbers and names of the elements of an enterprise, from a table."""
+    found = re.findall(r'"(\w+)", %s, (\d+),' % enterprise, source(table))
     return {int(number): name for name, number in found}
 
 
 def own_elements():
-    return sorted(elements('FM_PEN_OWN').values())
+    """Of flow records, of the audit and of causes."""
+    causes = re.findall(r'OWN\(record\.\w+, "(\w+)"', source('layout.c'))
+    return sorted([*elements('FM_PEN_OWN').values(),
+                   *elements('FM_PEN_OWN', 'audit.def').values(), *causes])
 
 
 def flags_text(bits):

@@ -39,11 +39,28 @@ void reader_init(struct reader *reader, const struct fm_session_options *options
 		fm_layout_records(&reader->layouts[i], options, i);
 	fm_layout_interface(&reader->option_layouts[0]);
 	fm_layout_statistics(&reader->option_layouts[1]);
+	fm_layout_audit(&reader->option_layouts[2], options);
 }
 
 void reader_know_all(struct reader *reader)
 {
 	memset(reader->described, 1, sizeof(reader->described));
+}
+
+static size_t reader_audits(struct reader *reader, const uint8_t *at, const uint8_t *end)
+{
+	const struct fm_layout *layout = &reader->option_layouts[2];
+	size_t n = 0;
+
+	for (; at + layout->record_size <= end; at += layout->record_size, n++) {
+		const uint8_t *field = at;
+
+		for (unsigned int i = 0; i < layout->n; field += layout->fields[i++].wire)
+			if (layout->fields[i].ie == 430)
+				reader->audit_frames += reader_get(field, layout->fields[i].wire);
+	}
+	reader->audits += n;
+	return n;
 }
 
 static size_t reader_data(struct reader *reader, const struct fm_layout *layout, const uint8_t *at,
@@ -91,8 +108,10 @@ static void reader_message(struct reader *reader, const uint8_t *message, size_t
 		reader->interfaces += n = data_size / reader->option_layouts[0].record_size;
 	else if (set == reader->option_layouts[1].id)
 		reader->statistics += n = data_size / reader->option_layouts[1].record_size;
+	else if (set == reader->option_layouts[2].id)
+		n = reader_audits(reader, message + READER_HEADER + 4, message + size);
 	*expected += (uint32_t)n;
-	/* Templates come first, six at least: families and two of options. */
+	/* Templates come first: those of the families and of options. */
 	if (!n || !reader->described[set % sizeof(reader->described)])
 		reader->faults++;
 }

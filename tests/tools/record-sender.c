@@ -94,17 +94,19 @@ static void check(int r, const char *what)
 
 static void send_templates(struct sender *sender)
 {
-	const struct fm_session_statistics statistics = {
-		.exported_octets = 1,
-		.exported_messages = 2,
-		.exported_records = 3,
+	const struct fm_exporter_stats exporter = {
 		.observed_flows = 4,
 		.ignored_packets = 5,
 		.ignored_octets = 6,
-		.not_sent_flows = 7,
+		.start_ns = sender->now_ns,
+	};
+	const struct fm_sink_stats sink = {
+		.message_octets = 1,
+		.messages = 2,
+		.records = 3,
+		.not_sent_records = 7,
 		.not_sent_packets = 8,
 		.not_sent_octets = 9,
-		.start_ns = sender->now_ns,
 	};
 
 	sender->templates_ns = fm_clock_monotonic_ns();
@@ -115,7 +117,8 @@ static void send_templates(struct sender *sender)
 	check(fm_session_interface(sender->session, 2, "eth0", "a uplink", sender->now_ns),
 	      "interface");
 	check(fm_session_flush(sender->session, sender->now_ns), "flush");
-	check(fm_session_statistics(sender->session, &statistics, sender->now_ns), "statistics");
+	check(fm_session_statistics(sender->session, &exporter, &sink, sender->now_ns),
+	      "statistics");
 }
 
 static void on_begun(void *userdata)

@@ -24,8 +24,12 @@ static const struct fm_session_options base_options = {
 /* A session's whole life; the clock goes on by 10 ms a record. */
 static int play(struct fm_session *session, bool biflow, uint64_t seed)
 {
-	const struct fm_session_statistics statistics = {
-		.exported_octets = 1, .observed_flows = UINT64_MAX, .start_ns = BOOT_NS};
+	const struct fm_exporter_stats exporter = {.observed_flows = UINT64_MAX,
+						   .start_ns = BOOT_NS};
+	const struct fm_sink_stats sink = {.message_octets = 1};
+	const struct fm_audit_record audit = {
+		.ifindex = 3, .direction = 1, .frames = 7, .interface_frames = UINT64_MAX};
+	const struct fm_cause_record cause = {.packets = 5, .cause = "not_ip", .class = "IGNORED"};
 	uint64_t state = seed, now = NOW_NS;
 	int r = fm_session_templates(session, now);
 
@@ -37,7 +41,11 @@ static int play(struct fm_session *session, bool biflow, uint64_t seed)
 		random_record(&record, &state, biflow);
 		r = fm_session_record(session, &record, now);
 		if (i % 1000 == 999)
-			r = r ?: fm_session_statistics(session, &statistics, now);
+			r = r ?: fm_session_statistics(session, &exporter, &sink, now);
+		if (i % 1000 == 777) {
+			r = r ?: fm_session_audit(session, &audit, now);
+			r = r ?: fm_session_cause(session, &cause, now);
+		}
 		if (i % 1000 == 500)
 			r = r ?: fm_session_flush(session, now);
 		if (i % 1000 == 600)

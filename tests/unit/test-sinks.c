@@ -35,12 +35,14 @@ struct rig {
 	uint64_t turns; /* of the loop, that a full sink cost */
 };
 
+static const char *third_name = "docker0";
+
 static void for_each_interface(void *userdata,
 			       void (*fn)(const struct fm_interface_name *name, void *arg),
 			       void *arg)
 {
-	static const struct fm_interface_name names[] = {
-		{1, "lo", NULL}, {2, "eth0", "uplink"}, {3, "docker0", ""}};
+	const struct fm_interface_name names[] = {
+		{1, "lo", NULL}, {2, "eth0", "uplink"}, {3, third_name, ""}};
 
 	for (size_t i = 0; i < FM_ARRAY_SIZE(names); i++)
 		fn(&names[i], arg);
@@ -308,6 +310,17 @@ static void collector_rig(struct rig *rig, struct reader *reader, const char *ho
 		abort();
 }
 
+/* Longer than options wait for more of the same. */
+static void pass(struct rig *rig, struct reader *reader, int fd, bool stream)
+{
+	uint64_t end = fm_clock_monotonic_ns() + 2500 * FM_NS_PER_MS;
+
+	while (fm_clock_monotonic_ns() < end) {
+		turn(rig, 10000);
+		reader_drain(reader, fd, stream);
+	}
+}
+
 static void test_udp(void)
 {
 	struct fm_sink_stats stats;
@@ -333,11 +346,16 @@ static void test_udp(void)
 			reader.interfaces == 3 && !reader.faults,
 		"collector udp: interfaces and statistics soon after the start");
 	before = reader.interfaces;
+	third_name = "docker1";
 	rig.sink->ops->interfaces_changed(rig.sink);
 	rig.sink->ops->interfaces_changed(rig.sink);
 	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.interfaces != before)) &&
 			reader.interfaces == before + 3,
 		"collector udp: interfaces again when they change, once");
+	before = reader.interfaces;
+	rig.sink->ops->interfaces_changed(rig.sink);
+	pass(&rig, &reader, fd, false);
+	FM_TEST(reader.interfaces == before, "collector udp: not again when nothing changed");
 	before = reader.statistics;
 	stats = rig_done(&rig, FM_NS_PER_S);
 	reader_drain(&reader, fd, false);
@@ -356,8 +374,8 @@ static void test_template_interval(void)
 	int fd = receiver(SOCK_DGRAM, &port);
 
 	collector_rig(&rig, &reader, "127.0.0.1", port, "template_interval = 1s\n");
-	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates >= 12)) &&
-			reader.templates == 12,
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates >= 14)) &&
+			reader.templates == 14,
 		"collector udp: templates again after some time");
 	rig_done(&rig, 0);
 	close(fd);
@@ -373,7 +391,7 @@ static void test_name(void)
 	bool begun;
 
 	collector_rig(&rig, &reader, "localhost", port, "");
-	begun = TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates == 6));
+	begun = TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates == 7));
 	give(&rig, 50);
 	reader_drain(&reader, fd, false);
 	FM_TEST(begun && same(&reader.got, &rig.given), "collector: found by its name");
@@ -530,6 +548,37 @@ static void test_rate(void)
 	rig_done(&rig, 0);
 }
 
+#define AUDITS 400
+
+/* Options records keep the pace of flow records, and none gets lost. */
+static void test_audit(void)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+	uint64_t begin, took, frames = 0;
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "rate = 500\n");
+	begin = fm_clock_monotonic_ns();
+	for (unsigned int i = 0; i < AUDITS; i++) {
+		struct fm_audit_row row = {.record = {.ifindex = i, .frames = i * i}};
+
+		frames += row.record.frames;
+		rig.sink->ops->audit(rig.sink, &row);
+	}
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.audits >= AUDITS));
+	took = fm_clock_monotonic_ns() - begin;
+	FM_TEST(reader.audits == AUDITS && reader.audit_frames == frames,
+		"collector: every audit arrives, once");
+	FM_TEST(took >= (AUDITS - 16 - 2) * FM_NS_PER_S / 500,
+		"collector: not faster than the rate (%" PRIu64 " ms)", took / FM_NS_PER_MS);
+	stats = rig_done(&rig, 0);
+	FM_TEST(!stats.records && !stats.not_sent_records, "collector: audits are no flow records");
+	close(fd);
+}
+
 static void test_tcp(void)
 {
 	struct fm_sink_stats stats;
@@ -549,6 +598,40 @@ static void test_tcp(void)
 	FM_TEST(reader_drain(&reader, fd, true) && reader.statistics == 2,
 		"collector tcp: statistics at the end, then the end");
 	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records, "collector tcp: counted as sent");
+	close(fd);
+	close(listener);
+}
+
+/* What is of the moment waits until there is a connection, and is told once in each. */
+static void test_tcp_again(void)
+{
+	struct fm_audit_row row = {.record = {.ifindex = 2, .frames = 3}};
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int listener = receiver(SOCK_STREAM, &port), fd = -1;
+	struct sockaddr_in6 address;
+	socklen_t size = sizeof(address);
+
+	getsockname(listener, (struct sockaddr *)&address, &size);
+	close(listener);
+	collector_rig(&rig, &reader, "[::1]", port,
+		      "transport = tcp\nreconnect_interval = 3s\noptions_interval = 1s\n");
+	for (unsigned int i = 0; i < 250; i++) /* longer than the interval of the options */
+		turn(&rig, 10000);
+	rig.sink->ops->audit(rig.sink, &row);
+	listener = socket(AF_INET6, SOCK_STREAM, 0);
+	if (bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, 1) < 0)
+		abort();
+	fcntl(listener, F_SETFL, O_NONBLOCK);
+	FM_TEST(TURN_UNTIL(&rig, fd >= 0 || (fd = accept(listener, NULL, NULL)) >= 0),
+		"collector tcp: connects when there is a listener");
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.statistics));
+	FM_TEST(reader.interfaces == 3 && reader.statistics == 1 && reader.rounds == 1,
+		"collector tcp: after the time without, names and figures once");
+	FM_TEST(reader.audits == 1 && reader.audit_frames == 3,
+		"collector tcp: audits of that time are told");
+	rig_done(&rig, 0);
 	close(fd);
 	close(listener);
 }
@@ -611,7 +694,9 @@ int main(void)
 	test_template_interval();
 	test_name();
 	test_rate();
+	test_audit();
 	test_tcp();
+	test_tcp_again();
 	test_tcp_stalled();
 	test_tcp_refused();
 	test_udp_moves();

@@ -63,7 +63,8 @@ static void make(unsigned int n, unsigned int profile, bool biflow, size_t messa
 		.enterprise_number = 32473,
 		.message_size = message_size,
 	};
-	const struct fm_session_statistics statistics = {.exported_records = n};
+	const struct fm_exporter_stats exporter = {};
+	const struct fm_sink_stats sink = {.records = n};
 	uint64_t now = fm_clock_realtime_ns();
 	struct fm_session *session;
 
@@ -79,7 +80,7 @@ static void make(unsigned int n, unsigned int profile, bool biflow, size_t messa
 	}
 	fm_session_interface(session, 2, "eth0", NULL, now);
 	fm_session_flush(session, now);
-	fm_session_statistics(session, &statistics, now);
+	fm_session_statistics(session, &exporter, &sink, now);
 	fm_session_free(session);
 }
 

@@ -137,9 +137,16 @@ class Flowmond:
                 seen, status, self.log()[-3000:]))
         return self.log()
 
-    def json_records(self):
+    def json_lines(self):
         with open(self.json_path, encoding='utf-8') as file:
             return [json.loads(line) for line in file]
+
+    def json_records(self):
+        """Flow records; other lines have a type."""
+        return [line for line in self.json_lines() if 'type' not in line]
+
+    def json_audits(self):
+        return [line for line in self.json_lines() if line.get('type') == 'audit']
 
 
 def _query(interface, hook):
