@@ -36,7 +36,7 @@ struct fm_courier {
 	unsigned int flaps; /* changes since then */
 	char state[256];    /* as it was told last; "": never */
 	bool up;
-	bool template_lost; /* set here: what follows it cannot be read until it is sent again */
+	bool template_lost;  /* set here: what follows it cannot be read until it is sent again */
 	uint64_t changed_ns; /* when it went up or down, or began */
 };
 
