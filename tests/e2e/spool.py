@@ -95,11 +95,12 @@ def sums(account_):
 def tcp_back():
     with Lab('spooltcp') as lab:
         site = Site(lab)
-        daemon = site.start()
+        daemon = site.start({'spool': {'file_octets': '64K'}})
         for _ in range(6):
             site.send(500)
         wait_until(lambda: site.sink()['spooled_records'] == 3000, 10, 'the spool to have it')
         equal('not sent', site.sink()['not_sent_records'], 0)
+        check('several files', len(site.files()) > 2, site.files())
         for reader in (dumped, dissected):
             seen = [reader(path) for path in site.files()]
             equal('the files by ' + reader.__name__, tuple(map(sum, zip(*seen))),
