@@ -51,7 +51,8 @@ def conversation(record):
 class Rig:
     """The daemon with collectors one, two, three in a group, and their processes."""
 
-    def __init__(self, lab, transport, policy, members=('one', 'two', 'three'), far=None, **group):
+    def __init__(self, lab, transport, policy, members=('one', 'two', 'three'), far=None,
+                 spool='', **group):
         self.a, self.m = lab.ns('a'), lab.ns('m')
         couple(lab, self.a, 'a0', self.m, 'm0', 1)
         if far:  # where the first member is
@@ -64,7 +65,7 @@ class Rig:
         self.members = members
         for name in members:
             self.begin(name)
-        self.settings = {'flows': FLOWS, 'spool': {'directory': ''},
+        self.settings = {'flows': FLOWS, 'spool': {'directory': spool},
                          'capture': {'interfaces': 'm0'}}
         for name in members:
             self.settings['collector ' + name] = {
@@ -339,6 +340,40 @@ def balance_udp():
 @case('failover over UDP: what the dead refused is not sent, to the packet; the rest is at one member')
 def failover_udp():
     over_udp('failover')
+
+
+def spooled(transport):
+    with Lab('disk') as lab:
+        rig = Rig(lab, transport, 'balance', failover_after='1h', spool=lab.path('spool'))
+        rig.phase(range(600))
+        rig.kill('one')
+        given = rig.phase(range(600, 1200), 'two', 'three')
+        check('the dead is given its part', given['one'] > 300, given)
+        wait_until(lambda: rig.sink('one')['spooled_packets'] == given['one'], 10,
+                   'its part to be on disk')
+        rig.regroup(failover_after='0s', failback='100ms')
+        wait_until(lambda: not rig.member('one')['chosen'], 10, 'it to lose its part')
+        given = rig.phase(range(1200, 1800), 'two', 'three')
+        equal('given to the dead', given['one'], 0)
+        rig.begin('one')
+        wait_until(lambda: rig.member('one')['chosen'], 30, 'it to get its part again')
+        rig.phase(range(1800, 2400))
+        sent = rig.talk.account
+        records, status = rig.finish()
+        equal('not sent', sums(records, status, sent), {'packets': 0, 'octets': 0})
+        together(records, range(2400))
+        everything = [record for mine in records.values() for record in mine]
+        equal('flows', account(everything).flows, sent.flows)
+
+
+@case('balance with a spool, TCP: the part of the dead waits on disk, everything arrives once')
+def spooled_tcp():
+    spooled('tcp')
+
+
+@case('balance with a spool, UDP: what the dead refused waits on disk, everything arrives once')
+def spooled_udp():
+    spooled('udp')
 
 
 def to_the_dead(path, since):
