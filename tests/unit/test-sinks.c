@@ -676,6 +676,65 @@ static void test_tcp_refused(void)
 		"collector tcp: one that refuses holds up nothing, also at the end");
 }
 
+/* Whether the sink is up, and since when. */
+static bool is_up(const struct rig *rig, uint64_t *ret_since)
+{
+	return rig->sink->ops->up(rig->sink, ret_since);
+}
+
+static void test_udp_up(void)
+{
+	uint64_t begin = fm_clock_monotonic_ns(), since[3];
+	struct reader reader;
+	struct rig rig;
+	uint16_t port = 0;
+	int fd = receiver_at(SOCK_DGRAM, "127.0.0.1", &port);
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "");
+	FM_TEST(is_up(&rig, &since[0]) && since[0] >= begin, "collector udp: up from the start");
+	close(fd);
+	give(&rig, 50);
+	FM_TEST(TURN_UNTIL(&rig, !is_up(&rig, &since[1])) && since[1] >= since[0],
+		"collector udp: down when it is refused");
+	fd = receiver_at(SOCK_DGRAM, "127.0.0.1", &port);
+	FM_TEST(TURN_UNTIL(&rig, is_up(&rig, &since[2])) && since[2] - since[1] >= FM_NS_PER_S,
+		"collector udp: asked whether it is back, up when nothing answers");
+	reader_drain(&reader, fd, false);
+	FM_TEST(reader.templates >= 7, "collector udp: and has templates by then");
+	rig_done(&rig, 0);
+	close(fd);
+}
+
+static void test_tcp_up(void)
+{
+	uint64_t begin = fm_clock_monotonic_ns(), since[4];
+	struct reader reader;
+	struct rig rig;
+	uint16_t port = 0;
+	int listener = receiver_at(SOCK_STREAM, "127.0.0.1", &port), fd;
+
+	collector_rig(&rig, &reader, "127.0.0.1", port,
+		      "transport = tcp\nreconnect_interval = 100ms\n");
+	FM_TEST(!is_up(&rig, &since[0]) && since[0] >= begin, "collector tcp: down from the start");
+	FM_TEST(TURN_UNTIL(&rig, is_up(&rig, &since[1])) && since[1] >= since[0],
+		"collector tcp: up with the connection");
+	fd = accept(listener, NULL, NULL);
+	close(listener);
+	close(fd);
+	FM_TEST(TURN_UNTIL(&rig, !is_up(&rig, &since[2])) && since[2] >= since[1],
+		"collector tcp: down with its end");
+	/* Refused again and again: still down since then. */
+	TURN_UNTIL(&rig, fm_clock_monotonic_ns() - since[2] > 400 * FM_NS_PER_MS);
+	FM_TEST(!is_up(&rig, &since[3]) && since[3] == since[2],
+		"collector tcp: down since then, however often it is tried");
+	rig_done(&rig, 0);
+
+	collector_rig(&rig, &reader, "no-such-name.invalid", port, "");
+	FM_TEST(!is_up(&rig, &since[0]) && since[0] > since[3],
+		"collector: down while its name is not known");
+	rig_done(&rig, 0);
+}
+
 int main(void)
 {
 	char dir[] = "/tmp/test-sinks-XXXXXX";
@@ -701,6 +760,8 @@ int main(void)
 	test_tcp_refused();
 	test_udp_moves();
 	test_tcp_moves();
+	test_udp_up();
+	test_tcp_up();
 	rmdir(dir);
 	return fm_test_done();
 }
