@@ -40,6 +40,7 @@ void reader_init(struct reader *reader, const struct fm_session_options *options
 	fm_layout_interface(&reader->option_layouts[0]);
 	fm_layout_statistics(&reader->option_layouts[1]);
 	fm_layout_audit(&reader->option_layouts[2], options);
+	fm_layout_gap(&reader->option_layouts[3]);
 }
 
 void reader_know_all(struct reader *reader)
@@ -110,6 +111,8 @@ static void reader_message(struct reader *reader, const uint8_t *message, size_t
 		reader->statistics += n = data_size / reader->option_layouts[1].record_size;
 	else if (set == reader->option_layouts[2].id)
 		n = reader_audits(reader, message + READER_HEADER + 4, message + size);
+	else if (set == reader->option_layouts[3].id)
+		reader->gaps += n = data_size / reader->option_layouts[3].record_size;
 	*expected += (uint32_t)n;
 	/* Templates come first: those of the families and of options. */
 	if (!n || !reader->described[set % sizeof(reader->described)])

@@ -18,7 +18,7 @@ struct sums {
 /* What a collector makes of one connection, or of datagrams. */
 struct reader {
 	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
-	struct fm_layout option_layouts[3];
+	struct fm_layout option_layouts[4];
 	bool described[2048]; /* by template id */
 	uint8_t data[1 << 17];
 	size_t size;
@@ -28,8 +28,8 @@ struct reader {
 	uint32_t expected[2]; /* sequence, of domain 0 and the other */
 	unsigned int templates;
 	unsigned int rounds; /* times that the first of all templates came */
-	unsigned int interfaces, statistics, audits; /* options records */
-	uint64_t audit_frames;			     /* in them */
+	unsigned int interfaces, statistics, audits, gaps; /* options records */
+	uint64_t audit_frames;				   /* in them */
 	unsigned int faults;
 };
 

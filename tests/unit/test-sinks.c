@@ -296,6 +296,9 @@ static int receiver(int type, uint16_t *ret_port)
 	return fd;
 }
 
+/* Where messages wait; "": nowhere. */
+static char spool_directory[64];
+
 static void collector_rig(struct rig *rig, struct reader *reader, const char *host, uint16_t port,
 			  const char *more)
 {
@@ -303,8 +306,10 @@ static void collector_rig(struct rig *rig, struct reader *reader, const char *ho
 		.profile = FM_P_STANDARD, .domain = 1, .message_size = 1400};
 	char text[512];
 
-	snprintf(text, sizeof(text), "[spool]\ndirectory =\n[collector test]\naddress = %s:%u\n%s",
-		 host, port, more);
+	snprintf(text, sizeof(text),
+		 "[spool]\ndirectory = %s\ncatch_up_rate = 0\n"
+		 "[collector test]\naddress = %s:%u\n%s",
+		 spool_directory, host, port, more);
 	reader_init(reader, &options);
 	if (rig_init(rig, &fm_sink_collector, text) < 0)
 		abort();
@@ -657,6 +662,53 @@ static void test_tcp_stalled(void)
 	close(listener);
 }
 
+/*
+ * What does not fit into its queue waits on disk, and comes behind what was half written, with the
+ * sequence numbers that follow.
+ */
+static void test_tcp_stalled_spool(const char *dir)
+{
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int listener = receiver(SOCK_STREAM, &port), fd;
+
+	snprintf(spool_directory, sizeof(spool_directory), "%s/spool", dir);
+	collector_rig(&rig, &reader, "127.0.0.1", port, "transport = tcp\nrate = 0\n");
+	TURN_UNTIL(&rig, (rig.sink->ops->stats(rig.sink, &stats), stats.messages >= 6));
+	give(&rig, 100000);
+	rig.sink->ops->stats(rig.sink, &stats);
+	FM_TEST(stats.spooled_records > 0 && !stats.not_sent_records,
+		"collector tcp: one that never reads: %" PRIu64 " records wait on disk",
+		stats.spooled_records);
+	fd = accept(listener, NULL, NULL);
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.gaps));
+	give(&rig, 100);
+	TURN_UNTIL(&rig,
+		   (reader_drain(&reader, fd, true), reader.got.records == rig.given.records));
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.gaps == 1,
+		"collector tcp: when it reads it gets all of it, in sequence, and is told of the gap");
+	stats = rig_done(&rig, FM_NS_PER_S);
+	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records && !stats.spool_waiting_octets,
+		"collector tcp: counted as sent");
+	close(fd);
+	close(listener);
+	spool_directory[0] = '\0';
+}
+
+static void remove_spool(const char *dir)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/spool/test/position", dir);
+	unlink(path);
+	snprintf(path, sizeof(path), "%s/spool/test", dir);
+	rmdir(path);
+	snprintf(path, sizeof(path), "%s/spool", dir);
+	rmdir(path);
+}
+
 static void test_tcp_refused(void)
 {
 	struct fm_sink_stats stats;
@@ -757,11 +809,13 @@ int main(void)
 	test_tcp();
 	test_tcp_again();
 	test_tcp_stalled();
+	test_tcp_stalled_spool(dir);
 	test_tcp_refused();
 	test_udp_moves();
 	test_tcp_moves();
 	test_udp_up();
 	test_tcp_up();
+	remove_spool(dir);
 	rmdir(dir);
 	return fm_test_done();
 }
