@@ -262,12 +262,14 @@ def no_handshake():
             equal('not sent', not_sent(log), (sent.packets(), sent.octets()))
 
 
-def comes_back(transport, version):
+def comes_back(transport, version, disk=False):
+    """disk: what waits goes there, and is read from there."""
     with Lab('back') as lab:
         a, m = pair(lab)
         pki = certificates(lab)
         first = Server(m, pki, version)
-        daemon = Flowmond(m, settings(lab, collector(pki, transport=transport)))
+        daemon = Flowmond(m, settings(lab, collector(pki, transport=transport), {
+            'spool': {'directory': lab.path('spool') if disk else ''}}))
         wait_until(lambda: 'sending' in daemon.log(), 10, 'the session')
         sent = Account()
         flood(a, sent, 100)
@@ -278,8 +280,12 @@ def comes_back(transport, version):
         first.process.wait()
         flood(a, sent, 100, 1000)
         swept(daemon, 200)
+        if disk:
+            wait_until(lambda: sink_of(daemon)['spooled_records'] == 100, 20, 'records on disk')
         second = Server(m, pki, version)
         wait_until(lambda: second.octets() > 3000, 20, 'what waited')
+        if disk:
+            wait_until(lambda: not sink_of(daemon)['spool_waiting_octets'], 20, 'an empty spool')
         flood(a, sent, 100, 2000)
         swept(daemon, 300)
         log = daemon.stop()
@@ -297,6 +303,12 @@ def tls_back():
 @case('DTLS: a server that is killed and comes back: nothing is missing, nothing twice')
 def dtls_back():
     comes_back('dtls', '-dtls1_2')
+
+
+@case('TLS and DTLS: what waits on disk for a server that was killed is sent to the next')
+def from_disk():
+    comes_back('tls', '-tls1_3', True)
+    comes_back('dtls', '-dtls1_2', True)
 
 
 @case('DTLS: a fresh association every interval: templates each time, records once')
