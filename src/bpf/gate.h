@@ -11,7 +11,7 @@
 /* What one CPU counted at one hook of one interface. */
 struct fm_counters {
 	__u64 frames;	    /* what came to the hook, as the interface's own counters count it */
-	__u64 frame_octets; /* with the link-layer header */
+	__u64 frame_octets; /* with the link-layer header, without a tag beside the data */
 	struct fm_count count[_FM_COUNTER_MAX];
 } __attribute__((aligned(64)));
 
