@@ -163,7 +163,8 @@ static void announce(struct fm_catch_up *catch_up, const uint8_t *message, size_
 		withdrawal[SET_OFFSET + 3] = WITHDRAWAL_SIZE - HEADER_SIZE;
 		withdrawal[ID_OFFSET + 2] = withdrawal[ID_OFFSET + 3] = 0;
 		info.domain = known->domain;
-		fm_courier_send(catch_up->options.courier, withdrawal, sizeof(withdrawal), &info);
+		fm_courier_deliver(catch_up->options.courier, withdrawal, sizeof(withdrawal),
+				   &info);
 	}
 	if (!known && catch_up->n_known < TEMPLATES_MAX)
 		known = &catch_up->known[catch_up->n_known++];
@@ -216,6 +217,7 @@ static bool put(struct fm_catch_up *catch_up, const uint8_t *message, size_t siz
 		catch_up->retry_ns = now + RETRY_NS;
 		return false;
 	}
+	fm_courier_settle(catch_up->options.courier, info);
 	if (first) {
 		fm_log_with(LOG_NOTICE, &field, 1, "%s: messages wait in %s/%s",
 			    catch_up->options.name, catch_up->options.spool.directory,
@@ -277,7 +279,7 @@ static void recall(struct fm_catch_up *catch_up)
 			catch_up->rewind = true;
 		else if (!is_kept(catch_up, &message->info) ||
 			 !put(catch_up, message->data, message->size, &message->info))
-			fm_courier_send(courier, message->data, message->size, &message->info);
+			fm_courier_deliver(courier, message->data, message->size, &message->info);
 	}
 }
 
@@ -298,7 +300,7 @@ static void send_template(struct fm_catch_up *catch_up, const uint8_t *message, 
 			return;
 	}
 	announce(catch_up, message, size);
-	fm_courier_send(catch_up->options.courier, message, size, info);
+	fm_courier_deliver(catch_up->options.courier, message, size, info);
 }
 
 void fm_catch_up_send(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
@@ -318,7 +320,13 @@ void fm_catch_up_send(struct fm_catch_up *catch_up, const uint8_t *message, size
 		    put(catch_up, message, size, info))
 			return;
 	}
-	fm_courier_send(courier, message, size, info);
+	fm_courier_deliver(courier, message, size, info);
+}
+
+bool fm_catch_up_absorbs(const struct fm_catch_up *catch_up, bool pressed)
+{
+	return catch_up->spool && fm_clock_monotonic_ns() >= catch_up->retry_ns &&
+	       (pressed || is_away(catch_up) || !fm_spool_is_empty(catch_up->spool));
 }
 
 bool fm_catch_up_unsent(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
@@ -396,7 +404,7 @@ static void send_spooled(struct fm_catch_up *catch_up, const uint8_t *message, s
 		catch_up->foreign |= size >= TEMPLATE_SIZE && find_known(catch_up, message);
 		announce(catch_up, message, size);
 	}
-	fm_courier_send(catch_up->options.courier, message, size, info);
+	fm_courier_deliver(catch_up->options.courier, message, size, info);
 	pay(catch_up, info->records);
 }
 

@@ -42,6 +42,9 @@ struct fm_catch_up *fm_catch_up_free(struct fm_catch_up *catch_up);
 void fm_catch_up_send(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
 		      const struct fm_message_info *info);
 
+/* Whether a message that the transport has no room for finds some here. */
+bool fm_catch_up_absorbs(const struct fm_catch_up *catch_up, bool pressed);
+
 /* What the courier tells; see struct fm_courier_hooks. */
 void fm_catch_up_begun(struct fm_catch_up *catch_up);
 void fm_catch_up_sent(struct fm_catch_up *catch_up, const struct fm_message_info *info);

@@ -13,22 +13,40 @@
 
 /* A transport that takes nothing is waited for this long, then what comes is given up. */
 #define PATIENCE_NS FM_NS_PER_S
+/* What a transport holds of what is in the outbox. */
+#define GIVEN_OCTETS (256 << 10)
+/* Room that one transaction may need beyond what was asked for. */
+#define RESERVE_OCTETS (160 << 10)
 /* So many changes of state are logged within a minute of the last. */
 #define LOG_FLAPS    4
 #define LOG_AGAIN_NS (60 * FM_NS_PER_S)
 /* How long one look lasts when the end waits for the network. */
 #define WAIT_MS 10
 
+static void on_handed(void *userdata, const struct fm_message_info *info)
+{
+	fm_outbox_handed(((struct fm_courier *)userdata)->outbox, info->outbox_id);
+}
+
+static void done(struct fm_courier *courier, const struct fm_message_info *info)
+{
+	if (!info->outbox_id)
+		return;
+	fm_outbox_done(courier->outbox, info->outbox_id);
+	courier->full_since_ns = 0;
+}
+
 static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
 {
 	struct fm_courier *courier = userdata;
-	struct fm_sink_stats *stats = &courier->stats;
+	struct fm_sink_stats *stats = courier->stats;
 
 	stats->messages++;
 	stats->message_octets += size;
 	stats->records += info->records;
 	stats->packets += info->packets;
 	stats->octets += info->octets;
+	done(courier, info);
 	if (courier->hooks && courier->hooks->sent)
 		courier->hooks->sent(courier->userdata, info);
 }
@@ -44,19 +62,21 @@ static bool on_unsent(void *userdata, const uint8_t *message, size_t size,
 
 static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
 {
-	struct fm_sink_stats *stats = &((struct fm_courier *)userdata)->stats;
+	struct fm_courier *courier = userdata;
+	struct fm_sink_stats *stats = courier->stats;
 
 	stats->not_sent_records += info->records;
 	stats->not_sent_packets += info->packets;
 	stats->not_sent_octets += info->octets;
-	((struct fm_courier *)userdata)->template_lost |= info->is_template;
+	courier->template_lost |= info->is_template;
+	done(courier, info);
 }
 
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record)
 {
-	courier->stats.not_sent_records++;
-	courier->stats.not_sent_packets += record->packets + record->rev_packets;
-	courier->stats.not_sent_octets += record->octets + record->rev_octets;
+	courier->stats->not_sent_records++;
+	courier->stats->not_sent_packets += record->packets + record->rev_packets;
+	courier->stats->not_sent_octets += record->octets + record->rev_octets;
 }
 
 /* Logged when it changes. */
@@ -93,8 +113,46 @@ static void on_begun(void *userdata)
 {
 	struct fm_courier *courier = userdata;
 
-	if (courier->hooks && courier->hooks->begun)
-		courier->hooks->begun(courier->userdata);
+	if (!courier->hooks || !courier->hooks->begun)
+		return;
+	courier->beginning = true;
+	courier->hooks->begun(courier->userdata);
+	courier->beginning = false;
+}
+
+/* A message on its way out, by way of whoever has a say in that. */
+static void pass_on(struct fm_courier *courier, const uint8_t *message, size_t size,
+		    const struct fm_message_info *info)
+{
+	if (courier->hooks && courier->hooks->deliver)
+		courier->hooks->deliver(courier->userdata, message, size, info);
+	else
+		fm_courier_deliver(courier, message, size, info);
+}
+
+/* Whether somebody else takes what the transport has no room for. */
+static bool is_absorbed(const struct fm_courier *courier)
+{
+	return courier->hooks && courier->hooks->absorbs &&
+	       courier->hooks->absorbs(courier->userdata, courier->full_since_ns);
+}
+
+/* As much of what is published as is taken. */
+static void pump(struct fm_courier *courier)
+{
+	const struct fm_transport *transport = courier->transport;
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	while (fm_outbox_peek(courier->outbox, &message, &size, &info)) {
+		if ((!transport ||
+		     transport->waiting_octets + size > transport->options.queue_octets) &&
+		    !is_absorbed(courier))
+			return;
+		fm_outbox_give(courier->outbox);
+		pass_on(courier, message, size, &info);
+	}
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata);
@@ -133,7 +191,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
 	struct fm_courier *courier = userdata;
 
 	courier->transport->ops->dispatch(courier->transport, fm_clock_monotonic_ns());
-	watch(courier);
+	fm_courier_flush(courier);
 	return 0;
 }
 
@@ -142,32 +200,94 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	struct fm_courier *courier = userdata;
 
 	courier->transport->ops->dispatch(courier->transport, fm_clock_monotonic_ns());
-	watch(courier);
+	fm_courier_flush(courier);
 	return 0;
 }
 
-int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *name,
-		    const struct fm_transport_ops *ops, struct fm_transport_options *options,
-		    const struct fm_courier_hooks *hooks, void *userdata)
+/* What is beside the outbox, of a version that may be another. */
+struct account {
+	uint64_t size;
+	struct fm_sink_stats stats;
+};
+
+static void find_account(struct fm_courier *courier, const struct fm_outbox_found *found)
 {
+	struct account *account = fm_outbox_account(courier->outbox);
+	struct fm_sink_stats *stats = &account->stats;
+
+	if (account->size != sizeof(*account))
+		*account = (struct account){.size = sizeof(*account)};
+	courier->stats = stats;
+	stats->messages += found->handed;
+	stats->message_octets += found->handed_size;
+	stats->records += found->handed_sum.records;
+	stats->packets += found->handed_sum.packets;
+	stats->octets += found->handed_sum.octets;
+	stats->unsure_messages += found->unsure;
+	courier->has_old = found->messages;
+	if (found->messages)
+		fm_log_info(
+			"%s: %llu messages of an earlier process are sent now, %llu of them perhaps again",
+			courier->name, (unsigned long long)found->messages,
+			(unsigned long long)found->unsure);
+}
+
+/* FNV-1a. */
+static uint64_t hash(const char *text)
+{
+	uint64_t value = 0xcbf29ce484222325ULL;
+
+	for (; *text; text++)
+		value = (value ^ (uint8_t)*text) * 0x100000001b3ULL;
+	return value;
+}
+
+int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options)
+{
+	char name[FM_STORE_NAME_MAX];
+	const struct fm_sink_env *env = options->env;
+	const struct fm_outbox_options outbox = {
+		.store = env->store,
+		.name = name,
+		.octets = options->octets,
+		.committed = env->ledger ? fm_ledger_committed(env->ledger) : 0,
+		.sequence_offset = options->sequence_offset,
+		.account_octets = sizeof(struct account),
+	};
+	struct fm_outbox_found found;
 	int r;
 
 	*courier = (struct fm_courier){
-		.event = event,
-		.name = name,
+		.event = env->event,
+		.name = options->name,
 		.io_fd = -1,
-		.hooks = hooks,
-		.userdata = userdata,
+		.direct = options->direct,
+		.hooks = options->hooks,
+		.userdata = options->userdata,
 		.changed_ns = fm_clock_monotonic_ns(),
 	};
+	snprintf(name, sizeof(name), "outbox-%016llx", (unsigned long long)hash(options->peer));
+	r = fm_outbox_new(&courier->outbox, &outbox, &found);
+	if (r == 0)
+		find_account(courier, &found);
+	return r;
+}
+
+int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *ops,
+		     struct fm_transport_options *options)
+{
+	int r;
+
+	options->queue_octets = GIVEN_OCTETS;
 	options->begun = on_begun;
+	options->handed = on_handed;
 	options->sent = on_sent;
 	options->lost = on_lost;
 	options->unsent = on_unsent;
 	options->state = on_state;
 	options->userdata = courier;
-	r = sd_event_add_time(event, &courier->timer, CLOCK_MONOTONIC, UINT64_MAX, 0, on_timer,
-			      courier);
+	r = sd_event_add_time(courier->event, &courier->timer, CLOCK_MONOTONIC, UINT64_MAX, 0,
+			      on_timer, courier);
 	if (r < 0)
 		return r;
 	r = fm_transport_new(&courier->transport, ops, options);
@@ -176,12 +296,40 @@ int fm_courier_init(struct fm_courier *courier, sd_event *event, const char *nam
 		return r;
 	}
 	ops->start(courier->transport, fm_clock_monotonic_ns());
-	watch(courier);
+	fm_courier_flush(courier);
 	return 0;
+}
+
+void fm_courier_hold(struct fm_courier *courier)
+{
+	courier->held = true;
+}
+
+void fm_courier_prepare(struct fm_courier *courier, uint64_t serial)
+{
+	fm_outbox_prepare(courier->outbox, serial);
 }
 
 void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t size,
 		     const struct fm_message_info *info)
+{
+	if (courier->beginning && courier->direct) {
+		pass_on(courier, message, size, info);
+		return;
+	}
+	if (!fm_outbox_append(courier->outbox, message, size, info)) {
+		on_lost(courier, info, size);
+		return;
+	}
+	if (courier->held)
+		return;
+	fm_outbox_publish(courier->outbox);
+	pump(courier);
+	watch(courier);
+}
+
+void fm_courier_deliver(struct fm_courier *courier, const uint8_t *message, size_t size,
+			const struct fm_message_info *info)
 {
 	if (!courier->transport) { /* no address yet */
 		if (!on_unsent(courier, message, size, info))
@@ -193,11 +341,23 @@ void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t 
 	watch(courier);
 }
 
+void fm_courier_settle(struct fm_courier *courier, const struct fm_message_info *info)
+{
+	done(courier, info);
+}
+
 void fm_courier_flush(struct fm_courier *courier)
 {
-	if (!courier->transport)
+	struct fm_transport *transport = courier->transport;
+
+	courier->held = false;
+	fm_outbox_publish(courier->outbox);
+	pump(courier);
+	if (!transport)
 		return;
-	courier->transport->ops->flush(courier->transport, fm_clock_monotonic_ns());
+	transport->ops->flush(transport, fm_clock_monotonic_ns());
+	/* What that made room for. */
+	pump(courier);
 	watch(courier);
 }
 
@@ -208,14 +368,19 @@ void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *
 	watch(courier);
 }
 
-size_t fm_courier_room(const struct fm_courier *courier)
+size_t fm_courier_room(struct fm_courier *courier)
 {
-	const struct fm_transport *transport = courier->transport;
+	uint64_t now;
 
-	if (!transport || !transport->stalled_since_ns ||
-	    transport->waiting_octets < transport->options.queue_octets / 2)
+	if (fm_outbox_room(courier->outbox) >= RESERVE_OCTETS)
 		return SIZE_MAX;
-	return fm_clock_monotonic_ns() - transport->stalled_since_ns < PATIENCE_NS ? 0 : SIZE_MAX;
+	now = fm_clock_monotonic_ns();
+	if (!courier->full_since_ns)
+		courier->full_since_ns = now;
+	pump(courier);
+	if (fm_outbox_room(courier->outbox) >= RESERVE_OCTETS)
+		return SIZE_MAX;
+	return now - courier->full_since_ns < PATIENCE_NS ? 0 : SIZE_MAX;
 }
 
 bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns)
@@ -226,8 +391,21 @@ bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns)
 
 void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret)
 {
-	*ret = courier->stats;
-	ret->waiting_messages = courier->transport ? courier->transport->waiting : 0;
+	*ret = *courier->stats;
+	ret->waiting_messages = fm_outbox_waiting(courier->outbox);
+}
+
+/* What nobody will send. */
+static void give_up(struct fm_courier *courier)
+{
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	while (fm_outbox_peek(courier->outbox, &message, &size, &info)) {
+		fm_outbox_give(courier->outbox);
+		on_lost(courier, &info, size);
+	}
 }
 
 void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
@@ -235,17 +413,25 @@ void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
 	struct fm_transport *transport = courier->transport;
 	uint64_t now = fm_clock_monotonic_ns();
 
-	if (transport)
-		transport->ops->flush(transport, now);
+	fm_courier_flush(courier);
 	while (transport && transport->first && transport->fd >= 0 && now < deadline_ns) {
 		struct pollfd poll_fd = {.fd = transport->fd, .events = (short)transport->events};
 
 		/* Also the end of a connection that is being made, and answers of the network. */
 		if (poll(&poll_fd, 1, WAIT_MS) > 0 || now >= transport->deadline_ns)
 			transport->ops->dispatch(transport, now);
+		pump(courier);
 		now = fm_clock_monotonic_ns();
 	}
 	courier->io = sd_event_source_disable_unref(courier->io);
 	courier->timer = sd_event_source_disable_unref(courier->timer);
 	courier->transport = fm_transport_free(courier->transport);
+	give_up(courier);
+	fm_outbox_forget(courier->outbox);
+}
+
+void fm_courier_close(struct fm_courier *courier)
+{
+	courier->stats = NULL;
+	courier->outbox = fm_outbox_free(courier->outbox);
 }

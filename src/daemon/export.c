@@ -179,6 +179,13 @@ void fm_export_conversation(struct fm_export *exporter, const struct fm_conversa
 	fm_routes_give(&exporter->routes, &conversation->key, records, n);
 }
 
+void fm_export_prepare(struct fm_export *exporter, uint64_t serial)
+{
+	for (size_t i = 0; i < exporter->n_sinks; i++)
+		if (exporter->sinks[i]->ops->prepare)
+			exporter->sinks[i]->ops->prepare(exporter->sinks[i], serial);
+}
+
 void fm_export_flush(struct fm_export *exporter)
 {
 	for (size_t i = 0; i < exporter->n_sinks; i++)

@@ -46,7 +46,10 @@ size_t fm_export_records(const struct fm_export *exporter,
 			 const struct fm_conversation *conversation, enum fm_end_reason reason,
 			 struct fm_record ret[2]);
 
-/* Lets every sink send what it holds back for more. */
+/* What the sinks were handed is part of transaction serial of the ledger. */
+void fm_export_prepare(struct fm_export *exporter, uint64_t serial);
+
+/* It is committed: every sink sends it. */
 void fm_export_flush(struct fm_export *exporter);
 
 #endif

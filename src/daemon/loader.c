@@ -723,9 +723,12 @@ int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, un
 		return r;
 	generation->adopted = true;
 	r = read_about(generation);
-	for (uint32_t cpu = 0; cpu < generation->n_cpus && (r == 0 || r == -ENOENT); cpu++)
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++) {
 		r = take_region(generation, cpu);
-	if (r < 0 && r != -ENOENT)
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (r < 0)
 		return r;
 	/* Without its cells TCP is measured from anew. */
 	part_name(generation, "cells", name);
@@ -748,6 +751,23 @@ int fm_generation_resume(struct fm_generation *generation)
 	return r < 0 ? r : fm_generation_follow_cpus(generation);
 }
 
+/* An account is of a slot in use, and of no more than was counted there. */
+static void repair_account(const struct fm_region *region, uint32_t position)
+{
+	const struct fm_slot *slot = &region->slots[position];
+	struct fm_exported *exported = &region->exported[position];
+	bool sound = slot->tag >= FM_TAG_LIVE;
+
+	for (unsigned int i = 0; i < 2; i++)
+		sound = sound && exported->half[i].packets <= slot->half[i].packets &&
+			exported->half[i].octets <= slot->half[i].octets;
+	if (sound)
+		return;
+	*exported = (struct fm_exported){};
+	if (region->tcp)
+		region->tcp_exported[position] = (struct fm_tcp_exported){};
+}
+
 void fm_generation_repair(struct fm_generation *generation)
 {
 	uint32_t blocks = (generation->n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
@@ -762,6 +782,7 @@ void fm_generation_repair(struct fm_generation *generation)
 
 			__atomic_compare_exchange_n(&slots[i].tag, &closing, tag, false,
 						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+			repair_account(&generation->regions[cpu], i);
 		}
 		for (uint32_t i = 0; slots && i < blocks; i++)
 			__atomic_store_n(fm_region_mark(slots, generation->n_slots, i), 1,
@@ -921,6 +942,11 @@ void fm_kernel_prune_seen(struct fm_kernel *kernel,
 			fm_kernel_set_seen(kernel, key, false);
 		}
 	}
+}
+
+unsigned int fm_kernel_cpus(const struct fm_kernel *kernel)
+{
+	return kernel->n_cpus;
 }
 
 int fm_kernel_overflow_fd(const struct fm_kernel *kernel)

@@ -127,7 +127,10 @@ int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen);
 void fm_kernel_prune_seen(struct fm_kernel *kernel,
 			  bool (*is_seen)(void *userdata, uint32_t ifindex), void *userdata);
 
-/* Descriptor of the overflow ring, for ring_buffer__new. */
+/* Possible CPUs. */
+unsigned int fm_kernel_cpus(const struct fm_kernel *kernel);
+
+/* Descriptor of the overflow ring, for fm_ring_new. */
 int fm_kernel_overflow_fd(const struct fm_kernel *kernel);
 
 /* Both clocks of the slots at one moment. */

@@ -183,6 +183,10 @@ static int run_loop(sd_event *event, struct fm_manager *manager)
 	return r < 0 ? r : end;
 }
 
+/* What is left to the next process must not be closed. */
+#define LEFT (-1)
+
+/* An exit status, or LEFT. */
 static int run(const struct arguments *arguments)
 {
 	struct fm_config *config = NULL;
@@ -202,7 +206,9 @@ static int run(const struct arguments *arguments)
 		fm_config_free(config);
 	if (r >= 0)
 		r = run_loop(event, manager);
-	if (manager && (r != SIGUSR2 || !fm_manager_leave(manager)))
+	if (manager && r == SIGUSR2 && fm_manager_leave(manager))
+		return LEFT;
+	if (manager)
 		fm_manager_stop(manager);
 	fm_manager_free(manager);
 	sd_event_unref(event);
@@ -251,6 +257,7 @@ static int print_table(int (*table)(enum fm_table_format format, struct fm_buf *
 int main(int argc, char **argv)
 {
 	struct arguments arguments = {};
+	int status;
 
 	if (parse_arguments(argc, argv, &arguments) < 0) {
 		fprintf(stderr, "Try flowmond --help.\n");
@@ -258,7 +265,10 @@ int main(int argc, char **argv)
 	}
 	switch (arguments.action) {
 	case ACTION_RUN:
-		return run(&arguments);
+		status = run(&arguments);
+		if (status == LEFT)
+			_exit(EXIT_SUCCESS);
+		return status;
 	case ACTION_CHECK_CONFIG:
 		return check_config(&arguments, false);
 	case ACTION_PRINT_CONFIG:

@@ -17,8 +17,10 @@
 #include "daemon/hooks.h"
 #include "daemon/identity.h"
 #include "daemon/interfaces.h"
+#include "daemon/ledger.h"
 #include "daemon/links.h"
 #include "daemon/losses.h"
+#include "daemon/ring.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
 #include "daemon/sweeper.h"
@@ -39,6 +41,7 @@ struct fm_manager {
 	struct fm_hooks hooks;
 	struct fm_interfaces *interfaces;
 	struct fm_export exporter;
+	struct fm_ledger *ledger;
 	struct fm_sweeper *sweeper;
 	struct fm_sinks *sinks;
 	struct fm_control *control;
@@ -497,13 +500,57 @@ static void adopt_tables(struct fm_manager *manager, struct found *found)
 		int r = fm_generation_adopt(&generation, manager->kernel, found->numbers[i]);
 
 		if (r == 0) {
-			fm_generation_repair(generation);
 			sort_in(found, generation);
 			continue;
 		}
 		fm_log_warning("tables %u of an earlier process cannot be used: %s",
 			       found->numbers[i], strerror(-r));
 	}
+}
+
+/* --- what an earlier process committed and did not carry out --- */
+
+struct finishing {
+	struct fm_manager *manager;
+	const struct found *found;
+};
+
+static void finish_entry(void *userdata, const struct fm_ledger_entry *entry)
+{
+	const struct finishing *finishing = userdata;
+	const struct found *found = finishing->found;
+	_fm_cleanup_(fm_ring_freep) struct fm_ring *ring = NULL;
+
+	if (entry->op == FM_LEDGER_CONSUMED) {
+		int fd = fm_kernel_overflow_fd(finishing->manager->kernel);
+
+		if (fd >= 0 && fm_ring_new(&ring, fd) == 0)
+			fm_ring_consume(ring, entry->value);
+		return;
+	}
+	if (found->current && found->current->number == entry->generation)
+		fm_sweep_apply(found->current, entry);
+	for (size_t i = 0; i < found->n_replaced; i++)
+		if (found->replaced[i]->number == entry->generation)
+			fm_sweep_apply(found->replaced[i], entry);
+}
+
+/* Carries it out, then sets right what was under way and not committed. */
+static int finish_ledger(struct fm_manager *manager, struct found *found)
+{
+	const struct fm_ledger_ops ops = {.apply = finish_entry};
+	struct finishing finishing = {manager, found};
+	int r = fm_ledger_new(&manager->ledger, manager->store, fm_kernel_cpus(manager->kernel));
+
+	if (r < 0)
+		return r;
+	fm_ledger_set_ops(manager->ledger, &ops, &finishing);
+	fm_ledger_finish(manager->ledger);
+	if (found->current)
+		fm_generation_repair(found->current);
+	for (size_t i = 0; i < found->n_replaced; i++)
+		fm_generation_repair(found->replaced[i]);
+	return 0;
 }
 
 /* Programs for the tables that were found; without them they are emptied like the others. */
@@ -552,6 +599,9 @@ static int start_kernel(struct fm_manager *manager, struct found *found)
 	if (r < 0)
 		return r;
 	adopt_tables(manager, found);
+	r = finish_ledger(manager, found);
+	if (r < 0)
+		return r;
 	resume(manager, found);
 	generation = FM_TAKE_PTR(found->current);
 	kernel_options(config, &options);
@@ -563,6 +613,7 @@ static int start_kernel(struct fm_manager *manager, struct found *found)
 	if (r < 0)
 		return r;
 	env.kernel = manager->kernel;
+	env.ledger = manager->ledger;
 	sweeper_settings(config, &settings);
 	r = fm_sweeper_new(&manager->sweeper, &env, &settings);
 	if (r < 0)
@@ -577,6 +628,8 @@ static int start_sinks(struct fm_manager *manager)
 {
 	const struct fm_sink_env env = {
 		.event = manager->event,
+		.store = manager->store,
+		.ledger = manager->ledger,
 		.for_each_interface = for_each_interface,
 		.exporter_stats = exporter_stats,
 		.counters = all_counters,
@@ -743,6 +796,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_hooks_done(&manager->hooks);
 	fm_sweeper_free(manager->sweeper);
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
+	fm_ledger_free(manager->ledger);
 	fm_kernel_free(manager->kernel);
 	fm_store_free(manager->store);
 	fm_config_ref_unref(manager->ref);

@@ -7,24 +7,25 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include <bpf/libbpf.h>
-
+#include "base/macro.h"
 #include "bpf/hash.h"
+#include "daemon/ring.h"
 
 #define BUCKETS (2 * FM_OVERFLOW_FLOWS)
 #define NO_FLOW UINT16_MAX
 
 struct fm_overflow_reader {
-	struct ring_buffer *ring;
+	struct fm_ring *ring;
 	struct fm_export *exporter;
+	struct fm_ledger *ledger;
 	struct fm_conversation *flows;
-	size_t n_flows, next_flow; /* those before next_flow are exported */
+	size_t n_flows;
 	uint16_t buckets[BUCKETS]; /* indexes of flows */
 	__u64 seed[FM_SEEDS];
 	uint64_t conversations;
 };
 
-/* Finds or makes the conversation of a key; NULL when there is no room for one more. */
+/* Finds or makes the conversation of a key; there is room for one more. */
 static struct fm_conversation *find(struct fm_overflow_reader *reader, const struct fm_key *key)
 {
 	size_t bucket = fm_hash(key, reader->seed) >> 32;
@@ -33,9 +34,7 @@ static struct fm_conversation *find(struct fm_overflow_reader *reader, const str
 		uint16_t *index = &reader->buckets[bucket % BUCKETS];
 
 		if (*index == NO_FLOW) {
-			if (reader->n_flows == FM_OVERFLOW_FLOWS)
-				return NULL;
-			*index = reader->n_flows;
+			*index = (uint16_t)reader->n_flows;
 			fm_fold_init(&reader->flows[reader->n_flows], key);
 			return &reader->flows[reader->n_flows++];
 		}
@@ -44,75 +43,87 @@ static struct fm_conversation *find(struct fm_overflow_reader *reader, const str
 	}
 }
 
-static void clear(struct fm_overflow_reader *reader)
+static void merge(struct fm_overflow_reader *reader, const void *data, size_t size)
 {
-	reader->n_flows = 0;
-	reader->next_flow = 0;
-	memset(reader->buckets, 0xff, sizeof(reader->buckets));
-}
-
-/* Returns non-zero to stop reading after this event, when one more key might not fit. */
-static int on_event(void *userdata, void *data, size_t size)
-{
-	struct fm_overflow_reader *reader = userdata;
-	struct fm_conversation *flow;
 	struct fm_overflow event;
 
 	if (size < sizeof(event))
-		return 0;
+		return;
 	/* The ring aligns to 8 octets, the half wants 64. */
 	memcpy(&event, data, sizeof(event));
-	flow = find(reader, &event.key);
-	if (flow)
-		fm_fold_half(flow, event.direction & 1, &event.half);
-	return reader->n_flows == FM_OVERFLOW_FLOWS ? -ENOSPC : 0;
+	fm_fold_half(find(reader, &event.key), event.direction & 1, &event.half);
 }
 
-/* Whether everything that was merged is exported. */
-static bool export_merged(struct fm_overflow_reader *reader)
+/* Merges as many events as a batch takes. Returns whether there were any. */
+static bool read_batch(struct fm_overflow_reader *reader)
 {
-	while (reader->next_flow < reader->n_flows) {
-		if (!fm_export_room(reader->exporter))
-			return false;
-		fm_export_conversation(reader->exporter, &reader->flows[reader->next_flow++],
-				       FM_END_REASON_RESOURCES);
-		reader->conversations++;
+	uint64_t before = fm_ring_position(reader->ring);
+
+	reader->n_flows = 0;
+	memset(reader->buckets, 0xff, sizeof(reader->buckets));
+	while (reader->n_flows < FM_OVERFLOW_FLOWS) {
+		size_t size;
+		const void *event = fm_ring_read(reader->ring, &size);
+
+		if (!event)
+			break;
+		merge(reader, event, size);
 	}
-	clear(reader);
-	return true;
+	return fm_ring_position(reader->ring) != before;
+}
+
+/* A batch and where the ring is consumed to are one transaction. */
+static void export_batch(struct fm_overflow_reader *reader)
+{
+	struct fm_ledger_entry *entry;
+
+	if (!fm_ledger_has_room(reader->ledger))
+		fm_ledger_commit(reader->ledger);
+	for (size_t i = 0; i < reader->n_flows; i++)
+		fm_export_conversation(reader->exporter, &reader->flows[i],
+				       FM_END_REASON_RESOURCES);
+	reader->conversations += reader->n_flows;
+	entry = fm_ledger_add(reader->ledger);
+	entry->op = FM_LEDGER_CONSUMED;
+	entry->value = fm_ring_position(reader->ring);
+	fm_ledger_commit(reader->ledger);
 }
 
 bool fm_overflow_read(struct fm_overflow_reader *reader)
 {
-	int r;
+	while (fm_export_room(reader->exporter)) {
+		if (!read_batch(reader))
+			return false;
+		export_batch(reader);
+	}
+	return true;
+}
 
-	do {
-		if (!export_merged(reader))
-			return true;
-		r = ring_buffer__consume(reader->ring);
-	} while (r == -ENOSPC);
-	return !export_merged(reader);
+void fm_overflow_consumed(struct fm_overflow_reader *reader, uint64_t position)
+{
+	fm_ring_consume(reader->ring, position);
 }
 
 int fm_overflow_new(struct fm_overflow_reader **ret, struct fm_kernel *kernel,
-		    struct fm_export *exporter)
+		    struct fm_export *exporter, struct fm_ledger *ledger)
 {
 	_fm_cleanup_(fm_overflow_freep) struct fm_overflow_reader *reader = NULL;
+	int r;
 
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return -ENOMEM;
 	reader->exporter = exporter;
+	reader->ledger = ledger;
 	reader->flows = aligned_alloc(_Alignof(struct fm_conversation),
 				      FM_OVERFLOW_FLOWS * sizeof(*reader->flows));
 	if (!reader->flows)
 		return -ENOMEM;
 	if (getrandom(reader->seed, sizeof(reader->seed), 0) != (ssize_t)sizeof(reader->seed))
 		return -EIO;
-	clear(reader);
-	reader->ring = ring_buffer__new(fm_kernel_overflow_fd(kernel), on_event, reader, NULL);
-	if (!reader->ring)
-		return -errno;
+	r = fm_ring_new(&reader->ring, fm_kernel_overflow_fd(kernel));
+	if (r < 0)
+		return r;
 	*ret = FM_TAKE_PTR(reader);
 	return 0;
 }
@@ -121,7 +132,7 @@ struct fm_overflow_reader *fm_overflow_free(struct fm_overflow_reader *reader)
 {
 	if (!reader)
 		return NULL;
-	ring_buffer__free(reader->ring);
+	fm_ring_free(reader->ring);
 	free(reader->flows);
 	free(reader);
 	return NULL;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Packets that found no slot: read from the overflow ring once a sweep, merged by flow key,
- * exported with flowEndReason 5. Holds at most FM_OVERFLOW_FLOWS conversations, between two reads
- * of a sweep; when sinks have no room it stops reading and the ring holds the rest. Owned by the
- * sweeper.
+ * exported with flowEndReason 5. Events stay in the ring until what was merged of them is
+ * committed, a batch of at most FM_OVERFLOW_FLOWS conversations each time; when sinks have no room
+ * the ring holds the rest. Owned by the sweeper.
  */
 #ifndef FM_OVERFLOW_H
 #define FM_OVERFLOW_H
@@ -12,14 +12,15 @@
 
 #include "base/cleanup.h"
 #include "daemon/export.h"
+#include "daemon/ledger.h"
 #include "daemon/loader.h"
 
-#define FM_OVERFLOW_FLOWS 4096
+#define FM_OVERFLOW_FLOWS 128
 
 struct fm_overflow_reader;
 
 int fm_overflow_new(struct fm_overflow_reader **ret, struct fm_kernel *kernel,
-		    struct fm_export *exporter);
+		    struct fm_export *exporter, struct fm_ledger *ledger);
 struct fm_overflow_reader *fm_overflow_free(struct fm_overflow_reader *reader);
 FM_DEFINE_CLEANUP(struct fm_overflow_reader *, fm_overflow_free)
 
@@ -28,6 +29,9 @@ FM_DEFINE_CLEANUP(struct fm_overflow_reader *, fm_overflow_free)
  * anything is left.
  */
 bool fm_overflow_read(struct fm_overflow_reader *reader);
+
+/* ledger.h: what was read up to this position is exported. */
+void fm_overflow_consumed(struct fm_overflow_reader *reader, uint64_t position);
 
 /* Conversations exported from the ring so far. */
 uint64_t fm_overflow_conversations(const struct fm_overflow_reader *reader);

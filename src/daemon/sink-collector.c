@@ -32,6 +32,10 @@
 #define BURST_RECORDS 512.0
 #define BURST_MIN     16.0
 
+/* Where sequence numbers are: RFC 7011 3.1, RFC 3954 5.1. */
+#define SEQUENCE_IPFIX 8
+#define SEQUENCE_V9    12
+
 /* How messages of a transport go; a row each. */
 struct way {
 	const struct fm_transport_ops *ops;
@@ -83,7 +87,7 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	struct collector *collector = userdata;
 
 	collector->messages++;
-	fm_catch_up_send(collector->catch_up, message, size, info);
+	fm_courier_send(&collector->courier, message, size, info);
 }
 
 static void send_templates(struct collector *collector)
@@ -152,8 +156,21 @@ static void on_state(void *userdata, int error)
 	fm_catch_up_state(((struct collector *)userdata)->catch_up, error);
 }
 
+static void on_deliver(void *userdata, const uint8_t *message, size_t size,
+		       const struct fm_message_info *info)
+{
+	fm_catch_up_send(((struct collector *)userdata)->catch_up, message, size, info);
+}
+
+static bool on_absorbs(void *userdata, bool pressed)
+{
+	return fm_catch_up_absorbs(((struct collector *)userdata)->catch_up, pressed);
+}
+
 static const struct fm_courier_hooks hooks = {
 	.begun = on_begun,
+	.deliver = on_deliver,
+	.absorbs = on_absorbs,
 	.sent = on_sent,
 	.unsent = on_unsent,
 	.state = on_state,
@@ -164,28 +181,17 @@ static int start_courier(struct collector *collector, const struct fm_addresses 
 	struct fm_transport_options options = {
 		.address = addresses->v[0].address,
 		.address_size = addresses->v[0].size,
-		.queue_octets = collector->way->queue_octets,
 		.reconnect_ns = collector->config->reconnect_ns,
 		.tls = collector->tls,
 		.peer_name = *collector->config->peer_name ? collector->config->peer_name
 							   : collector->config->address.host,
 		.renew_ns = collector->config->association_ns,
 	};
-	struct fm_sink_stats before = collector->courier.stats;
-	uint64_t down_since = collector->courier.changed_ns;
-	int r = fm_courier_init(&collector->courier, collector->env.event, collector->name,
-				collector->way->ops, &options, &hooks, collector);
+	int r = fm_courier_start(&collector->courier, collector->way->ops, &options);
 
-	if (r < 0)
-		return r;
-	/* What was lost while there was no address. */
-	collector->courier.stats.not_sent_records += before.not_sent_records;
-	collector->courier.stats.not_sent_packets += before.not_sent_packets;
-	collector->courier.stats.not_sent_octets += before.not_sent_octets;
-	if (!collector->courier.up)
-		collector->courier.changed_ns = down_since;
-	collector->started = true;
-	return 0;
+	if (r == 0)
+		collector->started = true;
+	return r;
 }
 
 /* The name stands for other addresses than the one in use: what waits goes there as well. */
@@ -361,6 +367,30 @@ static int open_catch_up(struct collector *collector)
 	return fm_catch_up_new(&collector->catch_up, &options);
 }
 
+/* Messages for another address, of another domain or kind are not for this collector. */
+static int open_courier(struct collector *collector)
+{
+	const struct fm_collector_config *config = collector->config;
+	char peer[sizeof(collector->name) + 64];
+	const struct fm_courier_options options = {
+		.env = &collector->env,
+		.name = collector->name,
+		.peer = peer,
+		.hooks = &hooks,
+		.userdata = collector,
+		.octets = collector->way->queue_octets,
+		.direct = collector->way->connects,
+		.sequence_offset = collector->way->connects		? 0
+				   : config->protocol == FM_PROTOCOL_V9 ? SEQUENCE_V9
+									: SEQUENCE_IPFIX,
+	};
+
+	snprintf(peer, sizeof(peer), "%s %llu %llu %u", collector->name,
+		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
+		 config->profile);
+	return fm_courier_open(&collector->courier, &options);
+}
+
 static int init(struct collector *collector)
 {
 	static const unsigned int profiles[] = {
@@ -379,8 +409,10 @@ static int init(struct collector *collector)
 		.v9_sysuptime = config->v9_time == FM_V9_TIME_SYSUPTIME,
 		.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns(),
 	};
-	int r = fm_session_new(&collector->session, &options, on_message, collector);
+	int r = open_courier(collector);
 
+	if (r == 0)
+		r = fm_session_new(&collector->session, &options, on_message, collector);
 	if (r < 0)
 		return r;
 	fm_tell_init(&collector->tell, &collector->env, collector->session, config->options_ns);
@@ -404,6 +436,7 @@ static void collector_free(struct collector *collector)
 	fm_catch_up_free(collector->catch_up);
 	fm_tell_done(&collector->tell);
 	fm_session_free(collector->session);
+	fm_courier_close(&collector->courier);
 	fm_tls_context_free(collector->tls);
 	free(collector);
 }
@@ -439,8 +472,6 @@ static size_t collector_room(struct fm_sink *sink)
 	struct collector *collector = of(sink);
 	size_t room;
 
-	if (!collector->started)
-		return SIZE_MAX;
 	room = fm_courier_room(&collector->courier);
 	if (room == 0 || !collector->config->rate)
 		return room;
@@ -460,11 +491,20 @@ static void collector_record(struct fm_sink *sink, const struct fm_record *recor
 	uint64_t most = collector->config->template_messages;
 
 	collector->tokens--;
+	fm_courier_hold(&collector->courier);
 	if (fm_session_record(collector->session, record, fm_clock_realtime_ns()) < 0)
 		fm_courier_lose_record(&collector->courier, record);
 	if (collector->way->datagrams &&
 	    ((most && collector->messages >= most) || collector->courier.template_lost))
 		send_templates(collector);
+}
+
+static void collector_prepare(struct fm_sink *sink, uint64_t serial)
+{
+	struct collector *collector = of(sink);
+
+	fm_session_flush(collector->session, fm_clock_realtime_ns());
+	fm_courier_prepare(&collector->courier, serial);
 }
 
 static void collector_flush(struct fm_sink *sink)
@@ -529,6 +569,7 @@ const struct fm_sink_ops fm_sink_collector = {
 	.room = collector_room,
 	.up = collector_up,
 	.record = collector_record,
+	.prepare = collector_prepare,
 	.flush = collector_flush,
 	.interfaces_changed = collector_interfaces_changed,
 	.audit = collector_audit,

@@ -44,7 +44,8 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 		       const struct fm_sink_lines_kind *kind)
 {
 	const char *path = kind->path(env->config);
-	struct fm_transport_options options = {.path = path, .queue_octets = QUEUE_OCTETS};
+	struct fm_transport_options options = {.path = path};
+	struct fm_courier_options courier = {.env = env, .octets = QUEUE_OCTETS};
 	struct lines *lines = calloc(1, sizeof(*lines));
 	int r;
 
@@ -55,9 +56,12 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 	lines->kind = kind;
 	snprintf(lines->name, sizeof(lines->name), "%s (%s)", kind->ops->kind,
 		 strcmp(path, "-") ? path : "standard output");
-	r = fm_courier_init(&lines->courier, env->event, lines->name, &fm_transport_file, &options,
-			    NULL, NULL);
+	courier.name = courier.peer = lines->name;
+	r = fm_courier_open(&lines->courier, &courier);
+	if (r == 0)
+		r = fm_courier_start(&lines->courier, &fm_transport_file, &options);
 	if (r < 0) {
+		fm_courier_close(&lines->courier);
 		free(lines);
 		return r;
 	}
@@ -75,6 +79,7 @@ void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record)
 	struct lines *lines = of(sink);
 	struct fm_buf line = {};
 
+	fm_courier_hold(&lines->courier);
 	if (lines->kind->header && lines->until_header == 0) {
 		fm_buf_printf(&line, "%s\n", lines->kind->header);
 		lines->until_header = lines->kind->header_lines;
@@ -93,6 +98,14 @@ void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record)
 	lines->info.records++;
 	lines->info.packets += record->packets + record->rev_packets;
 	lines->info.octets += record->octets + record->rev_octets;
+}
+
+void fm_sink_lines_prepare(struct fm_sink *sink, uint64_t serial)
+{
+	struct lines *lines = of(sink);
+
+	send_portion(lines);
+	fm_courier_prepare(&lines->courier, serial);
 }
 
 void fm_sink_lines_flush(struct fm_sink *sink)
@@ -130,6 +143,7 @@ void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,
 	send_portion(lines);
 	fm_courier_done(&lines->courier, deadline_ns);
 	fm_courier_stats(&lines->courier, ret_stats);
+	fm_courier_close(&lines->courier);
 	fm_buf_done(&lines->portion);
 	free(lines);
 }

@@ -29,6 +29,7 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 /* For the ops table. */
 size_t fm_sink_lines_room(struct fm_sink *sink);
 void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record);
+void fm_sink_lines_prepare(struct fm_sink *sink, uint64_t serial);
 void fm_sink_lines_flush(struct fm_sink *sink);
 void fm_sink_lines_interfaces_changed(struct fm_sink *sink);
 void fm_sink_lines_audit(struct fm_sink *sink, const struct fm_audit_row *row);

@@ -14,6 +14,8 @@
 
 #include "bpf/abi.h"
 #include "daemon/config.h"
+#include "daemon/ledger.h"
+#include "daemon/store.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
 
@@ -36,6 +38,8 @@ struct fm_audit_row {
 struct fm_sink_env {
 	sd_event *event;
 	const struct fm_config *config;
+	struct fm_store *store;		/* NULL: nothing outlives the process */
+	const struct fm_ledger *ledger; /* NULL: likewise */
 	/* Calls fn once for each monitored interface. */
 	void (*for_each_interface)(void *userdata,
 				   void (*fn)(const struct fm_interface_name *name, void *arg),
@@ -56,9 +60,14 @@ struct fm_sink_ops {
 	/* Whether what it is given gets there now, and since when (CLOCK_MONOTONIC). NULL: always.
 	 */
 	bool (*up)(const struct fm_sink *sink, uint64_t *ret_since_ns);
-	/* Takes one record. Never fails: what cannot go out is counted in stats. */
+	/*
+	 * Takes one record, in a transaction: nothing of it goes out before flush. Never fails:
+	 * what cannot go out is counted in stats.
+	 */
 	void (*record)(struct fm_sink *sink, const struct fm_record *record);
-	/* Sends what is buffered (end of a sweep). */
+	/* What was taken is part of transaction serial of the ledger. NULL: it is not. */
+	void (*prepare)(struct fm_sink *sink, uint64_t serial);
+	/* That is committed: sends it. */
 	void (*flush)(struct fm_sink *sink);
 	/* Interfaces came, went or were renamed: options records are due. */
 	void (*interfaces_changed)(struct fm_sink *sink);

@@ -37,6 +37,8 @@ enum phase {
 struct fm_sweep {
 	struct fm_sweep_ops ops;
 	void *userdata;
+	struct fm_ledger *ledger; /* ops.ledger or own */
+	struct fm_ledger *own;
 	struct fm_generation *generation;
 	struct fm_sweep_timeouts timeouts;
 	uint32_t now;
@@ -73,14 +75,49 @@ static struct fm_slot *slot_at(const struct fm_sweep *sweep, uint16_t region, ui
 	return &sweep->generation->regions[region].slots[position];
 }
 
+static void own_apply(void *userdata, const struct fm_ledger_entry *entry)
+{
+	struct fm_sweep *sweep = userdata;
+
+	fm_sweep_apply(sweep->generation, entry);
+}
+
+static void own_prepare(void *userdata, uint64_t serial)
+{
+}
+
+static void own_publish(void *userdata)
+{
+}
+
+/* For those who let nothing outlive them. */
+static int make_ledger(struct fm_sweep *sweep)
+{
+	static const struct fm_ledger_ops ops = {own_prepare, own_publish, own_apply};
+	int r = fm_ledger_new(&sweep->own, NULL, 1024);
+
+	if (r < 0)
+		return r;
+	fm_ledger_set_ops(sweep->own, &ops, sweep);
+	sweep->ledger = sweep->own;
+	return 0;
+}
+
 int fm_sweep_new(struct fm_sweep **ret, const struct fm_sweep_ops *ops, void *userdata)
 {
 	_fm_cleanup_(fm_sweep_freep) struct fm_sweep *sweep = calloc(1, sizeof(*sweep));
+	int r;
 
 	if (!sweep)
 		return -ENOMEM;
 	sweep->ops = *ops;
 	sweep->userdata = userdata;
+	sweep->ledger = ops->ledger;
+	if (!sweep->ledger) {
+		r = make_ledger(sweep);
+		if (r < 0)
+			return r;
+	}
 	sweep->refs = calloc(BATCH_REFS, sizeof(*sweep->refs));
 	if (!sweep->refs)
 		return -ENOMEM;
@@ -96,6 +133,7 @@ struct fm_sweep *fm_sweep_free(struct fm_sweep *sweep)
 	free(sweep->refs);
 	free(sweep->now_sums);
 	free(sweep->now_tcp_sums);
+	fm_ledger_free(sweep->own);
 	free(sweep);
 	return NULL;
 }
@@ -250,24 +288,53 @@ static void fold_refs(struct fm_sweep *sweep, const struct ref *refs, size_t n,
 		fold_ref(sweep, &refs[i], i, ret);
 }
 
+void fm_sweep_apply(struct fm_generation *generation, const struct fm_ledger_entry *entry)
+{
+	struct fm_region *region;
+	struct fm_slot *slot;
+
+	if (entry->region >= generation->n_cpus || entry->position >= generation->n_slots)
+		return;
+	region = &generation->regions[entry->region];
+	if (!region->slots)
+		return;
+	slot = &region->slots[entry->position];
+	/* A slot that is not being closed was freed already, and has a next conversation by now. */
+	if (entry->op == FM_LEDGER_FREE && slot->tag != FM_TAG_CLOSING)
+		return;
+	region->exported[entry->position] = entry->exported;
+	if (region->tcp)
+		region->tcp_exported[entry->position] = entry->tcp_exported;
+	if (entry->op == FM_LEDGER_FREE)
+		__atomic_store_n(&slot->tag, FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+}
+
+static struct fm_ledger_entry *note(struct fm_sweep *sweep, const struct ref *ref,
+				    enum fm_ledger_op op)
+{
+	struct fm_ledger_entry *entry = fm_ledger_add(sweep->ledger);
+
+	entry->op = op;
+	entry->generation = sweep->generation->number;
+	entry->region = ref->region;
+	entry->position = ref->position;
+	return entry;
+}
+
 /* What was read is exported: kept as that. */
 static void keep_sums(struct fm_sweep *sweep, const struct ref *ref, size_t i)
 {
-	const struct fm_region *region = &sweep->generation->regions[ref->region];
+	struct fm_ledger_entry *entry = note(sweep, ref, FM_LEDGER_KEEP);
 
-	region->exported[ref->position] = sweep->now_sums[i];
-	if (region->tcp)
-		region->tcp_exported[ref->position] = sweep->now_tcp_sums[i];
+	entry->exported = sweep->now_sums[i];
+	if (sweep->generation->regions[ref->region].tcp)
+		entry->tcp_exported = sweep->now_tcp_sums[i];
 }
 
-/* The slot's next conversation begins with nothing exported. */
-static void forget_sums(struct fm_sweep *sweep, const struct ref *ref)
+static void make_room(struct fm_sweep *sweep)
 {
-	const struct fm_region *region = &sweep->generation->regions[ref->region];
-
-	region->exported[ref->position] = (struct fm_exported){};
-	if (region->tcp)
-		region->tcp_exported[ref->position] = (struct fm_tcp_exported){};
+	if (!fm_ledger_has_room(sweep->ledger))
+		fm_ledger_commit(sweep->ledger);
 }
 
 /* Goes on after an active timeout: what was exported is kept beside the slots. */
@@ -306,9 +373,9 @@ static void drain_slots(struct fm_sweep *sweep, size_t n,
 	if (fm_fold_pending(conversation))
 		sweep->ops.conversation(sweep->userdata, conversation, sweep->drain_reason);
 	for (size_t i = 0; i < n; i++) {
-		forget_sums(sweep, &refs[i]);
 		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
-				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+				 FM_TAG_CLOSING, __ATOMIC_RELAXED);
+		note(sweep, &refs[i], FM_LEDGER_FREE);
 	}
 	sweep->stats.closed++;
 }
@@ -339,6 +406,7 @@ static void decide(struct fm_sweep *sweep, const struct ref *candidate, const st
 	uint32_t mark, last, quiet, idle;
 	bool ended;
 
+	make_room(sweep);
 	fold_refs(sweep, refs, n, key, &conversation);
 	if (sweep->drain) {
 		drain_slots(sweep, n, &conversation);
@@ -514,14 +582,12 @@ static size_t collect(struct fm_sweep *sweep)
 
 	while (refs[n - 1].more)
 		n++;
+	make_room(sweep);
 	fold_refs(sweep, refs, n, &key, &conversation);
 	if (fm_fold_pending(&conversation))
 		sweep->ops.conversation(sweep->userdata, &conversation, refs[0].reason);
-	for (size_t i = 0; i < n; i++) {
-		forget_sums(sweep, &refs[i]);
-		__atomic_store_n(&slot_at(sweep, refs[i].region, refs[i].position)->tag,
-				 FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
-	}
+	for (size_t i = 0; i < n; i++)
+		note(sweep, &refs[i], FM_LEDGER_FREE);
 	sweep->tombstones += n;
 	sweep->stats.closed++;
 	return n;
@@ -563,6 +629,9 @@ enum fm_sweep_state fm_sweep_step(struct fm_sweep *sweep)
 		sweep->state = FM_SWEEP_IDLE;
 		break;
 	}
+	/* What waits for something else must not hold back what was done. */
+	if (sweep->own || sweep->state != FM_SWEEP_MORE)
+		fm_ledger_commit(sweep->ledger);
 	return sweep->state;
 }
 

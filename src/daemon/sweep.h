@@ -7,7 +7,7 @@
  *             folded with their partials; idle and ended ones are marked CLOSING in all regions,
  *             long-lived ones exported as difference and left
  *   fence     one grace period for all that was marked: no program holds an old pointer
- *   collect   final values are read and handed on, slots become TOMBSTONE
+ *   collect   final values are read and handed on, slots become TOMBSTONE when the ledger commits
  *
  * A batch of marked slots is bounded; a sweep is as many batches as it takes.
  */
@@ -20,10 +20,13 @@
 
 #include "base/cleanup.h"
 #include "daemon/fold.h"
+#include "daemon/ledger.h"
 #include "daemon/loader.h"
 #include "ipfix/record.h"
 
 struct fm_sweep_ops {
+	/* Makes what is exported and what is noted of it one; NULL: the sweep has its own. */
+	struct fm_ledger *ledger;
 	/* Whether a conversation (two records) can be taken now. */
 	bool (*room)(void *userdata);
 	void (*conversation)(void *userdata, const struct fm_conversation *conversation,
@@ -55,6 +58,9 @@ struct fm_sweep_stats {
 };
 
 struct fm_sweep;
+
+/* ledger.h: stores an entry that a sweep of the generation added. */
+void fm_sweep_apply(struct fm_generation *generation, const struct fm_ledger_entry *entry);
 
 int fm_sweep_new(struct fm_sweep **ret, const struct fm_sweep_ops *ops, void *userdata);
 struct fm_sweep *fm_sweep_free(struct fm_sweep *sweep);

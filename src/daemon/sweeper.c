@@ -57,9 +57,52 @@ static void conversation(void *userdata, const struct fm_conversation *found,
 	fm_export_conversation(sweeper->env.exporter, found, reason);
 }
 
-static const struct fm_sweep_ops sweep_ops = {
-	.room = room,
-	.conversation = conversation,
+/* --- the ledger's --- */
+
+static void prepare(void *userdata, uint64_t serial)
+{
+	struct fm_sweeper *sweeper = userdata;
+
+	fm_export_prepare(sweeper->env.exporter, serial);
+}
+
+static void publish(void *userdata)
+{
+	struct fm_sweeper *sweeper = userdata;
+
+	fm_export_flush(sweeper->env.exporter);
+}
+
+static struct fm_generation *find_generation(const struct fm_sweeper *sweeper, uint32_t number)
+{
+	if (sweeper->generation && sweeper->generation->number == number)
+		return sweeper->generation;
+	if (sweeper->draining && sweeper->draining->number == number)
+		return sweeper->draining;
+	for (size_t i = 0; i < sweeper->n_replaced; i++)
+		if (sweeper->replaced[i]->number == number)
+			return sweeper->replaced[i];
+	return NULL;
+}
+
+static void apply(void *userdata, const struct fm_ledger_entry *entry)
+{
+	struct fm_sweeper *sweeper = userdata;
+	struct fm_generation *generation;
+
+	if (entry->op == FM_LEDGER_CONSUMED) {
+		fm_overflow_consumed(sweeper->overflow, entry->value);
+		return;
+	}
+	generation = find_generation(sweeper, entry->generation);
+	if (generation)
+		fm_sweep_apply(generation, entry);
+}
+
+static const struct fm_ledger_ops ledger_ops = {
+	.prepare = prepare,
+	.publish = publish,
+	.apply = apply,
 };
 
 /* What the tables cannot hold ends sooner, here and in the programs. */
@@ -119,7 +162,6 @@ static void after_sweep(struct fm_sweeper *sweeper)
 {
 	fm_generation_forget(sweeper->draining);
 	sweeper->draining = fm_generation_free(sweeper->draining);
-	fm_export_flush(sweeper->env.exporter);
 	if (sweeper->n_replaced) {
 		begin(sweeper);
 		sd_event_source_set_enabled(sweeper->slice, SD_EVENT_ON);
@@ -129,7 +171,6 @@ static void after_sweep(struct fm_sweeper *sweeper)
 
 static void retry_later(struct fm_sweeper *sweeper)
 {
-	fm_export_flush(sweeper->env.exporter);
 	sd_event_source_set_time_relative(sweeper->retry, ROOM_RETRY_US);
 	sd_event_source_set_enabled(sweeper->retry, SD_EVENT_ONESHOT);
 }
@@ -144,8 +185,11 @@ static int on_slice(sd_event_source *source, void *userdata)
 	do {
 		state = fm_sweep_step(sweeper->sweep);
 	} while (state == FM_SWEEP_MORE && fm_clock_monotonic_ns() < end);
-	if (state == FM_SWEEP_MORE)
+	if (state == FM_SWEEP_MORE) {
+		/* No transaction is open while others have their turn. */
+		fm_ledger_commit(sweeper->env.ledger);
 		return 0;
+	}
 	sd_event_source_set_enabled(source, SD_EVENT_OFF);
 	if (state == FM_SWEEP_FENCE)
 		fm_fence_request(sweeper->fence);
@@ -240,18 +284,25 @@ int fm_sweeper_new(struct fm_sweeper **ret, const struct fm_sweeper_env *env,
 		   const struct fm_sweeper_settings *settings)
 {
 	_fm_cleanup_(fm_sweeper_freep) struct fm_sweeper *sweeper = calloc(1, sizeof(*sweeper));
+	const struct fm_sweep_ops sweep_ops = {
+		.ledger = env->ledger,
+		.room = room,
+		.conversation = conversation,
+	};
 	int r;
 
 	if (!sweeper)
 		return -ENOMEM;
 	sweeper->env = *env;
 	r = fm_sweep_new(&sweeper->sweep, &sweep_ops, sweeper);
+	if (r == 0)
+		fm_ledger_set_ops(env->ledger, &ledger_ops, sweeper);
 	if (r < 0)
 		return r;
 	r = fm_fence_new(&sweeper->fence, env->event, env->kernel, on_fenced, sweeper);
 	if (r < 0)
 		return r;
-	r = fm_overflow_new(&sweeper->overflow, env->kernel, env->exporter);
+	r = fm_overflow_new(&sweeper->overflow, env->kernel, env->exporter, env->ledger);
 	if (r < 0)
 		return r;
 	fm_sweeper_configure(sweeper, settings);
@@ -351,7 +402,6 @@ int64_t fm_sweeper_finish(struct fm_sweeper *sweeper, uint64_t deadline_ns)
 		if (r < 0)
 			return r;
 	}
-	fm_export_flush(sweeper->env.exporter);
 	return 0;
 }
 

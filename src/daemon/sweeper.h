@@ -35,6 +35,7 @@ struct fm_sweeper_env {
 	struct fm_kernel *kernel;
 	struct fm_timebase *timebase;
 	struct fm_export *exporter;
+	struct fm_ledger *ledger;
 	void (*after_sweep)(void *userdata);
 	void *userdata;
 };

@@ -333,6 +333,16 @@ static int describe_elements(struct fm_session *session, uint64_t now_ns)
 	return r ?: send_batch(session, LAYOUT_TYPE, now_ns);
 }
 
+int fm_session_use_all(struct fm_session *session)
+{
+	int r = 0;
+
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS && r == 0; i++)
+		if (!session->batches[i])
+			r = open_batch(session, i);
+	return r;
+}
+
 int fm_session_templates(struct fm_session *session, uint64_t now_ns)
 {
 	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++) {

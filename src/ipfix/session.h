@@ -50,8 +50,9 @@ struct fm_message_info {
 	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
 	uint32_t domain;
 	bool is_template;
-	bool is_kept;	   /* options that are not told again: waits like flow records */
-	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
+	bool is_kept;	    /* options that are not told again: waits like flow records */
+	uint64_t spool_id;  /* comes from a spool (daemon/spool.h); 0: it does not */
+	uint64_t outbox_id; /* comes from an outbox (daemon/outbox.h); 0: it does not */
 };
 
 typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
@@ -84,6 +85,12 @@ int fm_session_restart(struct fm_session *session);
 void fm_session_limit(struct fm_session *session, size_t octets);
 
 /* All below: now_ns is nanoseconds since 1970; 0 or -errno; messages go to emit. */
+
+/*
+ * Takes every template into use: for messages that are not of this session and may need any. 0 or
+ * -errno.
+ */
+int fm_session_use_all(struct fm_session *session);
 
 /* All templates in use, and in profile full the types of own elements (RFC 5610). */
 int fm_session_templates(struct fm_session *session, uint64_t now_ns);

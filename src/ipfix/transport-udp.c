@@ -161,6 +161,8 @@ static void took(struct udp *udp, int n, uint64_t now_ns)
 		struct fm_message *message = fm_transport_take(transport);
 
 		settle(udp);
+		if (transport->options.handed)
+			transport->options.handed(transport->options.userdata, &message->info);
 		udp->before = message;
 	}
 }

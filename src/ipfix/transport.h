@@ -36,6 +36,11 @@ struct fm_transport_options {
 	 * from start, dispatch and move; may call send.
 	 */
 	void (*begun)(void *userdata);
+	/*
+	 * A message is with the network; its sent or lost comes later. NULL: nobody wants to know.
+	 * Only of transports that hear from the network afterwards.
+	 */
+	void (*handed)(void *userdata, const struct fm_message_info *info);
 	/* A message was handed to the network whole. */
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
 	/* A message was given up: no session, queue full, refused. */

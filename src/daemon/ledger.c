@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Transactions: see ledger.h. */
+#include "daemon/ledger.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/macro.h"
+
+#define MAGIC	 "fmledger"
+#define VERSION	 1
+#define NAME	 "ledger"
+#define PAGE	 4096u
+#define REFS_MIN 4096
+
+/* In shared memory. committed > applied: the entries are to be carried out. */
+struct header {
+	char magic[8];
+	uint32_t version, entry_size;
+	uint64_t committed, applied;
+	uint32_t n, unused;
+};
+
+struct fm_ledger {
+	struct fm_ledger_ops ops;
+	void *userdata;
+	struct fm_store *store;
+	int fd;
+	uint32_t pages;
+	struct header *header;
+	struct fm_ledger_entry *entries;
+	size_t max, max_refs;
+	size_t n; /* added */
+};
+
+static void set_memory(struct fm_ledger *ledger, void *memory)
+{
+	ledger->header = memory;
+	ledger->entries = (struct fm_ledger_entry *)((uint8_t *)memory + sizeof(struct header));
+	ledger->max = ((size_t)ledger->pages * PAGE - sizeof(struct header)) /
+		      sizeof(struct fm_ledger_entry);
+}
+
+static bool is_sound(const struct fm_ledger *ledger)
+{
+	const struct header *header = ledger->header;
+
+	return !memcmp(header->magic, MAGIC, sizeof(header->magic)) && header->version == VERSION &&
+	       header->entry_size == sizeof(struct fm_ledger_entry) && header->n <= ledger->max &&
+	       (header->committed == header->applied || header->committed == header->applied + 1);
+}
+
+static int take(struct fm_ledger *ledger)
+{
+	int r, fd = fm_store_take(ledger->store, NAME);
+	void *memory;
+
+	if (fd < 0)
+		return fd;
+	r = fm_region_map_adopt(fd, ledger->pages, PAGE, &memory);
+	if (r == 0) {
+		set_memory(ledger, memory);
+		if (is_sound(ledger)) {
+			ledger->fd = fd;
+			return 0;
+		}
+		fm_region_unmap(memory, ledger->pages, PAGE);
+		ledger->header = NULL;
+		r = -EINVAL;
+	}
+	close(fd);
+	fm_store_remove(ledger->store, NAME);
+	return r;
+}
+
+static int make(struct fm_ledger *ledger)
+{
+	void *memory;
+	int r;
+
+	if (!ledger->store) {
+		memory = calloc(ledger->pages, PAGE);
+		if (!memory)
+			return -ENOMEM;
+	} else {
+		r = fm_region_map_new("fm_ledger", ledger->pages, PAGE, &ledger->fd, &memory);
+		if (r < 0)
+			return r;
+	}
+	set_memory(ledger, memory);
+	ledger->header->version = VERSION;
+	ledger->header->entry_size = sizeof(struct fm_ledger_entry);
+	memcpy(ledger->header->magic, MAGIC, sizeof(ledger->header->magic));
+	return ledger->store ? fm_store_put(ledger->store, NAME, ledger->fd) : 0;
+}
+
+int fm_ledger_new(struct fm_ledger **ret, struct fm_store *store, size_t max_refs)
+{
+	_fm_cleanup_(fm_ledger_freep) struct fm_ledger *ledger = calloc(1, sizeof(*ledger));
+	size_t entries = FM_MAX((size_t)REFS_MIN, 4 * max_refs);
+	int r = -ENOENT;
+
+	if (!ledger)
+		return -ENOMEM;
+	ledger->fd = -1;
+	ledger->store = store;
+	ledger->max_refs = max_refs;
+	ledger->pages = (uint32_t)((sizeof(struct header) +
+				    entries * sizeof(struct fm_ledger_entry) + PAGE - 1) /
+				   PAGE);
+	if (store)
+		r = take(ledger);
+	if (r < 0)
+		r = make(ledger);
+	if (r < 0)
+		return r;
+	*ret = FM_TAKE_PTR(ledger);
+	return 0;
+}
+
+struct fm_ledger *fm_ledger_free(struct fm_ledger *ledger)
+{
+	if (!ledger)
+		return NULL;
+	if (ledger->fd >= 0) {
+		fm_region_unmap(ledger->header, ledger->pages, PAGE);
+		close(ledger->fd);
+	} else {
+		free(ledger->header);
+	}
+	free(ledger);
+	return NULL;
+}
+
+void fm_ledger_set_ops(struct fm_ledger *ledger, const struct fm_ledger_ops *ops, void *userdata)
+{
+	ledger->ops = *ops;
+	ledger->userdata = userdata;
+}
+
+uint64_t fm_ledger_committed(const struct fm_ledger *ledger)
+{
+	return ledger->header->committed;
+}
+
+static void apply(struct fm_ledger *ledger, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		/* A copy: the memory is shared. */
+		struct fm_ledger_entry entry = ledger->entries[i];
+
+		ledger->ops.apply(ledger->userdata, &entry);
+	}
+}
+
+size_t fm_ledger_finish(struct fm_ledger *ledger)
+{
+	struct header *header = ledger->header;
+	size_t n = header->committed != header->applied ? header->n : 0;
+
+	apply(ledger, n);
+	__atomic_store_n(&header->applied, header->committed, __ATOMIC_RELEASE);
+	return n;
+}
+
+bool fm_ledger_has_room(const struct fm_ledger *ledger)
+{
+	return ledger->n + ledger->max_refs <= ledger->max;
+}
+
+struct fm_ledger_entry *fm_ledger_add(struct fm_ledger *ledger)
+{
+	struct fm_ledger_entry *entry = &ledger->entries[ledger->n++];
+
+	*entry = (struct fm_ledger_entry){};
+	return entry;
+}
+
+void fm_ledger_commit(struct fm_ledger *ledger)
+{
+	struct header *header = ledger->header;
+	uint64_t serial = header->committed + 1;
+
+	ledger->ops.prepare(ledger->userdata, serial);
+	header->n = (uint32_t)ledger->n;
+	__atomic_store_n(&header->committed, serial, __ATOMIC_SEQ_CST);
+	apply(ledger, ledger->n);
+	ledger->n = 0;
+	/* Published before it is forgotten that it was to be. */
+	ledger->ops.publish(ledger->userdata);
+	__atomic_store_n(&header->applied, serial, __ATOMIC_RELEASE);
+}
+
+void fm_ledger_forget(struct fm_ledger *ledger)
+{
+	if (ledger->store)
+		fm_store_remove(ledger->store, NAME);
+}

@@ -1,0 +1,448 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Outboxes: see outbox.h. Positions count octets since the beginning and never wrap; a message lies
+ * in one piece, so the end of the ring may be filled up.
+ */
+#include "daemon/outbox.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/macro.h"
+#include "daemon/region.h"
+
+#define MAGIC	    "fmoutbox"
+#define VERSION	    1
+#define PAGE	    4096u
+#define DOMAINS_MAX 4
+#define MESSAGE_MAX (1 << 20)
+
+/* What is published and what comes next; the next only counts with its serial. */
+struct point {
+	uint64_t end;
+	struct {
+		uint32_t domain;
+		uint32_t next;
+	} sequences[DOMAINS_MAX];
+};
+
+/* In shared memory: the first page. */
+struct header {
+	char magic[8];
+	uint32_t version, pages;
+	uint64_t tail;		   /* all before is done */
+	struct point published[2]; /* in turns: the one that counts is whole */
+	uint32_t which;
+	uint64_t serial; /* of prepared; 0: there is nothing prepared */
+	struct point prepared;
+	uint64_t account[256];
+};
+
+_Static_assert(sizeof(struct header) <= PAGE, "a page");
+
+enum state {
+	STATE_WAITING = 1,
+	STATE_GIVEN,
+	STATE_HANDED,
+	STATE_DONE,
+	STATE_FILL, /* up to the end of the ring */
+};
+
+/* In front of each message, at multiples of 8. */
+struct entry {
+	uint32_t length; /* to the next one */
+	uint32_t size;	 /* of the message */
+	uint32_t state, unused;
+	uint32_t records, sequenced, domain;
+	uint16_t is_template, is_kept;
+	uint64_t packets, octets;
+};
+
+struct fm_outbox {
+	struct fm_store *store;
+	char name[FM_STORE_NAME_MAX];
+	int fd;
+	uint32_t pages;
+	struct header *header;
+	uint8_t *ring;
+	size_t size; /* of the ring */
+	struct point now;
+	uint64_t given; /* what is before was given out */
+	size_t waiting;
+	unsigned int sequence_offset;
+};
+
+static struct entry *entry_at(const struct fm_outbox *outbox, uint64_t position)
+{
+	return (struct entry *)(outbox->ring + position % outbox->size);
+}
+
+/* Whether an entry can be what it says: all of it before end and in the ring. */
+static bool entry_is_sound(const struct fm_outbox *outbox, uint64_t position, uint64_t end)
+{
+	size_t left = outbox->size - position % outbox->size;
+	const struct entry *entry = entry_at(outbox, position);
+
+	if (position % 8 || end - position < sizeof(*entry) || left < sizeof(*entry))
+		return false;
+	if (entry->length % 8 || entry->length < sizeof(*entry) || entry->length > left ||
+	    entry->length > end - position)
+		return false;
+	return entry->size <= entry->length - sizeof(*entry) && entry->state >= STATE_WAITING &&
+	       entry->state <= STATE_FILL;
+}
+
+/* What is with the network stays so: the process that could hear of it is gone. */
+static void settle(struct entry *entry, struct fm_outbox_found *ret)
+{
+	ret->handed++;
+	ret->handed_size += entry->size;
+	ret->handed_sum.records += entry->records;
+	ret->handed_sum.packets += entry->packets;
+	ret->handed_sum.octets += entry->octets;
+	entry->state = STATE_DONE;
+}
+
+/* Looks through what is there; false: it contradicts itself. */
+static bool survey(struct fm_outbox *outbox, struct fm_outbox_found *ret)
+{
+	uint64_t end = outbox->now.end, position = outbox->header->tail;
+	size_t n = 0;
+
+	if (position > end || end - position > outbox->size || position % 8 || end % 8)
+		return false;
+	*ret = (struct fm_outbox_found){};
+	while (position < end) {
+		struct entry *entry = entry_at(outbox, position);
+
+		if (!entry_is_sound(outbox, position, end))
+			return false;
+		/* What is with the network is settled: the process that could hear of it is gone.
+		 */
+		if (entry->state == STATE_HANDED)
+			settle(entry, ret);
+		ret->unsure += entry->state == STATE_GIVEN;
+		n += entry->state == STATE_WAITING || entry->state == STATE_GIVEN;
+		position += entry->length;
+	}
+	ret->messages = outbox->waiting = n;
+	return true;
+}
+
+static void advance(struct fm_outbox *outbox)
+{
+	struct header *header = outbox->header;
+	uint64_t tail = header->tail;
+
+	while (tail < outbox->given) {
+		const struct entry *entry = entry_at(outbox, tail);
+
+		if (entry->state != STATE_DONE && entry->state != STATE_FILL)
+			break;
+		tail += entry->length;
+	}
+	__atomic_store_n(&header->tail, tail, __ATOMIC_RELEASE);
+}
+
+static bool adopt(struct fm_outbox *outbox, const struct fm_outbox_options *options,
+		  struct fm_outbox_found *ret)
+{
+	const struct header *header = outbox->header;
+
+	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != VERSION ||
+	    header->pages != outbox->pages)
+		return false;
+	outbox->now = header->published[header->which & 1];
+	if (header->serial && header->serial <= options->committed &&
+	    header->prepared.end >= outbox->now.end)
+		outbox->now = header->prepared;
+	if (!survey(outbox, ret))
+		return false;
+	outbox->given = header->tail;
+	fm_outbox_publish(outbox);
+	return true;
+}
+
+static void set_memory(struct fm_outbox *outbox, void *memory)
+{
+	outbox->header = memory;
+	outbox->ring = (uint8_t *)memory + PAGE;
+	outbox->size = (size_t)(outbox->pages - 1) * PAGE;
+}
+
+static int take(struct fm_outbox *outbox, const struct fm_outbox_options *options,
+		struct fm_outbox_found *ret)
+{
+	void *memory;
+	int r, fd = fm_store_take(options->store, options->name);
+
+	if (fd < 0)
+		return fd;
+	r = fm_region_map_adopt(fd, outbox->pages, PAGE, &memory);
+	if (r == 0) {
+		set_memory(outbox, memory);
+		if (adopt(outbox, options, ret)) {
+			outbox->fd = fd;
+			return 0;
+		}
+		fm_region_unmap(memory, outbox->pages, PAGE);
+		outbox->header = NULL;
+		r = -EINVAL;
+	}
+	close(fd);
+	fm_store_remove(options->store, options->name);
+	return r;
+}
+
+static int make(struct fm_outbox *outbox, const struct fm_outbox_options *options)
+{
+	void *memory;
+	int r;
+
+	if (!options->store) {
+		memory = calloc(outbox->pages, PAGE);
+		if (!memory)
+			return -ENOMEM;
+	} else {
+		r = fm_region_map_new("fm_outbox", outbox->pages, PAGE, &outbox->fd, &memory);
+		if (r < 0)
+			return r;
+	}
+	set_memory(outbox, memory);
+	outbox->header->pages = outbox->pages;
+	outbox->header->version = VERSION;
+	memcpy(outbox->header->magic, MAGIC, sizeof(outbox->header->magic));
+	return options->store ? fm_store_put(options->store, options->name, outbox->fd) : 0;
+}
+
+int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
+		  struct fm_outbox_found *ret_found)
+{
+	_fm_cleanup_(fm_outbox_freep) struct fm_outbox *outbox = calloc(1, sizeof(*outbox));
+	int r = -ENOENT;
+
+	*ret_found = (struct fm_outbox_found){};
+	if (!outbox)
+		return -ENOMEM;
+	if (strlen(options->name) >= sizeof(outbox->name) ||
+	    options->account_octets > sizeof(outbox->header->account))
+		return -EINVAL;
+	outbox->fd = -1;
+	outbox->store = options->store;
+	strcpy(outbox->name, options->name);
+	outbox->pages = 1 + (uint32_t)((options->octets + PAGE - 1) / PAGE);
+	outbox->sequence_offset = options->sequence_offset;
+	if (options->store)
+		r = take(outbox, options, ret_found);
+	if (r < 0)
+		r = make(outbox, options);
+	if (r < 0)
+		return r;
+	*ret = FM_TAKE_PTR(outbox);
+	return 0;
+}
+
+struct fm_outbox *fm_outbox_free(struct fm_outbox *outbox)
+{
+	if (!outbox)
+		return NULL;
+	if (outbox->fd >= 0) {
+		fm_region_unmap(outbox->header, outbox->pages, PAGE);
+		close(outbox->fd);
+	} else {
+		free(outbox->header);
+	}
+	free(outbox);
+	return NULL;
+}
+
+void fm_outbox_forget(struct fm_outbox *outbox)
+{
+	if (outbox->store)
+		fm_store_remove(outbox->store, outbox->name);
+}
+
+void *fm_outbox_account(struct fm_outbox *outbox)
+{
+	return outbox->header->account;
+}
+
+/* The domain's next number goes into the message. */
+static void put_sequence(struct fm_outbox *outbox, uint8_t *message,
+			 const struct fm_message_info *info)
+{
+	uint32_t number;
+
+	for (unsigned int i = 0; i < DOMAINS_MAX; i++) {
+		/* Domain 0 is there from the beginning: number 0 of no other. */
+		bool is_free = !outbox->now.sequences[i].domain && !outbox->now.sequences[i].next;
+
+		if (outbox->now.sequences[i].domain != info->domain && !is_free)
+			continue;
+		outbox->now.sequences[i].domain = info->domain;
+		number = htonl(outbox->now.sequences[i].next);
+		memcpy(message + outbox->sequence_offset, &number, sizeof(number));
+		outbox->now.sequences[i].next += info->sequenced;
+		return;
+	}
+}
+
+static bool has_room(const struct fm_outbox *outbox, uint64_t length)
+{
+	return outbox->now.end + length - outbox->header->tail <= outbox->size;
+}
+
+bool fm_outbox_append(struct fm_outbox *outbox, const uint8_t *message, size_t size,
+		      const struct fm_message_info *info)
+{
+	size_t length = sizeof(struct entry) + (size + 7) / 8 * 8;
+	size_t left = outbox->size - outbox->now.end % outbox->size;
+	struct entry *entry = entry_at(outbox, outbox->now.end);
+
+	if (size > MESSAGE_MAX || length > outbox->size)
+		return false;
+	if (length > left) {
+		if (!has_room(outbox, left + length))
+			return false;
+		*entry = (struct entry){.length = (uint32_t)left, .state = STATE_FILL};
+		outbox->now.end += left;
+		left = outbox->size;
+		entry = entry_at(outbox, outbox->now.end);
+	}
+	/* What is too small for one more entry belongs to this one. */
+	if (left - length < sizeof(*entry))
+		length = left;
+	if (!has_room(outbox, length))
+		return false;
+	*entry = (struct entry){
+		.length = (uint32_t)length,
+		.size = (uint32_t)size,
+		.state = STATE_WAITING,
+		.records = info->records,
+		.sequenced = info->sequenced,
+		.domain = info->domain,
+		.is_template = info->is_template,
+		.is_kept = info->is_kept,
+		.packets = info->packets,
+		.octets = info->octets,
+	};
+	memcpy(entry + 1, message, size);
+	if (outbox->sequence_offset && size >= outbox->sequence_offset + sizeof(uint32_t))
+		put_sequence(outbox, (uint8_t *)(entry + 1), info);
+	outbox->now.end += length;
+	outbox->waiting++;
+	return true;
+}
+
+void fm_outbox_prepare(struct fm_outbox *outbox, uint64_t serial)
+{
+	struct header *header = outbox->header;
+
+	__atomic_store_n(&header->serial, 0, __ATOMIC_RELEASE);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	header->prepared = outbox->now;
+	__atomic_store_n(&header->serial, serial, __ATOMIC_RELEASE);
+}
+
+void fm_outbox_publish(struct fm_outbox *outbox)
+{
+	struct header *header = outbox->header;
+	uint32_t other = !(header->which & 1);
+
+	header->published[other] = outbox->now;
+	__atomic_store_n(&header->which, other, __ATOMIC_RELEASE);
+	__atomic_store_n(&header->serial, 0, __ATOMIC_RELEASE);
+}
+
+static uint64_t published_end(const struct fm_outbox *outbox)
+{
+	return outbox->header->published[outbox->header->which & 1].end;
+}
+
+bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_t *ret_size,
+		    struct fm_message_info *ret_info)
+{
+	while (outbox->given < published_end(outbox)) {
+		const struct entry *entry = entry_at(outbox, outbox->given);
+
+		if (entry->state == STATE_FILL || entry->state == STATE_DONE) {
+			outbox->given += entry->length;
+			advance(outbox);
+			continue;
+		}
+		*ret_message = (const uint8_t *)(entry + 1);
+		*ret_size = entry->size;
+		*ret_info = (struct fm_message_info){
+			.records = entry->records,
+			.packets = entry->packets,
+			.octets = entry->octets,
+			.sequenced = entry->sequenced,
+			.domain = entry->domain,
+			.is_template = entry->is_template,
+			.is_kept = entry->is_kept,
+			.outbox_id = outbox->given + 1,
+		};
+		return true;
+	}
+	return false;
+}
+
+void fm_outbox_give(struct fm_outbox *outbox)
+{
+	struct entry *entry = entry_at(outbox, outbox->given);
+
+	__atomic_store_n(&entry->state, STATE_GIVEN, __ATOMIC_RELEASE);
+	outbox->given += entry->length;
+}
+
+/* An id is a position and 1. */
+static struct entry *entry_of(const struct fm_outbox *outbox, uint64_t id)
+{
+	if (id == 0 || id - 1 < outbox->header->tail || id - 1 >= outbox->given)
+		return NULL;
+	return entry_at(outbox, id - 1);
+}
+
+const uint8_t *fm_outbox_message(const struct fm_outbox *outbox, uint64_t id)
+{
+	const struct entry *entry = entry_of(outbox, id);
+
+	return entry ? (const uint8_t *)(entry + 1) : NULL;
+}
+
+void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id)
+{
+	struct entry *entry = entry_of(outbox, id);
+
+	if (entry && entry->state == STATE_GIVEN)
+		__atomic_store_n(&entry->state, STATE_HANDED, __ATOMIC_RELEASE);
+}
+
+void fm_outbox_done(struct fm_outbox *outbox, uint64_t id)
+{
+	struct entry *entry = entry_of(outbox, id);
+
+	if (!entry || entry->state == STATE_DONE)
+		return;
+	__atomic_store_n(&entry->state, STATE_DONE, __ATOMIC_RELEASE);
+	outbox->waiting--;
+	advance(outbox);
+}
+
+size_t fm_outbox_room(const struct fm_outbox *outbox)
+{
+	size_t used = outbox->now.end - outbox->header->tail;
+	size_t left = outbox->size - outbox->now.end % outbox->size;
+
+	/* The larger piece: a message lies in one. */
+	if (outbox->size - used <= left)
+		return outbox->size - used;
+	return FM_MAX(left, outbox->size - used - left);
+}
+
+size_t fm_outbox_waiting(const struct fm_outbox *outbox)
+{
+	return outbox->waiting;
+}

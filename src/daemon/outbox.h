@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages of one sink between being made and being with the network, in memory that outlives the
+ * process: a ring. Used by the courier.
+ *
+ * Appended messages are nobody's until they are published: at once, or, in a transaction of the
+ * ledger, when it is committed. What was published is given to a transport, marked when it is with
+ * the network (handed), and leaves the ring when nothing can come of it any more (done).
+ */
+#ifndef FM_OUTBOX_H
+#define FM_OUTBOX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "daemon/store.h"
+#include "ipfix/session.h"
+
+struct fm_outbox;
+
+struct fm_outbox_options {
+	struct fm_store *store; /* NULL: nothing outlives the process */
+	const char *name;	/* in the store; the same stands for the same receiver */
+	size_t octets;		/* of the ring; rounded up to pages */
+	uint64_t committed;	/* serial of the ledger's last transaction that was */
+	/*
+	 * Where in a message its sequence number is (32 bits, network order); 0: not put in here.
+	 * It goes on from process to process, for each domain by what its messages are sequenced.
+	 */
+	unsigned int sequence_offset;
+	size_t account_octets; /* the sink's own account, kept beside the ring */
+};
+
+/* What an earlier process left. */
+struct fm_outbox_found {
+	uint64_t messages; /* to be sent now */
+	uint64_t unsure;   /* of them: may be with the network already */
+	/* Those that are with the network, in sum; not counted as sent yet. */
+	uint64_t handed, handed_size;
+	struct fm_message_info handed_sum;
+};
+
+/*
+ * Opens what is in the store under the name, or makes a new one where that is not sound or not of
+ * this size. 0 or -errno.
+ */
+int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
+		  struct fm_outbox_found *ret_found);
+
+/* It stays in the store. */
+struct fm_outbox *fm_outbox_free(struct fm_outbox *outbox);
+FM_DEFINE_CLEANUP(struct fm_outbox *, fm_outbox_free)
+
+/* Out of the store: it is empty, or what is in it was counted as not sent. */
+void fm_outbox_forget(struct fm_outbox *outbox);
+
+/* Memory of account_octets beside the ring, zeroed when it was made. */
+void *fm_outbox_account(struct fm_outbox *outbox);
+
+/* Adds a message behind all others. False: there is no room. */
+bool fm_outbox_append(struct fm_outbox *outbox, const uint8_t *message, size_t size,
+		      const struct fm_message_info *info);
+
+/* What was appended is part of the transaction serial: published if that is committed. */
+void fm_outbox_prepare(struct fm_outbox *outbox, uint64_t serial);
+
+/* All that was appended may be sent. */
+void fm_outbox_publish(struct fm_outbox *outbox);
+
+/*
+ * The next message that was published and not given out; info->id is how it is known from then on.
+ * Valid until it is done. False: there is none.
+ */
+bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_t *ret_size,
+		    struct fm_message_info *ret_info);
+/* Takes it. */
+void fm_outbox_give(struct fm_outbox *outbox);
+
+/* Its octets, while it is not done; NULL: it is. */
+const uint8_t *fm_outbox_message(const struct fm_outbox *outbox, uint64_t id);
+
+void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id);
+void fm_outbox_done(struct fm_outbox *outbox, uint64_t id);
+
+/* Octets that can be appended, in the worst case. */
+size_t fm_outbox_room(const struct fm_outbox *outbox);
+
+/* Messages that are published and not done. */
+size_t fm_outbox_waiting(const struct fm_outbox *outbox);
+
+#endif
