@@ -333,6 +333,31 @@ def dtls_fresh():
         equal('not sent', not_sent(log), (0, 0))
 
 
+@case('DTLS over a path that takes less than message_size: shorter messages, nothing lost')
+def dtls_path():
+    with Lab('path') as lab:
+        a, m = pair(lab)
+        m.ip('link set lo mtu 900')
+        pki = certificates(lab)
+        server = Server(m, pki, '-dtls1_2')
+        daemon = Flowmond(m, settings(lab, collector(pki, transport='dtls', message_size='1400')))
+        wait_until(lambda: server.octets() > 0, 20, 'templates')
+        sent = Account()
+        flood(a, sent, 500)
+        swept(daemon, 500)
+        log = daemon.stop()
+        server.process.wait(10)
+        equal('flows', account(server.records()).flows, sent.flows)
+        equal('not sent', not_sent(log), (0, 0))
+        with open(server.output, 'rb') as file:
+            octets, sizes, at = file.read(), [], 0
+        while at < len(octets):
+            sizes.append(struct.unpack_from('>H', octets, at + 2)[0])
+            at += sizes[-1]
+        # 900 less the headers of IP, UDP and DTLS.
+        check('messages use the path and no more', 700 < max(sizes) <= 900 - 20 - 8 - 13, max(sizes))
+
+
 @case('credentials of the service; a wrong one at the start is named and holds up nobody')
 def credentials():
     with Lab('creds') as lab:
