@@ -105,7 +105,7 @@ class Flowmond:
                 raise Failure('flowmond ended with status %s before it was ready:\n%s' % (
                     self.process.popen.returncode, self.log()[-2000:]))
             return self.notify.count('READY=1') - self.ready_before >= times
-        wait_until(said, 15, 'flowmond to be ready')
+        wait_until(said, 60, 'flowmond to be ready')  # emulated, verifying takes long
 
     def reload(self, settings=None):
         """SIGHUP, after writing new settings if given; waits until it is done."""
