@@ -105,15 +105,19 @@ def dumped(path):
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if run.returncode or run.stderr:
         raise Failure('ipfixDump %s: status %d\n%s' % (path, run.returncode, run.stderr[:2000]))
-    packets = [int(value) for value in re.findall(r'(?i) packetDeltaCount[^:]*: (\d+)', run.stdout)]
-    octets = [int(value) for value in re.findall(r'(?i) octetDeltaCount[^:]*: (\d+)', run.stdout)]
+    # What has a scope is an options record.
+    flows = '\n'.join(record for record in run.stdout.split('--- data record ')[1:]
+                      if ') (S) ' not in record)
+    packets = [int(value) for value in re.findall(r'(?i) packetDeltaCount[^:]*: (\d+)', flows)]
+    octets = [int(value) for value in re.findall(r'(?i) octetDeltaCount[^:]*: (\d+)', flows)]
     return len(packets), sum(packets), sum(octets)
 
 
 def dissected(path):
     """The same, as tshark reads it."""
     run = subprocess.run(['tshark', '-n', '-r', path, '-o', 'cflow.max_template_fields:0', '-T',
-                          'fields', '-E', 'occurrence=a', '-E', 'aggregator= ', '-e',
+                          'fields', '-E', 'occurrence=a', '-E', 'aggregator= ', '-Y',
+                          'cflow.od_id != 0', '-e',
                           'cflow.packets', '-e', 'cflow.octets', '-e', 'cflow.protocol'], timeout=120, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
     if run.returncode:
