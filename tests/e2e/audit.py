@@ -5,13 +5,16 @@ tshark decodes them, equal the interfaces' own counters and the sums of the flow
 for people and for Prometheus, read by a parser that knows only the format."""
 import datetime
 import json
+import os
 import re
+import signal
 import subprocess
 import time
 
 from lib import tap
 from lib.collect import Nfacctd, Nfcapd, malformed
 from lib.daemon import Flowmond
+from lib.lives import bpffs
 from lib.net import Lab, address, couple, wait_until
 from lib.packets import Account, ethernet, ip4, udp, UDP
 from lib.tap import case, check, equal
@@ -343,6 +346,34 @@ def escaping():
                                       json.loads(daemon.ctl('status', '--json').stdout)
                                       ['by_interface']])
         daemon.stop()
+
+
+@case('killed and started again: intervals go on where they ended, with what came between')
+def killed():
+    with Lab('auditkill') as lab:
+        a, m = lab.ns('a'), lab.ns('m')
+        couple(lab, a, 'a0', m, 'm0', 1)
+        daemon = Flowmond(m, {'capture': {'interfaces': 'm0'}, 'audit': {'interval': '1s'},
+                              'json': {'file': lab.path('flowmond.json')},
+                              'bpf': {'pin': os.path.join(bpffs(lab), 'flowmond')}})
+        if daemon.status()['attach'] != 'tcx':
+            daemon.stop()
+            raise tap.Skip('filters of a qdisc do not outlive the daemon')
+        ping(Account(), a, '10.1.0.1', '10.1.0.2', 5)
+        wait_until(daemon.json_audits, 10, 'an audit')
+        ping(Account(), a, '10.1.0.1', '10.1.0.2', 7)
+        daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        ping(Account(), a, '10.1.0.1', '10.1.0.2', 9)
+        daemon.start()
+        daemon.wait_ready()
+        ping(Account(), a, '10.1.0.1', '10.1.0.2', 11)
+        daemon.stop()
+        for direction in (0, 1):
+            audits = [line for line in daemon.json_audits() if line['flowDirection'] == direction]
+            equal('frames', [sum(line[name] for line in audits) for name in (
+                'layer2FrameDeltaCount', 'interfaceFrames', 'packetDeltaCount')], [32] * 3)
+            equal('intervals', [line['monitoringIntervalStartMilliSeconds'] for line in audits[1:]],
+                  [line['monitoringIntervalEndMilliSeconds'] for line in audits[:-1]])
 
 
 @case('flowmonctl status shows where packets went, as the audit has it')
