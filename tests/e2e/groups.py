@@ -378,11 +378,14 @@ def spooled_udp():
 
 def to_the_dead(path, since):
     """Packets of the records in datagrams that went to one's port after that time."""
-    return sum(int(value) for row in tshark(path, ['frame.time_epoch', 'cflow.packets'],
-                                            '-d', 'udp.port==%d,cflow' % PORTS['one'],
-                                            # answers quote what they are about
-                                            '-Y', 'udp.dstport==%d && !icmp' % PORTS['one'])
-               if float(row['frame.time_epoch'][0]) > since for value in row['cflow.packets'])
+    rows = tshark(path, ['frame.time_epoch', 'cflow.od_id', 'cflow.packets'],
+                  '-d', 'udp.port==%d,cflow' % PORTS['one'],
+                  # answers quote what they are about
+                  '-Y', 'udp.dstport==%d && !icmp' % PORTS['one'])
+    # Options records have domain 0, and some count packets as well.
+    return sum(int(value) for row in rows
+               if float(row['frame.time_epoch'][0]) > since and row['cflow.od_id'][:1] == ['1']
+               for value in row['cflow.packets'])
 
 
 def dies_far_away(lab, answers):
