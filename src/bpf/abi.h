@@ -197,7 +197,7 @@ struct fm_live {
 	__u32 idle_ticks;
 	__u32 linger_ticks;
 	__u32 brief_ticks; /* in place of idle_ticks for a direction's first packet; 0: not */
-	__u32 placeless;   /* set by the programs: a packet found no slot */
+	__u32 placeless;   /* set by the programs: a packet found no slot, nor room on the ring */
 	/* The interface table in short: the only index of a cell that is there, 0: none is. */
 	__u32 seen[FM_SEEN_CELLS];
 	/* FM_GATE_ENTRY of the hooked interfaces, 0: none. */

@@ -178,6 +178,9 @@ FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int 
 
 	if (!parser || !counters)
 		return 0;
+	/* All CPUs read what lies beside: written once. */
+	if (!FM_READ_ONCE(fm_live.placeless))
+		fm_live.placeless = 1;
 	counted =
 		(fm_aggregate_candidate(skb, parser, 0) || fm_aggregate_candidate(skb, parser, 1) ||
 		 fm_aggregate_candidate(skb, parser, 2) ||

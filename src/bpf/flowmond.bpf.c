@@ -399,9 +399,6 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	if (!slot && position != FM_NO_POSITION)
 		slot = fm_slot_create(region, position, parser, hash, now_tick);
 	if (!slot) {
-		/* All CPUs read what lies beside: written once. */
-		if (!FM_READ_ONCE(fm_live.placeless))
-			fm_live.placeless = 1;
 		parser->placeless = !fm_overflow_send(counters, packet, skb, hook, now_tick);
 		return;
 	}

@@ -111,7 +111,7 @@ void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t 
 /* After a direction's first packet, in place of idle_ticks; 0: no longer. */
 void fm_kernel_set_brief(struct fm_kernel *kernel, uint32_t brief_ticks);
 
-/* Whether a packet found no slot since this was asked last. */
+/* Whether a packet found neither slot nor room on the ring since this was asked last. */
 bool fm_kernel_take_placeless(struct fm_kernel *kernel);
 
 /* Adds up the counters of all CPUs, interfaces and hooks. */

@@ -39,7 +39,7 @@ struct fm_sweeper {
 	bool recheck;
 	bool finishing;
 	bool flooded;
-	uint64_t placeless_ns; /* when a packet was last seen to have found no slot */
+	uint64_t placeless_ns; /* when a packet was last seen to have found no place */
 };
 
 static bool room(void *userdata)
@@ -115,7 +115,7 @@ static void set_flooded(struct fm_sweeper *sweeper, bool flooded)
 	fm_kernel_set_brief(sweeper->env.kernel, sweeper->timeouts.brief);
 }
 
-/* Looks whether a packet found no slot. Calm for some time ends a flood. */
+/* Looks whether there are more than slots and ring take. Calm for some time ends a flood. */
 static void watch_flood(struct fm_sweeper *sweeper)
 {
 	bool placeless = fm_kernel_take_placeless(sweeper->env.kernel);

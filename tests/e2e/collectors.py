@@ -247,7 +247,8 @@ def balance():
         a, m = pair(lab)
         collector = Nfcapd(m, 9995)
         daemon = Flowmond(m, {'flows': QUICK, 'json': {'file': lab.path('flowmond.json')},
-                              'collector main': {'address': collector.address()}})
+                              'collector main': {'address': collector.address(),
+                                                 'template_interval': '1s'}})
         sent = Account()
         flood(a, sent, 5000)
         wait_until(lambda: len(daemon.json_records()) == 5000, 20, 'flows')
