@@ -59,7 +59,7 @@ void fm_attach_leave(struct fm_attachment *attachment);
 
 /*
  * Removes what a killed run left on a device of the current namespace: its filters, and the qdisc
- * if it came with them. TCX leaves nothing. 0 or -errno.
+ * if it came with them. TCX leaves nothing. Number of filters or -errno.
  */
 int fm_attach_purge(uint32_t ifindex);
 

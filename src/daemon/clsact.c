@@ -424,5 +424,7 @@ int fm_clsact_purge(uint32_t ifindex)
 			return r;
 		made |= survey.ours[i].handle == HANDLE_OWNER;
 	}
-	return made ? drop_qdisc(fd, ifindex) : 0;
+	if (made)
+		r = drop_qdisc(fd, ifindex);
+	return r < 0 ? r : (int)survey.n_ours;
 }

@@ -43,7 +43,8 @@ int fm_clsact_detach(struct fm_clsact *clsact);
 /* Lets go of it without removing anything: a next process replaces the filter. */
 void fm_clsact_leave(struct fm_clsact *clsact);
 
-/* Removes all that an earlier run left on a device of the current namespace. 0 or -errno. */
+/* Removes all that an earlier run left on a device of the current namespace. Number of filters or
+ * -errno. */
 int fm_clsact_purge(uint32_t ifindex);
 
 #endif

@@ -209,6 +209,16 @@ static int listen_at(const char *path)
 	return FM_TAKE_FD(fd);
 }
 
+bool fm_control_is_alive(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (!*path || strlen(path) >= sizeof(address.sun_path))
+		return false;
+	strcpy(address.sun_path, path);
+	return is_alive(&address);
+}
+
 int fm_control_new(struct fm_control **ret, sd_event *event, const char *path, fm_control_fn answer,
 		   void *userdata)
 {

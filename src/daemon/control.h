@@ -6,6 +6,8 @@
 #ifndef FM_CONTROL_H
 #define FM_CONTROL_H
 
+#include <stdbool.h>
+
 #include <systemd/sd-event.h>
 
 #include "base/buf.h"
@@ -24,5 +26,8 @@ int fm_control_new(struct fm_control **ret, sd_event *event, const char *path, f
 		   void *userdata);
 struct fm_control *fm_control_free(struct fm_control *control);
 FM_DEFINE_CLEANUP(struct fm_control *, fm_control_free)
+
+/* Whether somebody answers at path. */
+bool fm_control_is_alive(const char *path);
 
 #endif

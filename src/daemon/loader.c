@@ -18,7 +18,6 @@
 
 #include "base/macro.h"
 #include "daemon/cpus.h"
-#include "bpf/hash.h"
 #include "flowmond.skel.h"
 
 #define FM_SLOTS_PER_FLOW 2
@@ -751,43 +750,12 @@ int fm_generation_resume(struct fm_generation *generation)
 	return r < 0 ? r : fm_generation_follow_cpus(generation);
 }
 
-/* An account is of a slot in use, and of no more than was counted there. */
-static void repair_account(const struct fm_region *region, uint32_t position)
-{
-	const struct fm_slot *slot = &region->slots[position];
-	struct fm_exported *exported = &region->exported[position];
-	bool sound = slot->tag >= FM_TAG_LIVE;
-
-	for (unsigned int i = 0; i < 2; i++)
-		sound = sound && exported->half[i].packets <= slot->half[i].packets &&
-			exported->half[i].octets <= slot->half[i].octets;
-	if (sound)
-		return;
-	*exported = (struct fm_exported){};
-	if (region->tcp)
-		region->tcp_exported[position] = (struct fm_tcp_exported){};
-}
-
 void fm_generation_repair(struct fm_generation *generation)
 {
-	uint32_t blocks = (generation->n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
-
-	for (uint32_t cpu = 0; cpu < generation->n_cpus; cpu++) {
-		struct fm_slot *slots = generation->regions[cpu].slots;
-
-		for (uint32_t i = 0; slots && i < generation->n_slots; i++) {
-			struct fm_key key = slots[i].key;
-			uint32_t closing = FM_TAG_CLOSING;
-			uint32_t tag = fm_hash_tag(fm_hash(&key, generation->seed));
-
-			__atomic_compare_exchange_n(&slots[i].tag, &closing, tag, false,
-						    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
-			repair_account(&generation->regions[cpu], i);
-		}
-		for (uint32_t i = 0; slots && i < blocks; i++)
-			__atomic_store_n(fm_region_mark(slots, generation->n_slots, i), 1,
-					 __ATOMIC_RELAXED);
-	}
+	for (uint32_t cpu = 0; cpu < generation->n_cpus; cpu++)
+		if (generation->regions[cpu].slots)
+			fm_region_repair(&generation->regions[cpu], &generation->shape,
+					 generation->seed);
 }
 
 void fm_generation_retire(struct fm_generation *generation)

@@ -18,6 +18,7 @@
 #include "daemon/config.h"
 #include "daemon/detect.h"
 #include "daemon/manager.h"
+#include "daemon/purge.h"
 #include "daemon/tables.h"
 
 #define DEFAULT_CONFIG FM_SYSCONFDIR "/flowmond/flowmond.conf"
@@ -31,6 +32,7 @@ enum action {
 	ACTION_LIST_SETTINGS,
 	ACTION_LIST_COUNTERS,
 	ACTION_CHECK,
+	ACTION_PURGE,
 	ACTION_VERSION,
 	ACTION_HELP,
 };
@@ -57,6 +59,7 @@ static const char help[] =
 	"  --list-fields         fields of flow records (=markdown: as Markdown)\n"
 	"  --list-settings       settings of the configuration (=markdown)\n"
 	"  --list-counters       counters of packets that are in no flow (=markdown)\n"
+	"  --purge               remove what a killed flowmond left in the kernel\n"
 	"  --version             print the version\n"
 	"  --help                print this\n";
 
@@ -70,6 +73,7 @@ static const struct option options[] = {
 	{"list-fields", optional_argument, NULL, ACTION_LIST_FIELDS},
 	{"list-settings", optional_argument, NULL, ACTION_LIST_SETTINGS},
 	{"list-counters", optional_argument, NULL, ACTION_LIST_COUNTERS},
+	{"purge", no_argument, NULL, ACTION_PURGE},
 	{"version", no_argument, NULL, ACTION_VERSION},
 	{"help", no_argument, NULL, ACTION_HELP},
 	{},
@@ -233,6 +237,16 @@ static int check_config(const struct arguments *arguments, bool print)
 	return EXIT_SUCCESS;
 }
 
+static int purge(const struct arguments *arguments)
+{
+	_fm_cleanup_(fm_config_freep) struct fm_config *config = NULL;
+	const char *path;
+
+	if (load_config(arguments, &config, &path) < 0)
+		return EXIT_FAILURE;
+	return fm_purge(config, stdout) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 static int print_example(void)
 {
 	_fm_cleanup_buf_ struct fm_buf text = {};
@@ -283,6 +297,8 @@ int main(int argc, char **argv)
 		return print_table(fm_tables_counters, arguments.format);
 	case ACTION_CHECK:
 		return fm_detect_print(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	case ACTION_PURGE:
+		return purge(&arguments);
 	case ACTION_VERSION:
 		printf("flowmond " FM_VERSION "\n");
 		return EXIT_SUCCESS;

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/macro.h"
+#include "bpf/hash.h"
 
 const char *const fm_region_map_names[] = {
 	[FM_REGION_SLOTS] = "slots",	 [FM_REGION_EXPORTED] = "exported",
@@ -176,4 +177,39 @@ int fm_region_adopt(struct fm_region *ret, const struct fm_region_shape *shape,
 		made.fd[i] = fd[i];
 	*ret = made;
 	return 0;
+}
+
+/* An account is of a slot in use, and of no more than was counted there. */
+static void repair_account(const struct fm_region *region, uint32_t position)
+{
+	const struct fm_slot *slot = &region->slots[position];
+	struct fm_exported *exported = &region->exported[position];
+	bool sound = slot->tag >= FM_TAG_LIVE;
+
+	for (unsigned int i = 0; i < 2; i++)
+		sound = sound && exported->half[i].packets <= slot->half[i].packets &&
+			exported->half[i].octets <= slot->half[i].octets;
+	if (sound)
+		return;
+	*exported = (struct fm_exported){};
+	if (region->tcp)
+		region->tcp_exported[position] = (struct fm_tcp_exported){};
+}
+
+void fm_region_repair(struct fm_region *region, const struct fm_region_shape *shape,
+		      const __u64 seed[FM_SEEDS])
+{
+	uint32_t blocks = (shape->n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
+
+	for (uint32_t i = 0; i < shape->n_slots; i++) {
+		struct fm_key key = region->slots[i].key;
+		uint32_t closing = FM_TAG_CLOSING, tag = fm_hash_tag(fm_hash(&key, seed));
+
+		__atomic_compare_exchange_n(&region->slots[i].tag, &closing, tag, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+		repair_account(region, i);
+	}
+	for (uint32_t i = 0; i < blocks; i++)
+		__atomic_store_n(fm_region_mark(region->slots, shape->n_slots, i), 1,
+				 __ATOMIC_RELAXED);
 }

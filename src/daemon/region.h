@@ -94,6 +94,13 @@ int fm_region_adopt(struct fm_region *ret, const struct fm_region_shape *shape,
 
 void fm_region_done(struct fm_region *region, const struct fm_region_shape *shape);
 
+/*
+ * What a killed process left in the middle of: slots that were being closed are live again,
+ * accounts that contradict their slot are forgotten, all blocks are marked.
+ */
+void fm_region_repair(struct fm_region *region, const struct fm_region_shape *shape,
+		      const __u64 seed[FM_SEEDS]);
+
 /* Whether a shape has a map. */
 bool fm_region_has(const struct fm_region_shape *shape, enum fm_region_map map);
 

@@ -62,6 +62,21 @@ static bool is_name(const char *name)
 	return n > 0 && n < FM_STORE_NAME_MAX && !name[n];
 }
 
+/* Names that this program gives; others' things in the directory are theirs. */
+static bool is_ours(const char *name)
+{
+	static const char *const prefixes[] = {"shared-", "link-", "outbox-", "ledger"};
+	unsigned int number;
+	int end = 0;
+
+	if (sscanf(name, "g%u-%n", &number, &end) == 1 && end)
+		return true;
+	for (size_t i = 0; i < FM_ARRAY_SIZE(prefixes); i++)
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
+}
+
 static void make_path(const struct fm_store *store, const char *name, char ret[PATH_MAX])
 {
 	snprintf(ret, PATH_MAX, "%s/%s", store->directory, name);
@@ -116,7 +131,7 @@ static int list_directory(struct fm_store *store)
 	if (!directory)
 		return -errno;
 	while (r == 0 && (entry = readdir(directory)))
-		if (is_name(entry->d_name) && !find(store, entry->d_name))
+		if (is_name(entry->d_name) && is_ours(entry->d_name) && !find(store, entry->d_name))
 			r = add(store, entry->d_name, -1, true, false);
 	closedir(directory);
 	return r;

@@ -2,9 +2,8 @@
 /*
  * Transports: finished messages on their way to a collector. Never blocks, keeps a bounded queue,
  * sends whole messages only, and says of every message what became of it. Knows no event loop: the
- * owner polls fd for events and calls dispatch, also when the deadline has passed.
- *
- * One ops struct and one file a kind; fm_transports lists them.
+ * owner polls fd for events and calls dispatch, also when the deadline has passed. One ops struct
+ * and one file a kind; fm_transports lists them.
  */
 #ifndef FM_TRANSPORT_H
 #define FM_TRANSPORT_H
@@ -36,10 +35,7 @@ struct fm_transport_options {
 	 * from start, dispatch and move; may call send.
 	 */
 	void (*begun)(void *userdata);
-	/*
-	 * A message is with the network; its sent or lost comes later. NULL: nobody wants to know.
-	 * Only of transports that hear from the network afterwards.
-	 */
+	/* A message is with the network; what becomes of it is heard later. NULL: not asked for. */
 	void (*handed)(void *userdata, const struct fm_message_info *info);
 	/* A message was handed to the network whole. */
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
