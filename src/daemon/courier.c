@@ -225,6 +225,9 @@ static void find_account(struct fm_courier *courier, const struct fm_outbox_foun
 	stats->octets += found->handed_sum.octets;
 	stats->unsure_messages += found->unsure;
 	courier->has_old = found->messages;
+	if (found->unsound)
+		fm_log_warning("%s: what an earlier process left to be sent cannot be used",
+			       courier->name);
 	if (found->messages)
 		fm_log_info(
 			"%s: %llu messages of an earlier process are sent now, %llu of them perhaps again",

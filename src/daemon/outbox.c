@@ -234,8 +234,11 @@ int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *option
 	strcpy(outbox->name, options->name);
 	outbox->pages = 1 + (uint32_t)((options->octets + PAGE - 1) / PAGE);
 	outbox->sequence_offset = options->sequence_offset;
-	if (options->store)
+	if (options->store) {
 		r = take(outbox, options, ret_found);
+		if (r < 0)
+			*ret_found = (struct fm_outbox_found){.unsound = r != -ENOENT};
+	}
 	if (r < 0)
 		r = make(outbox, options);
 	if (r < 0)

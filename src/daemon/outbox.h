@@ -37,6 +37,7 @@ struct fm_outbox_options {
 struct fm_outbox_found {
 	uint64_t messages; /* to be sent now */
 	uint64_t unsure;   /* of them: may be with the network already */
+	bool unsound;	   /* there was one that could not be used */
 	/* Those that are with the network, in sum; not counted as sent yet. */
 	uint64_t handed, handed_size;
 	struct fm_message_info handed_sum;

@@ -39,7 +39,8 @@ void fm_sink_lines_stats(struct fm_sink *sink, struct fm_sink_stats *ret);
 const char *fm_sink_lines_describe(struct fm_sink *sink);
 
 #define FM_SINK_LINES_OPS                                                                          \
-	.room = fm_sink_lines_room, .record = fm_sink_lines_record, .flush = fm_sink_lines_flush,  \
+	.room = fm_sink_lines_room, .record = fm_sink_lines_record,                                \
+	.prepare = fm_sink_lines_prepare, .flush = fm_sink_lines_flush,                            \
 	.interfaces_changed = fm_sink_lines_interfaces_changed, .audit = fm_sink_lines_audit,      \
 	.prepare = fm_sink_lines_prepare, .close = fm_sink_lines_close,                            \
 	.stats = fm_sink_lines_stats, .describe = fm_sink_lines_describe
