@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Takes off what a killed daemon left in the kernel: links, filters, pinned maps. Called by main. */
+/* Takes off what a killed daemon left in the kernel: links, filters, pinned maps. Called by main.
+ */
 #ifndef FM_PURGE_H
 #define FM_PURGE_H
 

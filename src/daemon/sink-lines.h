@@ -42,7 +42,7 @@ const char *fm_sink_lines_describe(struct fm_sink *sink);
 	.room = fm_sink_lines_room, .record = fm_sink_lines_record,                                \
 	.prepare = fm_sink_lines_prepare, .flush = fm_sink_lines_flush,                            \
 	.interfaces_changed = fm_sink_lines_interfaces_changed, .audit = fm_sink_lines_audit,      \
-	.prepare = fm_sink_lines_prepare, .close = fm_sink_lines_close,                            \
-	.stats = fm_sink_lines_stats, .describe = fm_sink_lines_describe
+	.close = fm_sink_lines_close, .stats = fm_sink_lines_stats,                                \
+	.describe = fm_sink_lines_describe
 
 #endif
