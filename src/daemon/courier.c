@@ -207,6 +207,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 /* What is beside the outbox, of a version that may be another. */
 struct account {
 	uint64_t size;
+	struct fm_transport_mark mark;
 	struct fm_sink_stats stats;
 };
 
@@ -282,6 +283,7 @@ int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *
 	int r;
 
 	options->queue_octets = GIVEN_OCTETS;
+	options->mark = &((struct account *)fm_outbox_account(courier->outbox))->mark;
 	options->begun = on_begun;
 	options->handed = on_handed;
 	options->sent = on_sent;

@@ -413,6 +413,9 @@ static int init(struct collector *collector)
 
 	if (r == 0)
 		r = fm_session_new(&collector->session, &options, on_message, collector);
+	/* What waits from before must be readable in the first session. */
+	if (r == 0 && collector->courier.has_old)
+		r = fm_session_use_all(collector->session);
 	if (r < 0)
 		return r;
 	fm_tell_init(&collector->tell, &collector->env, collector->session, config->options_ns);

@@ -39,6 +39,8 @@ struct fm_sweep {
 	void *userdata;
 	struct fm_ledger *ledger; /* ops.ledger or own */
 	struct fm_ledger *own;
+	uint64_t
+		kept_after; /* the transaction before the one that a slot was kept in last, and 1 */
 	struct fm_generation *generation;
 	struct fm_sweep_timeouts timeouts;
 	uint32_t now;
@@ -326,6 +328,7 @@ static void keep_sums(struct fm_sweep *sweep, const struct ref *ref, size_t i)
 {
 	struct fm_ledger_entry *entry = note(sweep, ref, FM_LEDGER_KEEP);
 
+	sweep->kept_after = fm_ledger_committed(sweep->ledger) + 1;
 	entry->exported = sweep->now_sums[i];
 	if (sweep->generation->regions[ref->region].tcp)
 		entry->tcp_exported = sweep->now_tcp_sums[i];
@@ -335,6 +338,22 @@ static void make_room(struct fm_sweep *sweep)
 {
 	if (!fm_ledger_has_room(sweep->ledger))
 		fm_ledger_commit(sweep->ledger);
+}
+
+/*
+ * A region can have two slots of one key: one that a killed process was closing, and the one that
+ * came after it. The partials of the first are then those of the second as well, and what was
+ * exported of them has to be noted before they are read again.
+ */
+static void settle_kept(struct fm_sweep *sweep, const struct ref *refs, size_t n)
+{
+	if (sweep->kept_after != fm_ledger_committed(sweep->ledger) + 1)
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (slot_at(sweep, refs[i].region, refs[i].position)->mark_tick == sweep->now) {
+			fm_ledger_commit(sweep->ledger);
+			return;
+		}
 }
 
 /* Goes on after an active timeout: what was exported is kept beside the slots. */
@@ -407,6 +426,7 @@ static void decide(struct fm_sweep *sweep, const struct ref *candidate, const st
 	bool ended;
 
 	make_room(sweep);
+	settle_kept(sweep, refs, n);
 	fold_refs(sweep, refs, n, key, &conversation);
 	if (sweep->drain) {
 		drain_slots(sweep, n, &conversation);

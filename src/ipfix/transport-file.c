@@ -16,6 +16,8 @@
 #include "ipfix/transport.h"
 
 #define REOPEN_NS (5 * FM_NS_PER_S)
+/* A message is written, and then noted: this is more than one has. */
+#define UNNOTED_MAX 65536
 
 struct file {
 	struct fm_transport transport;
@@ -55,6 +57,33 @@ static void set_state(struct file *file, int error)
 	file->failed = error < 0;
 }
 
+/*
+ * What a killed process wrote and could not note is taken back: the messages come again. A file
+ * that is another, or was cut, begins where it ends.
+ */
+static void resume(struct file *file, const struct stat *status)
+{
+	struct fm_transport_mark *mark = file->transport.options.mark;
+	uint64_t size = (uint64_t)status->st_size;
+
+	if (!mark || !file->regular)
+		return;
+	if (mark->device == status->st_dev && mark->inode == status->st_ino &&
+	    size > mark->octets && size - mark->octets <= UNNOTED_MAX &&
+	    ftruncate(file->transport.fd, (off_t)mark->octets) == 0)
+		size = mark->octets;
+	*mark = (struct fm_transport_mark){status->st_dev, status->st_ino, size};
+}
+
+/* A message is in the file whole. */
+static void note_written(struct file *file, size_t octets)
+{
+	struct fm_transport_mark *mark = file->transport.options.mark;
+
+	if (mark && file->regular)
+		__atomic_store_n(&mark->octets, mark->octets + octets, __ATOMIC_RELEASE);
+}
+
 static void file_start(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct file *file = FM_CONTAINER_OF(transport, struct file, transport);
@@ -74,6 +103,7 @@ static void file_start(struct fm_transport *transport, uint64_t now_ns)
 	}
 	file->regular = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 	transport->fd = fd;
+	resume(file, &status);
 	transport->deadline_ns = UINT64_MAX;
 	set_state(file, 0);
 	transport->options.begun(transport->options.userdata);
@@ -126,6 +156,7 @@ static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 			message->done += (size_t)n;
 			if (message->done == message->size) {
 				set_state(file, 0);
+				note_written(file, message->size);
 				fm_transport_pop_sent(transport);
 			}
 		} else if (errno == EAGAIN) {

@@ -19,20 +19,25 @@
 
 struct fm_transport;
 
+/* How far a file was written, in memory that outlives the process. */
+struct fm_transport_mark {
+	uint64_t device, inode, octets;
+};
+
 struct fm_transport_options {
 	struct sockaddr_storage address; /* see fm_transport_move */
 	socklen_t address_size;
-	const char *path;      /* files: where to, - is standard output */
-	size_t queue_octets;   /* octets that may wait */
-	uint64_t reconnect_ns; /* between attempts to connect, at least */
+	const char *path;		/* files: where to, - is standard output */
+	struct fm_transport_mark *mark; /* files; NULL: none */
+	size_t queue_octets;		/* octets that may wait */
+	uint64_t reconnect_ns;		/* between attempts to connect, at least */
 	/* tls, dtls: both outlive the transport; see tls.h. Dtls: a new association after renew. */
 	struct ssl_ctx_st *tls;
 	const char *peer_name;
 	uint64_t renew_ns;
 	/*
-	 * A transport session begins: templates come first (RFC 7011 8.1). Transports that keep
-	 * what waits over a connection's end number the messages of each session themselves. Called
-	 * from start, dispatch and move; may call send.
+	 * A transport session begins: templates come first (RFC 7011 8.1). Those that keep what
+	 * waits number each session's messages. From start, dispatch and move; may call send.
 	 */
 	void (*begun)(void *userdata);
 	/* A message is with the network; what becomes of it is heard later. NULL: not asked for. */
@@ -59,15 +64,9 @@ struct fm_transport_ops {
 	/* Writes what it can. */
 	void (*flush)(struct fm_transport *transport, uint64_t now_ns);
 	void (*dispatch)(struct fm_transport *transport, uint64_t now_ns);
-	/*
-	 * The address in options became another one: a new transport session to it, with what
-	 * waits. NULL: there is no address.
-	 */
+	/* The address in options changed: a session to it, with what waits. NULL: there is none. */
 	void (*move)(struct fm_transport *transport, uint64_t now_ns);
-	/*
-	 * Takes what waits back, as a list. What may be half written stays: the first messages.
-	 * NULL: nothing can be taken back.
-	 */
+	/* Takes back what waits and is not half written, as a list. NULL: it cannot be. */
 	struct fm_message *(*recall)(struct fm_transport *transport);
 	/* Gives up what waits; every message gets its sent or lost. */
 	void (*stop)(struct fm_transport *transport);
