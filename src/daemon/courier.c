@@ -13,6 +13,8 @@
 
 /* A transport that takes nothing is waited for this long, then what comes is given up. */
 #define PATIENCE_NS FM_NS_PER_S
+/* Of one peer at a time. */
+#define OUTBOXES_MAX 4
 /* What a transport holds of what is in the outbox. */
 #define GIVEN_OCTETS (256 << 10)
 /* Room that one transaction may need beyond what was asked for. */
@@ -246,6 +248,28 @@ static uint64_t hash(const char *text)
 	return value;
 }
 
+/*
+ * The outbox for a peer that an earlier process left, else a name that is not in use: a sink that
+ * is being replaced still has its own.
+ */
+static void outbox_name(struct fm_store *store, const char *peer, char ret[FM_STORE_NAME_MAX])
+{
+	char free_name[FM_STORE_NAME_MAX] = "";
+	bool ours = false;
+
+	for (unsigned int i = 0; i < OUTBOXES_MAX; i++) {
+		snprintf(ret, FM_STORE_NAME_MAX, "outbox-%016llx-%u",
+			 (unsigned long long)hash(peer), i);
+		if (!store)
+			return;
+		if (fm_store_has(store, ret, &ours) && !ours)
+			return;
+		if (!ours && !*free_name)
+			strcpy(free_name, ret);
+	}
+	strcpy(ret, free_name);
+}
+
 int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options)
 {
 	char name[FM_STORE_NAME_MAX];
@@ -270,7 +294,7 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.userdata = options->userdata,
 		.changed_ns = fm_clock_monotonic_ns(),
 	};
-	snprintf(name, sizeof(name), "outbox-%016llx", (unsigned long long)hash(options->peer));
+	outbox_name(env->store, options->peer, name);
 	r = fm_outbox_new(&courier->outbox, &outbox, &found);
 	if (r == 0)
 		find_account(courier, &found);

@@ -601,7 +601,7 @@ static int start_kernel(struct fm_manager *manager, struct found *found)
 	adopt_tables(manager, found);
 	r = finish_ledger(manager, found);
 	if (r < 0)
-		return r;
+		return log_load_failure(r, config);
 	resume(manager, found);
 	generation = FM_TAKE_PTR(found->current);
 	kernel_options(config, &options);

@@ -250,6 +250,14 @@ int fm_store_take(struct fm_store *store, const char *name)
 	return fd;
 }
 
+bool fm_store_has(struct fm_store *store, const char *name, bool *ret_ours)
+{
+	const struct kept *kept = find(store, name);
+
+	*ret_ours = kept && kept->ours;
+	return kept;
+}
+
 /* Leaves a place of the list empty. */
 static void drop(struct fm_store *store, struct kept *kept)
 {

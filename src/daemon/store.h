@@ -37,6 +37,9 @@ int fm_store_put(struct fm_store *store, const char *name, int fd);
  */
 int fm_store_take(struct fm_store *store, const char *name);
 
+/* Whether a name is kept; ret_ours: by this process, which put or took it. */
+bool fm_store_has(struct fm_store *store, const char *name, bool *ret_ours);
+
 /* No longer kept; a name that is not there is no error. */
 void fm_store_remove(struct fm_store *store, const char *name);
 void fm_store_remove_all(struct fm_store *store, const char *prefix);
