@@ -179,23 +179,3 @@ bool fm_about_is_own(const struct fm_about *about)
 	       !memcmp(about->rows, own.rows, own.n_rows * sizeof(own.rows[0])) &&
 	       !memcmp(about->value_size, own.value_size, sizeof(own.value_size));
 }
-
-size_t fm_about_translate(const struct fm_about *about, enum fm_region_map map,
-			  struct fm_about_copy ret[FM_ABOUT_ROWS_MAX])
-{
-	struct fm_about own;
-	size_t n = 0;
-
-	fm_about_init(&own);
-	for (size_t i = 0; i < own.n_rows; i++)
-		for (size_t k = 0; k < about->n_rows; k++) {
-			const struct fm_about_row *to = &own.rows[i], *from = &about->rows[k];
-
-			if (to->map != map || from->map != map || to->size != from->size ||
-			    strcmp(to->name, from->name))
-				continue;
-			ret[n++] = (struct fm_about_copy){from->offset, to->offset, to->size};
-			break;
-		}
-	return n;
-}

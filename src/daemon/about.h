@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What tables are made of, told by themselves: a map beside them with their size, seeds and key,
- * and the name, offset and size of every member. So a process of another version can read them
- * member by member. Used by loader.c (own layout) and old-tables.c (others').
+ * and the name, offset and size of every member. So a process knows whether they are laid out
+ * as its own. Used by loader.c.
  */
 #ifndef FM_ABOUT_H
 #define FM_ABOUT_H
@@ -65,15 +65,5 @@ bool fm_about_is_sound(const struct fm_about *about);
 
 /* Whether tables are laid out as this process' own. */
 bool fm_about_is_own(const struct fm_about *about);
-
-/*
- * How to make an element of this process' layout out of one of another: fills copies with what both
- * have under the same name and size. Returns their number.
- */
-struct fm_about_copy {
-	uint32_t from, to, size;
-};
-size_t fm_about_translate(const struct fm_about *about, enum fm_region_map map,
-			  struct fm_about_copy ret[FM_ABOUT_ROWS_MAX]);
 
 #endif
