@@ -5,6 +5,7 @@ which `meson install` put it. The cases are steps of one life and run in this or
 import json
 import os
 import re
+import threading
 import time
 
 from container import UNIT, Container, possible, tap
@@ -138,6 +139,32 @@ def journal():
     check('FLOWMOND_ fields', fields, entries[-1] if entries else '')
     note('journal fields: ' + ' '.join(sorted(fields)))
     check('priorities are set', {entry.get('PRIORITY') for entry in entries} - {None})
+
+
+def goes_on(what, deed):
+    """Packets pass all the while that one process takes over from another."""
+    before = Life.container.show('MainPID')
+    thread = threading.Thread(target=ping, args=(Life.sent, Life.far, '10.1.0.1', '10.1.0.2', 150))
+    thread.start()
+    deed()
+    wait_until(lambda: Life.container.show('ActiveState')['ActiveState'] == 'active' and
+               Life.container.show('MainPID') != before, 10, what)
+    thread.join()
+    equal('another process went on after ' + what, json.loads(Life.container.run(
+        'flowmonctl', 'status', '--json'))['resumed'], True)
+    equal('programs after ' + what, attached(Life.host, 'm0')[0], 2)
+
+
+@step('restart and kill -9 while packets pass: the next process goes on with the tables')
+def survives():
+    kept = None
+    for _ in range(3):
+        goes_on('restart', lambda: Life.container.run('systemctl', 'restart', UNIT))
+        goes_on('kill', lambda: Life.container.run(
+            'systemctl', 'kill', '--kill-who=main', '-s', 'KILL', UNIT))
+        stored = Life.container.show('NFileDescriptorStore')['NFileDescriptorStore']
+        equal('descriptors in the store', stored, kept or stored)
+        kept = stored
 
 
 @step('stop exports what is open and leaves nothing attached')
