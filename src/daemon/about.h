@@ -2,7 +2,7 @@
 /*
  * What tables are made of, told by themselves: a map beside them with their size, seeds and key,
  * and the name, offset and size of every member. So a process knows whether they are laid out
- * as its own. Used by loader.c.
+ * as its own. Used by generation.c.
  */
 #ifndef FM_ABOUT_H
 #define FM_ABOUT_H

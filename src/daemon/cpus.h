@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which CPUs are there. Called by the loader, which gives each a table. */
+/* Which CPUs are there. Called by generations, which gives each a table. */
 #ifndef FM_CPUS_H
 #define FM_CPUS_H
 

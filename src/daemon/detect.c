@@ -17,7 +17,7 @@
 #include <bpf/libbpf.h>
 
 #include "base/cleanup.h"
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 
 /* enum bpf_attach_type of kernel 6.6, BPF_TCX_EGRESS. */
 #define TCX_EGRESS  47

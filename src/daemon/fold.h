@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "bpf/abi.h"
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 
 struct fm_conversation {
 	struct fm_key key;

@@ -13,7 +13,7 @@
 
 #include "bpf/abi.h"
 #include "daemon/attach.h"
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 
 struct fm_hooks {
 	struct fm_attachment *attachments;

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel half in the daemon's hands: maps, programs, tables.
- *
- * struct fm_kernel holds what lives as long as the daemon: counters, interface table, overflow
- * ring, settings that programs read. struct fm_generation holds what a change of the key or of
- * the table's size replaces: programs and flow tables. The manager owns both, the sweep reads the
- * tables, attach uses the program descriptors.
+ * What all programs share and what lives as long as the daemon: counters, interface table, overflow
+ * ring, settings that programs read, clocks, the grace period. What a change of the key or of the
+ * table's size replaces is in generation.h. Owned by the manager.
  */
 #ifndef FM_LOADER_H
 #define FM_LOADER_H
@@ -16,44 +13,12 @@
 
 #include "base/cleanup.h"
 #include "bpf/abi.h"
-#include "daemon/about.h"
 #include "daemon/gates.h"
-#include "daemon/region.h"
 #include "daemon/store.h"
 
-/* What the programs are made with. */
-struct fm_kernel_options {
-	uint64_t max_flows;
-	bool observe_every;
-	bool key_vlan;
-	bool key_interface;
-	bool key_tos;
-	bool tcp;		   /* measure TCP and QUIC */
-	enum fm_tunnel_key tunnel; /* which headers are the key */
-};
-
 struct fm_kernel;
-
-struct fm_generation {
-	struct fm_kernel *kernel;
-	unsigned int number;	/* in the names of what the store keeps of it */
-	struct fm_about *about; /* in memory that outlives the process */
-	int about_fd;
-	bool adopted; /* an earlier process made it */
-	struct fm_kernel_options options;
-	struct fm_kernel_options wanted; /* options, unless the kernel could not do all of it */
-	__u64 seed[FM_SEEDS];
-	unsigned int n_cpus; /* possible CPUs = regions */
-	uint32_t homes;	     /* homes of conversations a region */
-	uint32_t all_homes;  /* with those of aggregates behind them */
-	uint32_t n_slots;    /* slots a region */
-	struct fm_region_shape shape;
-	struct fm_region *regions;
-	struct flowmond_bpf **programs; /* one object a network namespace, loaded when first used */
-	size_t n_programs;
-	int table_fd;
-	int tcp_table_fd, tunnel_table_fd, cells_fd;
-};
+struct flowmond_bpf;
+struct bpf_map;
 
 /*
  * Makes the object that later generations share maps through; with what an earlier process of the
@@ -62,48 +27,6 @@ struct fm_generation {
 int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store);
 struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel);
 FM_DEFINE_CLEANUP(struct fm_kernel *, fm_kernel_free)
-
-/*
- * Loads programs and makes tables. 0 or -errno: EPERM (privileges), ENOMEM (tables), what the
- * kernel's verifier says. The first generation makes the shared maps as well.
- */
-int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
-		      const struct fm_kernel_options *options);
-
-/*
- * Takes over tables of this layout that an earlier process left, the number-th generation of the
- * store, without programs. 0, -EINVAL: they are not of this layout, or not what they say; -errno.
- * What is in the store stays there.
- */
-int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, unsigned int number);
-
-/*
- * What a killed process left in the middle of: slots that were being closed are live again, all
- * blocks are marked. Nobody else may sweep.
- */
-void fm_generation_repair(struct fm_generation *generation);
-
-/* Programs for adopted tables, to be attached. 0 or -errno as fm_generation_new. */
-int fm_generation_resume(struct fm_generation *generation);
-
-/* Marks it as one that is to be emptied, for a next process to know. */
-void fm_generation_retire(struct fm_generation *generation);
-
-/* Takes it out of the store: it is empty. */
-void fm_generation_forget(struct fm_generation *generation);
-
-struct fm_generation *fm_generation_free(struct fm_generation *generation);
-FM_DEFINE_CLEANUP(struct fm_generation *, fm_generation_free)
-
-/* Gives CPUs that came online a table. Number of new ones or -errno. */
-int fm_generation_follow_cpus(struct fm_generation *generation);
-
-/* Program descriptor for a hook, owned by the generation; -errno. */
-int fm_generation_program(struct fm_generation *generation, unsigned int ns, enum fm_hook hook,
-			  bool layer3);
-
-/* The octets of memory a generation's tables take in all. */
-uint64_t fm_generation_memory(const struct fm_generation *generation);
 
 /* Timeouts that programs put into slots, in ticks. */
 void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t linger_ticks);
@@ -144,5 +67,26 @@ int fm_kernel_fence(struct fm_kernel *kernel);
 
 /* For tests: fence by updating a map in a map even where membarrier(2) works. */
 void fm_kernel_fence_by_map(struct fm_kernel *kernel);
+
+/*
+ * For generations. Sizes the shared maps of an object before it is loaded, or puts those that exist
+ * into their place: -ESTALE if they are others.
+ */
+int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
+
+/* New ones will be made. */
+void fm_kernel_drop_shared(struct fm_kernel *kernel);
+
+/* Those of the first object that was loaded are everybody's, also of later processes. */
+int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
+
+/* Whether a map is what the object would make. */
+bool fm_kernel_fits(const struct bpf_map *map, int fd);
+
+/* NULL: there is none. */
+struct fm_store *fm_kernel_store(const struct fm_kernel *kernel);
+
+/* Of the next generation: no other in the store has it. */
+unsigned int fm_kernel_take_number(struct fm_kernel *kernel);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One CPU's part of the flow tables: its slots and what lies beside each, all in maps of their own
- * that the daemon has mapped. Made or taken over by loader.c, read by the sweep.
+ * that the daemon has mapped. Made or taken over by generation.c, read by the sweep.
  */
 #ifndef FM_REGION_H
 #define FM_REGION_H

@@ -2,7 +2,7 @@
 /*
  * Descriptors that outlive the process, by name: in a bpffs directory, where one is configured and
  * the descriptor is of BPF, else in systemd's descriptor store (FDSTORE=, sd_notify(3)). Owned by
- * the manager; loader, hooks and outboxes put into it what a next process is to find.
+ * the manager; loader, generations, hooks and outboxes put into it what a next process is to find.
  *
  * Names are letters, digits, - and _. What is put is kept until it is removed, whatever becomes of
  * the caller's descriptor.

@@ -21,7 +21,7 @@
 #include "base/cleanup.h"
 #include "daemon/fold.h"
 #include "daemon/ledger.h"
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 #include "ipfix/record.h"
 
 struct fm_sweep_ops {

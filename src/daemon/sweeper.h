@@ -13,7 +13,7 @@
 
 #include "base/cleanup.h"
 #include "daemon/export.h"
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 #include "daemon/overflow.h"
 #include "daemon/sweep.h"
 #include "daemon/timebase.h"

@@ -6,7 +6,7 @@
 #ifndef FM_TESTS_HARNESS_H
 #define FM_TESTS_HARNESS_H
 
-#include "daemon/loader.h"
+#include "daemon/generation.h"
 #include "packet.h"
 
 struct wrap_bpf;

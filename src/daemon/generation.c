@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tables and the programs over them: see generation.h. Called by the manager. */
+#include "daemon/generation.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/macro.h"
+#include "daemon/cpus.h"
+#include "flowmond.skel.h"
+
+#define FM_SLOTS_PER_FLOW 2
+
+static void region_name(const struct fm_generation *generation, uint32_t cpu, unsigned int map,
+			char ret[FM_STORE_NAME_MAX])
+{
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%u-%s", generation->number, cpu,
+		 fm_region_map_names[map]);
+}
+
+/* Puts a region into the tables of the programs. */
+static int publish_region(const struct fm_generation *generation, uint32_t cpu)
+{
+	const struct fm_region *region = &generation->regions[cpu];
+	/* Slots last: programs use what lies beside a slot as soon as there are slots. */
+	const struct {
+		enum fm_region_map map;
+		int table_fd;
+	} tables[] = {
+		{FM_REGION_TCP, generation->tcp_table_fd},
+		{FM_REGION_TUNNELS, generation->tunnel_table_fd},
+		{FM_REGION_SLOTS, generation->table_fd},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(tables); i++)
+		if (region->fd[tables[i].map] >= 0 &&
+		    bpf_map_update_elem(tables[i].table_fd, &cpu, &region->fd[tables[i].map],
+					BPF_ANY) < 0)
+			return -errno;
+	return 0;
+}
+
+static int keep_region(const struct fm_generation *generation, uint32_t cpu)
+{
+	char name[FM_STORE_NAME_MAX];
+	int r = 0;
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
+		if (fm_kernel_store(generation->kernel) && generation->regions[cpu].fd[i] >= 0) {
+			region_name(generation, cpu, i, name);
+			r = fm_store_put(fm_kernel_store(generation->kernel), name,
+					 generation->regions[cpu].fd[i]);
+		}
+	return r;
+}
+
+static void forget_region(const struct fm_generation *generation, uint32_t cpu)
+{
+	char name[FM_STORE_NAME_MAX];
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && fm_kernel_store(generation->kernel);
+	     i++) {
+		region_name(generation, cpu, i, name);
+		fm_store_remove(fm_kernel_store(generation->kernel), name);
+	}
+}
+
+/* A CPU's tables, kept before the first packet is counted into them. */
+static int region_new(struct fm_generation *generation, uint32_t cpu)
+{
+	int r = fm_region_new(&generation->regions[cpu], &generation->shape);
+
+	if (r < 0)
+		return r;
+	r = keep_region(generation, cpu);
+	if (r == 0)
+		r = publish_region(generation, cpu);
+	if (r < 0) {
+		forget_region(generation, cpu);
+		fm_region_done(&generation->regions[cpu], &generation->shape);
+	}
+	return r;
+}
+
+int fm_generation_follow_cpus(struct fm_generation *generation)
+{
+	_fm_cleanup_free_ bool *online = calloc(generation->n_cpus, sizeof(*online));
+	int made = 0, r;
+
+	if (!online)
+		return -ENOMEM;
+	fm_cpus_online(online, generation->n_cpus);
+	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++) {
+		if (!online[cpu] || generation->regions[cpu].slots)
+			continue;
+		r = region_new(generation, cpu);
+		if (r < 0)
+			return r;
+		made++;
+	}
+	return made;
+}
+
+static uint32_t homes_for(unsigned int n_cpus, uint64_t max_flows)
+{
+	_fm_cleanup_free_ bool *online = calloc(n_cpus, sizeof(*online));
+	uint64_t homes, n_online = 0;
+
+	if (!online)
+		return 0;
+	fm_cpus_online(online, n_cpus);
+	for (unsigned int cpu = 0; cpu < n_cpus; cpu++)
+		n_online += online[cpu];
+	homes = (max_flows * FM_SLOTS_PER_FLOW + n_online - 1) / FM_MAX(n_online, (uint64_t)1);
+	return FM_MIN(homes, (uint64_t)UINT32_MAX - FM_ALL_SLOTS(0));
+}
+
+/* State cells of TCP connections: some more than conversations, so that few are displaced. */
+static uint32_t cells_of(const struct fm_generation *generation)
+{
+	uint64_t cells = generation->options.max_flows;
+
+	return generation->options.tcp ? FM_MIN(cells + cells / 4, (uint64_t)1 << 31) : 1;
+}
+
+/* Linux' smallest retransmission timeout, 200 ms, less one tick for where in them it falls. */
+static uint32_t timeout_ticks(void)
+{
+	struct timespec resolution = {};
+	uint64_t ticks = 50;
+
+	if (clock_getres(CLOCK_MONOTONIC_COARSE, &resolution) == 0 && resolution.tv_nsec)
+		ticks = 200 * FM_NS_PER_MS / resolution.tv_nsec;
+	return FM_MAX(ticks, (uint64_t)2) - 1;
+}
+
+static void set_rodata(struct fm_rodata *rodata, const struct fm_generation *generation,
+		       unsigned int ns)
+{
+	*rodata = (struct fm_rodata){
+		.homes = generation->homes,
+		.ifindex_base = ns << 24,
+		.observe_every = generation->options.observe_every,
+		.key_vlan = generation->options.key_vlan,
+		.key_interface = generation->options.key_interface,
+		.key_tos = generation->options.key_tos,
+		.tunnel = generation->options.tunnel,
+		.tcp = generation->options.tcp,
+		.tcp_cells = cells_of(generation),
+		.timeout_ticks = timeout_ticks(),
+	};
+	memcpy(rodata->seed, generation->seed, sizeof(rodata->seed));
+}
+
+/* The tables: maps of maps. */
+enum {
+	FM_TABLE_SLOTS,
+	FM_TABLE_TCP,
+	FM_TABLE_TUNNELS,
+	_FM_TABLE_MAX,
+};
+
+/* Maps that the inner maps of the tables are checked against; needed until the object is loaded. */
+struct patterns {
+	int fd[_FM_TABLE_MAX];
+};
+
+static void patterns_done(struct patterns *patterns)
+{
+	for (unsigned int i = 0; i < _FM_TABLE_MAX; i++)
+		if (patterns->fd[i] >= 0)
+			close(patterns->fd[i]);
+}
+
+/* Cells of an earlier process that do not fit are let go: TCP is measured from anew then. */
+static int prepare_cells(struct flowmond_bpf *skeleton, struct fm_generation *generation)
+{
+	int r = bpf_map__set_max_entries(skeleton->maps.fm_cells,
+					 cells_of(generation) + FM_CELL_PROBES - 1);
+
+	if (r < 0 || generation->cells_fd < 0)
+		return r;
+	if (fm_kernel_fits(skeleton->maps.fm_cells, generation->cells_fd))
+		return bpf_map__reuse_fd(skeleton->maps.fm_cells, generation->cells_fd);
+	close(generation->cells_fd);
+	generation->cells_fd = -1;
+	return 0;
+}
+
+/* Sizes the tables, or takes those that exist; a table that is not used has one element. */
+static int prepare_tables(struct flowmond_bpf *skeleton, struct fm_generation *generation,
+			  struct patterns *patterns)
+{
+	bool tunnels = generation->options.tunnel != FM_TUNNEL_KEY_OUTER;
+	const struct {
+		struct bpf_map *map;
+		int fd;
+		bool used;
+		uint32_t n_elements;
+		size_t value_size;
+	} tables[_FM_TABLE_MAX] = {
+		{skeleton->maps.fm_table, generation->table_fd, true,
+		 fm_region_elements(generation->n_slots), sizeof(struct fm_slot)},
+		{skeleton->maps.fm_tcp_table, generation->tcp_table_fd, generation->options.tcp,
+		 generation->n_slots, sizeof(struct fm_tcp_slot)},
+		{skeleton->maps.fm_tunnel_table, generation->tunnel_table_fd, tunnels,
+		 generation->n_slots, sizeof(struct fm_tunnel)},
+	};
+
+	for (unsigned int i = 0; i < _FM_TABLE_MAX; i++) {
+		int r = fm_region_map_new("fm_region", tables[i].used ? tables[i].n_elements : 1,
+					  tables[i].value_size, &patterns->fd[i], NULL);
+
+		if (r < 0)
+			return r;
+		r = bpf_map__set_inner_map_fd(tables[i].map, patterns->fd[i]);
+		if (r == 0 && tables[i].fd >= 0)
+			r = bpf_map__reuse_fd(tables[i].map, tables[i].fd);
+		else if (r == 0)
+			r = bpf_map__set_max_entries(tables[i].map,
+						     tables[i].used ? generation->n_cpus : 1);
+		if (r < 0)
+			return r;
+	}
+	return prepare_cells(skeleton, generation);
+}
+
+/* Loads the programs for one network namespace. */
+static int load_programs(struct fm_generation *generation, unsigned int ns)
+{
+	_fm_cleanup_(patterns_done) struct patterns patterns = {{-1, -1, -1}};
+	struct flowmond_bpf *skeleton = flowmond_bpf__open();
+	int r;
+
+	if (!skeleton)
+		return -errno;
+	set_rodata((struct fm_rodata *)&skeleton->rodata->fm_ro, generation, ns);
+	r = prepare_tables(skeleton, generation, &patterns);
+	if (r == 0)
+		r = fm_kernel_prepare(generation->kernel, skeleton);
+	if (r == 0)
+		r = flowmond_bpf__load(skeleton);
+	if (r == 0)
+		r = fm_kernel_share(generation->kernel, skeleton);
+	if (r < 0) {
+		flowmond_bpf__destroy(skeleton);
+		return r;
+	}
+	if (generation->table_fd < 0) {
+		generation->table_fd = bpf_map__fd(skeleton->maps.fm_table);
+		generation->tcp_table_fd = bpf_map__fd(skeleton->maps.fm_tcp_table);
+		generation->tunnel_table_fd = bpf_map__fd(skeleton->maps.fm_tunnel_table);
+		if (generation->cells_fd < 0)
+			generation->cells_fd = dup(bpf_map__fd(skeleton->maps.fm_cells));
+	}
+	generation->programs[ns] = skeleton;
+	return 0;
+}
+
+/* Shared maps that an earlier process left may not be what these programs want: made anew. */
+static int load_first(struct fm_generation *generation)
+{
+	int r = load_programs(generation, 0);
+
+	if (r == -ESTALE) {
+		fm_kernel_drop_shared(generation->kernel);
+		r = load_programs(generation, 0);
+	}
+	return r;
+}
+
+static void part_name(const struct fm_generation *generation, const char *part,
+		      char ret[FM_STORE_NAME_MAX])
+{
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%s", generation->number, part);
+}
+
+/* One without maps. */
+static int generation_init(struct fm_generation **ret, struct fm_kernel *kernel,
+			   unsigned int number)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+
+	generation = calloc(1, sizeof(*generation));
+	if (!generation)
+		return -ENOMEM;
+	*generation = (struct fm_generation){
+		.kernel = kernel,
+		.number = number,
+		.about_fd = -1,
+		.n_cpus = fm_kernel_cpus(kernel),
+		.table_fd = -1,
+		.tcp_table_fd = -1,
+		.tunnel_table_fd = -1,
+		.cells_fd = -1,
+		.n_programs = 1,
+	};
+	generation->programs = calloc(1, sizeof(*generation->programs));
+	generation->regions = calloc(generation->n_cpus, sizeof(*generation->regions));
+	if (!generation->programs || !generation->regions)
+		return -ENOMEM;
+	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
+		fm_region_init(&generation->regions[cpu]);
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+static void set_shape(struct fm_generation *generation)
+{
+	generation->shape = (struct fm_region_shape){
+		.n_slots = generation->n_slots,
+		.tcp = generation->options.tcp,
+		.tunnels = generation->options.tunnel != FM_TUNNEL_KEY_OUTER,
+	};
+}
+
+/* What a next process has to know, last of all: until then it finds nothing. */
+static int describe(struct fm_generation *generation)
+{
+	const struct fm_kernel_options *options = &generation->options;
+	struct fm_store *store = fm_kernel_store(generation->kernel);
+	char name[FM_STORE_NAME_MAX];
+	void *memory;
+	int r = fm_region_map_new("fm_about", FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE,
+				  &generation->about_fd, &memory);
+
+	if (r < 0)
+		return r;
+	generation->about = memory;
+	fm_about_init(generation->about);
+	generation->about->n_cpus = generation->n_cpus;
+	generation->about->homes = generation->homes;
+	generation->about->n_slots = generation->n_slots;
+	generation->about->max_flows = options->max_flows;
+	generation->about->observe_every = options->observe_every;
+	generation->about->key_vlan = options->key_vlan;
+	generation->about->key_interface = options->key_interface;
+	generation->about->key_tos = options->key_tos;
+	generation->about->tcp = options->tcp;
+	generation->about->tunnel = options->tunnel;
+	generation->about->wanted_tcp = generation->wanted.tcp;
+	memcpy(generation->about->seed, generation->seed, sizeof(generation->seed));
+	generation->about->state = FM_ABOUT_CURRENT;
+	if (!store)
+		return 0;
+	part_name(generation, "cells", name);
+	r = fm_store_put(store, name, generation->cells_fd);
+	if (r < 0)
+		return r;
+	part_name(generation, "about", name);
+	return fm_store_put(store, name, generation->about_fd);
+}
+
+int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
+		      const struct fm_kernel_options *options)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	int r = generation_init(&generation, kernel, fm_kernel_take_number(kernel));
+
+	if (r < 0)
+		return r;
+	memcpy(&generation->options, options, sizeof(*options));
+	memcpy(&generation->wanted, options, sizeof(*options));
+	generation->homes = homes_for(generation->n_cpus, options->max_flows);
+	if (generation->homes == 0)
+		return -ENOMEM;
+	generation->all_homes = FM_ALL_HOMES(generation->homes);
+	generation->n_slots = FM_ALL_SLOTS(generation->homes);
+	set_shape(generation);
+	if (getrandom(generation->seed, sizeof(generation->seed), 0) !=
+	    (ssize_t)sizeof(generation->seed))
+		return -EIO;
+	r = load_first(generation);
+	if (r == 0)
+		r = fm_generation_follow_cpus(generation);
+	if (r >= 0)
+		r = describe(generation);
+	if (r < 0) {
+		fm_generation_forget(generation);
+		return r;
+	}
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+/* Reads the description into the generation; a copy, so that nobody changes it meanwhile. */
+static int read_about(struct fm_generation *generation)
+{
+	_fm_cleanup_free_ struct fm_about *about = malloc(sizeof(*about));
+	char name[FM_STORE_NAME_MAX];
+	void *memory;
+	int r;
+
+	if (!about)
+		return -ENOMEM;
+	part_name(generation, "about", name);
+	generation->about_fd = fm_store_take(fm_kernel_store(generation->kernel), name);
+	if (generation->about_fd < 0)
+		return generation->about_fd;
+	r = fm_region_map_adopt(generation->about_fd, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE, &memory);
+	if (r < 0)
+		return r;
+	generation->about = memory;
+	memcpy(about, memory, sizeof(*about));
+	if (!fm_about_is_sound(about) || !fm_about_is_own(about) ||
+	    about->state == FM_ABOUT_UNFINISHED || about->n_cpus != generation->n_cpus ||
+	    about->n_slots != FM_ALL_SLOTS(about->homes) || about->tunnel > FM_TUNNEL_KEY_BOTH)
+		return -EINVAL;
+	generation->homes = about->homes;
+	generation->all_homes = FM_ALL_HOMES(about->homes);
+	generation->n_slots = about->n_slots;
+	/* Member by member: reload compares the whole struct. */
+	generation->options.max_flows = about->max_flows;
+	generation->options.observe_every = about->observe_every;
+	generation->options.key_vlan = about->key_vlan;
+	generation->options.key_interface = about->key_interface;
+	generation->options.key_tos = about->key_tos;
+	generation->options.tcp = about->tcp;
+	generation->options.tunnel = about->tunnel;
+	memcpy(&generation->wanted, &generation->options, sizeof(generation->wanted));
+	generation->wanted.tcp = about->wanted_tcp;
+	memcpy(generation->seed, about->seed, sizeof(generation->seed));
+	set_shape(generation);
+	return 0;
+}
+
+/* -ENOENT: the CPU was never online. */
+static int take_region(struct fm_generation *generation, uint32_t cpu)
+{
+	int fd[_FM_REGION_MAP_MAX], r = 0;
+	char name[FM_STORE_NAME_MAX];
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++) {
+		fd[i] = -1;
+		if (r < 0 || !fm_region_has(&generation->shape, i))
+			continue;
+		region_name(generation, cpu, i, name);
+		fd[i] = fm_store_take(fm_kernel_store(generation->kernel), name);
+		if (fd[i] < 0)
+			r = i == FM_REGION_SLOTS ? fd[i] : -EINVAL;
+	}
+	if (r == 0)
+		r = fm_region_adopt(&generation->regions[cpu], &generation->shape, fd);
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r < 0; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	return r;
+}
+
+int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, unsigned int number)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	char name[FM_STORE_NAME_MAX];
+	int r = generation_init(&generation, kernel, number);
+
+	if (r < 0)
+		return r;
+	generation->adopted = true;
+	r = read_about(generation);
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++) {
+		r = take_region(generation, cpu);
+		if (r == -ENOENT)
+			r = 0;
+	}
+	if (r < 0)
+		return r;
+	/* Without its cells TCP is measured from anew. */
+	part_name(generation, "cells", name);
+	generation->cells_fd = fm_store_take(fm_kernel_store(kernel), name);
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+int fm_generation_resume(struct fm_generation *generation)
+{
+	int r = load_first(generation);
+
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++)
+		if (generation->regions[cpu].slots)
+			r = publish_region(generation, cpu);
+	return r < 0 ? r : fm_generation_follow_cpus(generation);
+}
+
+void fm_generation_repair(struct fm_generation *generation)
+{
+	for (uint32_t cpu = 0; cpu < generation->n_cpus; cpu++)
+		if (generation->regions[cpu].slots)
+			fm_region_repair(&generation->regions[cpu], &generation->shape,
+					 generation->seed);
+}
+
+void fm_generation_retire(struct fm_generation *generation)
+{
+	__atomic_store_n(&generation->about->state, FM_ABOUT_REPLACED, __ATOMIC_RELEASE);
+}
+
+void fm_generation_forget(struct fm_generation *generation)
+{
+	char prefix[FM_STORE_NAME_MAX];
+
+	if (!generation || !fm_kernel_store(generation->kernel))
+		return;
+	/* The description first: without it the rest is nothing. */
+	part_name(generation, "about", prefix);
+	fm_store_remove(fm_kernel_store(generation->kernel), prefix);
+	part_name(generation, "", prefix);
+	fm_store_remove_all(fm_kernel_store(generation->kernel), prefix);
+}
+
+struct fm_generation *fm_generation_free(struct fm_generation *generation)
+{
+	if (!generation)
+		return NULL;
+	for (unsigned int cpu = 0; generation->regions && cpu < generation->n_cpus; cpu++)
+		fm_region_done(&generation->regions[cpu], &generation->shape);
+	for (size_t ns = 0; generation->programs && ns < generation->n_programs; ns++)
+		if (generation->programs[ns])
+			flowmond_bpf__destroy(generation->programs[ns]);
+	fm_region_unmap(generation->about, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE);
+	if (generation->about_fd >= 0)
+		close(generation->about_fd);
+	if (generation->cells_fd >= 0)
+		close(generation->cells_fd);
+	free(generation->programs);
+	free(generation->regions);
+	free(generation);
+	return NULL;
+}
+
+int fm_generation_program(struct fm_generation *generation, unsigned int ns, enum fm_hook hook,
+			  bool layer3)
+{
+	struct flowmond_bpf *skeleton;
+	struct bpf_program *program;
+
+	if (ns >= 1u << 7) /* an interface index keeps 24 bits, FM_KEY_EGRESS takes one */
+		return -ERANGE;
+	if (ns >= generation->n_programs) {
+		struct flowmond_bpf **grown =
+			reallocarray(generation->programs, ns + 1, sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		for (size_t i = generation->n_programs; i <= ns; i++)
+			grown[i] = NULL;
+		generation->programs = grown;
+		generation->n_programs = ns + 1;
+	}
+	if (!generation->programs[ns]) {
+		int r = load_programs(generation, ns);
+
+		if (r < 0)
+			return r;
+	}
+	skeleton = generation->programs[ns];
+	if (hook == FM_HOOK_INGRESS)
+		program = layer3 ? skeleton->progs.fm_in_l3 : skeleton->progs.fm_in_l2;
+	else
+		program = layer3 ? skeleton->progs.fm_out_l3 : skeleton->progs.fm_out_l2;
+	return bpf_program__fd(program);
+}
+
+uint64_t fm_generation_memory(const struct fm_generation *generation)
+{
+	uint64_t octets = 0;
+
+	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
+		if (generation->regions[cpu].slots)
+			octets += fm_region_octets(&generation->shape);
+	if (generation->options.tcp)
+		octets += (uint64_t)cells_of(generation) * FM_CELL_OCTETS;
+	return octets;
+}
