@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """flowmond --purge: takes off what a killed daemon left, says what, and leaves what is not ours."""
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,7 @@ import subprocess
 from lib import bpfsys, tap
 from lib.daemon import FLOWMOND, Flowmond, attached
 from lib.lives import bpffs, leftovers
-from lib.net import Lab, couple, wait_until
+from lib.net import Lab, couple
 from lib.tap import case, check, equal
 
 
@@ -30,25 +29,12 @@ def stage(lab, attach, pinned=True):
 
 def ids(daemon):
     """Ids of the maps, programs and links that the process has."""
-    found = set()
     folder = '/proc/%d/fdinfo' % daemon.process.pid
+    text = ''
     for name in os.listdir(folder):
         with open(os.path.join(folder, name), encoding='ascii') as file:
-            for line in file:
-                key, _, value = line.partition(':')
-                if key in ('map_id', 'prog_id', 'link_id'):
-                    found.add((key[:-3], int(value)))
-    return found
-
-
-def there(found):
-    """Those that the kernel still has."""
-    left = set()
-    for kind in ('map', 'prog', 'link'):
-        text = subprocess.run(['bpftool', '-j', kind, 'show'], stdout=subprocess.PIPE, text=True,
-                              check=True).stdout
-        left |= {(kind, entry['id']) for entry in json.loads(text)}
-    return found & left
+            text += file.read()
+    return bpfsys.objects(text)
 
 
 def after_kill(attach, pinned):
@@ -64,7 +50,7 @@ def after_kill(attach, pinned):
         check('says what it removed', said.strip(), said)
         equal('left on m0', attached(m, 'm0'), (0, []))
         equal('left pinned', leftovers(pin) if pinned else [], [])
-        wait_until(lambda: not there(ours), 10, 'the kernel to free: %s' % there(ours))
+        bpfsys.wait_freed(ours)
         again, words = purge(daemon)
         equal('a second time', again, 0)
         check('says that there was nothing', words.strip() and words != said, words)

@@ -10,8 +10,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..
 
 from lib import tap  # noqa: E402
 from lib.daemon import BUILD  # noqa: E402
-from lib.net import Namespace, wait_until  # noqa: E402
-from lib.tap import Skip, check  # noqa: E402
+from lib.net import Lab, Namespace, wait_until  # noqa: E402
+from lib.tap import Failure, Skip, case, check  # noqa: E402
 
 UNIT = 'flowmond.service'
 
@@ -104,3 +104,30 @@ def possible():
         if subprocess.run(['sh', '-c', 'command -v ' + tool], stdout=subprocess.DEVNULL,
                           check=False).returncode:
             raise Skip(tool + ' is not installed')
+
+
+def steps(begun):
+    """Like @case, of what makes sense only after a first step: once begun() is true."""
+    def step(title):
+        def register(function):
+            def run():
+                if not begun():
+                    raise Failure('the first step failed')
+                function()
+            case(title)(run)
+            return function
+        return register
+    return step
+
+
+def main(name, life):
+    """Runs the cases of a file in one lab, which life.lab is."""
+    tap.require_root()
+    try:
+        possible()
+    except Skip as why:
+        print('1..0 # SKIP %s' % why)
+        return
+    with Lab(name) as lab:
+        life.lab = lab
+        tap.main()

@@ -5,15 +5,17 @@ which `meson install` put it. The cases are steps of one life and run in this or
 import json
 import os
 import re
+import shutil
 import threading
 import time
 
-from container import UNIT, Container, possible, tap
+from container import UNIT, Container, main, steps
 from lib.collect import Nfcapd, account
 from lib.daemon import attached, settings_text
-from lib.net import Lab, address, mac, neighbour, wait_until
+from lib.net import address, mac, neighbour, wait_until
 from lib.packets import Account
-from lib.tap import Failure, Skip, case, check, equal, note
+from lib.peers import NAME, Server, certificates
+from lib.tap import case, check, equal, note
 from lib.traffic import ping
 
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -33,16 +35,7 @@ def settings(**flows):
         'collector main': {'address': '127.0.0.1:9995'}})
 
 
-def step(title):
-    """A case that makes sense only once the container has booted."""
-    def register(function):
-        def run():
-            if Life.host is None:
-                raise Failure('the container did not boot')
-            function()
-        case(title)(run)
-        return function
-    return register
+step = steps(lambda: Life.host is not None)
 
 
 @case('meson install into a tree of which systemd boots')
@@ -177,10 +170,20 @@ def stop():
     equal('all flows', account(Life.collector.stop()).flows, Life.sent.flows)
 
 
+def drop_in(key):
+    """Puts the drop-in with that key beside the unit that docs/operation.md tells; '': takes it away."""
+    path = '/etc/systemd/system/%s.d/told.conf' % UNIT
+    if key:
+        with open(os.path.join(HERE, '..', '..', 'docs', 'operation.md'), encoding='utf-8') as file:
+            told = re.findall(r'```ini\n(\[Service\]\n.*?)```', file.read(), re.S)
+        Life.container.write(path, next(text for text in told if '\n%s=' % key in text))
+    else:
+        os.unlink(Life.container.root + path)
+    Life.container.run('systemctl', 'daemon-reload')
+
+
 @step('interfaces of another namespace, with the drop-in that docs/operation.md tells')
 def other_namespace():
-    with open(os.path.join(HERE, '..', '..', 'docs', 'operation.md'), encoding='utf-8') as file:
-        drop_in = re.search(r'```ini\n(\[Service\]\n.*?)```', file.read(), re.S).group(1)
     Life.container.run('ip', 'netns', 'add', 'guest')
     Life.container.run('ip', '-n', 'guest', 'link', 'add', 'g0', 'type', 'veth', 'peer', 'name', 'g1')
     Life.container.write('/etc/flowmond/flowmond.conf',
@@ -188,14 +191,35 @@ def other_namespace():
     Life.container.run('systemctl', 'start', UNIT)
     equal('without it', json.loads(Life.container.run('flowmonctl', 'status', '--json'))[
         'interfaces'], 1)
-    Life.container.write('/etc/systemd/system/%s.d/guest.conf' % UNIT, drop_in)
-    Life.container.run('systemctl', 'daemon-reload')
+    drop_in('RestrictNamespaces')
     Life.container.run('systemctl', 'restart', UNIT)
     equal('with it', json.loads(Life.container.run('flowmonctl', 'status', '--json'))[
         'interfaces'], 2)
     Life.container.run('systemctl', 'stop', UNIT)
-    os.unlink(Life.container.root + '/etc/systemd/system/%s.d/guest.conf' % UNIT)
-    Life.container.run('systemctl', 'daemon-reload')
+    drop_in('')
+
+
+@step('TLS with its key as a credential, with the drop-in that docs/operation.md tells')
+def credentials():
+    pki, home, sent = certificates(Life.lab), Life.container.root + '/etc/flowmond/', Account()
+    for name, made in (('exporter.pem', 'client.pem'), ('exporter.key', 'client.key'),
+                       ('ca.pem', 'ca.pem')):
+        shutil.copy(os.path.join(pki, made), home + name)
+        # Nobody but root.
+        os.chmod(home + name, 0o644 if name == 'ca.pem' else 0o600)
+    server = Server(Life.host, pki)
+    Life.container.write('/etc/flowmond/flowmond.conf', settings_text({'collector main': {
+        'address': server.address(), 'transport': 'tls', 'peer_name': NAME,
+        'certificate_file': 'exporter.pem', 'key_file': 'exporter.key',
+        'ca_file': '/etc/flowmond/ca.pem'}}))
+    drop_in('LoadCredential')
+    Life.container.run('systemctl', 'start', UNIT)
+    wait_until(lambda: server.octets() > 0, 20, 'templates')
+    ping(sent, Life.far, '10.1.0.1', '10.1.0.2', 20)
+    Life.container.run('systemctl', 'stop', UNIT)
+    server.process.wait(10)
+    equal('at the server', account(server.records()).flows, sent.flows)
+    drop_in('')
     Life.container.write('/etc/flowmond/flowmond.conf', settings())
 
 
@@ -225,16 +249,4 @@ def security():
     check('at most %s' % EXPOSURE, float(found.group(1)) <= EXPOSURE, said)
 
 
-def main():
-    tap.require_root()
-    try:
-        possible()
-    except Skip as why:
-        print('1..0 # SKIP %s' % why)
-        return
-    with Lab('systemd') as lab:
-        Life.lab = lab
-        tap.main()
-
-
-main()
+main('systemd', Life)

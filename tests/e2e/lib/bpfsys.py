@@ -2,8 +2,13 @@
 """bpf(2) as far as tests need it: maps that are pinned, looked at, overwritten and made."""
 import collections
 import ctypes
+import json
 import os
+import re
 import struct
+import subprocess
+
+from lib.net import wait_until
 
 _NUMBER = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 's390x': 351, 'ppc64le': 361}
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -66,3 +71,21 @@ def write(one, index, data):
     key = ctypes.create_string_buffer(struct.pack('=I', index))
     value = ctypes.create_string_buffer(data, len(data))
     bpf(UPDATE, struct.pack('=IIQQQ', one.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+
+def objects(fdinfo):
+    """{(kind, id)} of the maps, programs and links of which the text speaks, that of /proc/PID/fdinfo."""
+    return {(kind, int(number)) for kind, number in re.findall(r'^(map|prog|link)_id:\s+(\d+)', fdinfo,
+                                                               re.M)}
+
+
+def wait_freed(found):
+    """The kernel frees after a grace period."""
+    def left():
+        there = set()
+        for kind in ('map', 'prog', 'link'):
+            text = subprocess.run(['bpftool', '-j', kind, 'show'], stdout=subprocess.PIPE, text=True,
+                                  check=True).stdout
+            there |= {(kind, entry['id']) for entry in json.loads(text)}
+        return found & there
+    wait_until(lambda: not left(), 10, 'the kernel to free %s' % left())
