@@ -65,7 +65,7 @@ static bool is_name(const char *name)
 /* Names that this program gives; others' things in the directory are theirs. */
 static bool is_ours(const char *name)
 {
-	static const char *const prefixes[] = {"shared-", "link-", "outbox-", "ledger"};
+	static const char *const prefixes[] = {"shared-", "link-", "outbox-", "memo-", "ledger"};
 	unsigned int number;
 	int end = 0;
 

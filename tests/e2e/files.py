@@ -143,8 +143,8 @@ def killed():
                     file.write(bytes([0, 10, 4, 0, 1]))
         last = Flowmond(m, settings, name='last')
         equal('files that are not complete', parts(directory), [])
-        last.stop()
         equal('files', len(files_in(directory)), 2)
+        last.stop()
         equal('flows', together(directory).flows, sent.flows)
 
 

@@ -138,8 +138,10 @@ class Flowmond:
         return self.log()
 
     def json_lines(self):
+        """While it runs, the last line may be half written to the eyes of a reader."""
+        runs = self.process.popen.poll() is None
         with open(self.json_path, encoding='utf-8') as file:
-            return [json.loads(line) for line in file]
+            return [json.loads(line) for line in file if not runs or line.endswith('\n')]
 
     def json_records(self):
         """Flow records; other lines have a type."""

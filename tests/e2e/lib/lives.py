@@ -9,6 +9,7 @@ import subprocess
 
 from lib.collect import Nfcapd, TcpListener, json_flow
 from lib.daemon import FLOWMOND, Flowmond, attached, merge
+from lib.ipfix import dumped, file_records, files_in
 from lib.load import Load, halves
 from lib.packets import ACK, FIN, PSH, RST, SYN, TCP
 from lib.tap import Failure, check, equal, note
@@ -29,18 +30,21 @@ def bpffs(lab):
 
 
 class Collectors:
-    """nfcapd for IPFIX and v9, the libfixbuf listener over TCP, and the json file."""
+    """nfcapd for IPFIX and v9, the libfixbuf listener over TCP, the json file, and in a directory
+    IPFIX files that are rotated every other moment."""
 
-    def __init__(self, namespace, json_path):
+    def __init__(self, namespace, json_path, directory=None):
         self.udp, self.v9 = Nfcapd(namespace, 9995), Nfcapd(namespace, 9994)
         self.tcp = TcpListener(namespace, 4739)
-        self.json_path = json_path
+        self.json_path, self.directory = json_path, directory
         self.settings = {
             'json': {'file': json_path},
             'collector udp': {'address': self.udp.address()},
             'collector v9': {'address': self.v9.address(), 'protocol': 'v9'},
             'collector tcp': {'address': self.tcp.address(), 'transport': 'tcp',
                               'reconnect_interval': '100ms'}}
+        if directory:
+            self.settings['ipfix_file'] = {'directory': directory, 'rotate_octets': '128K'}
 
     def compare(self, lines, truth, crafted, status):
         """All collectors against the oracle; lines: of the json file; status: the last."""
@@ -62,6 +66,20 @@ class Collectors:
         same_flows('tcp', self.tcp.stop(), truth, unsure['tcp'])
         equal('not sent', {sink['name']: sink['not_sent_records'] for sink in status['sinks']
                            if sink['not_sent_records']}, {})
+        if self.directory:
+            self.compare_files(truth)
+
+    def compare_files(self, truth):
+        """All files together, octet by octet and as ipfixDump reads each."""
+        equal('files that are not complete', [name for name in os.listdir(self.directory)
+                                              if not name.endswith('.ipfix')], [])
+        files = files_in(self.directory)
+        records = [record for path in files for record in file_records(path)]
+        equal('ipfix_file', halves(records).flows, truth.flows)
+        note('%d files, %d records' % (len(files), len(records)))
+        equal('ipfixDump', tuple(map(sum, zip(*map(dumped, files)))), (
+            len(records), sum(record['packets'] for record in records),
+            sum(record['octets'] for record in records)))
 
 
 def same_flows(what, records, truth, unsure):
@@ -92,7 +110,7 @@ class Lives:
         self.network, self.lab, self.random = network, network.lab, random.Random(seed)
         self.binaries, self.number, self.with_load, self.seed = binaries, 0, load, seed
         self.pin = os.path.join(bpffs(self.lab), 'flowmond')
-        self.collectors = Collectors(network.r, self.lab.path('flowmond.json'))
+        self.collectors = Collectors(network.r, self.lab.path('flowmond.json'), self.lab.path('files'))
         self.daemon = Flowmond(network.r, merge(BUSY, {'bpf': {'pin': self.pin}, 'spool': {
             'directory': self.lab.path('spool')}},
                                                 self.collectors.settings, settings))

@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sinks whose work is part of the ledger's transactions: a process gives records to one and is
+ * killed at a random moment, again and again; in the end every record is in the files once. In a
+ * BPF file system of its own.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/macro.h"
+#include "daemon/config.h"
+#include "daemon/ledger.h"
+#include "daemon/sink.h"
+#include "daemon/store.h"
+#include "ipfix/file-reader.h"
+#include "test.h"
+
+#define KILLS	   400
+#define KILL_NS	   (4 * FM_NS_PER_MS) /* at most, after the process began to give */
+#define AT_ONCE	   600		      /* records of a transaction, at most */
+#define AUDIT_EACH 5		      /* transactions */
+
+/* What the process accounts for: it outlives it, as the tables do. */
+struct account {
+	uint64_t records;
+	bool began; /* to give */
+};
+
+/* Where a process dies by itself; elsewhere it is killed at a random moment. */
+enum place {
+	PLACE_RANDOM,
+	PLACE_PREPARED,
+	PLACE_COMMITTED,
+	PLACE_APPLIED,
+	_PLACE_MAX,
+};
+
+struct rig {
+	struct fm_config *config;
+	struct fm_store *store;
+	struct fm_ledger *ledger;
+	struct fm_sink *sink;
+	struct account *account;
+	enum place place;
+	unsigned int until; /* transactions before it */
+};
+
+static char root[] = "/tmp/fm-transactions-XXXXXX";
+static char pins[64], directory[64];
+
+static void for_each_interface(void *userdata,
+			       void (*fn)(const struct fm_interface_name *name, void *arg),
+			       void *arg)
+{
+	const struct fm_interface_name name = {.ifindex = 1, .name = "eth0"};
+
+	fn(&name, arg);
+}
+
+static void exporter_stats(void *userdata, struct fm_exporter_stats *ret)
+{
+	*ret = (struct fm_exporter_stats){};
+}
+
+static void reached(struct rig *rig, enum place place)
+{
+	if (rig->place == place && rig->until-- == 0)
+		raise(SIGKILL);
+}
+
+static void prepare(void *userdata, uint64_t serial)
+{
+	struct rig *rig = userdata;
+
+	if (rig->sink->ops->prepare)
+		rig->sink->ops->prepare(rig->sink, serial);
+	reached(rig, PLACE_PREPARED);
+}
+
+static void publish(void *userdata)
+{
+	struct rig *rig = userdata;
+
+	reached(rig, PLACE_APPLIED);
+	rig->sink->ops->flush(rig->sink);
+}
+
+static void apply(void *userdata, const struct fm_ledger_entry *entry)
+{
+	struct rig *rig = userdata;
+
+	reached(rig, PLACE_COMMITTED);
+	rig->account->records = entry->value;
+}
+
+static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply};
+
+static struct fm_config *make_config(void)
+{
+	char text[256];
+	struct fm_buf errors = {};
+	struct fm_config *config;
+	FILE *file;
+
+	snprintf(text, sizeof(text), "[ipfix_file]\ndirectory = %s\nrotate_octets = 64K\n",
+		 directory);
+	file = fmemopen(text, strlen(text), "r");
+	if (!file || fm_config_parse(file, "test", &config, &errors) < 0)
+		abort();
+	fclose(file);
+	return config;
+}
+
+static void rig_open(struct rig *rig, struct account *account, sd_event *event)
+{
+	struct fm_sink_env env = {
+		.event = event,
+		.for_each_interface = for_each_interface,
+		.exporter_stats = exporter_stats,
+	};
+
+	*rig = (struct rig){.config = make_config(), .account = account};
+	if (fm_store_new(&rig->store, pins) < 0 || fm_ledger_new(&rig->ledger, rig->store, 2) < 0)
+		abort();
+	fm_ledger_set_ops(rig->ledger, &ledger_ops, rig);
+	fm_ledger_finish(rig->ledger);
+	env.config = rig->config;
+	env.store = rig->store;
+	env.ledger = rig->ledger;
+	if (fm_sink_ipfix_file.open(&rig->sink, &env, 0) < 0)
+		abort();
+}
+
+/* Record number n: any that is missing or there twice shows in the sums. */
+static void give(struct rig *rig, uint64_t n)
+{
+	const struct fm_record record = {.family = FM_FAMILY_IP4, .packets = n, .octets = n * n};
+
+	rig->sink->ops->record(rig->sink, &record);
+}
+
+static void transaction(struct rig *rig, unsigned int seed)
+{
+	const struct fm_audit_row row = {.record.ifindex = 1};
+	uint64_t n = rig->account->records, end = n + 1 + seed % AT_ONCE;
+
+	for (; n < end && rig->sink->ops->room(rig->sink) > 0; n++)
+		give(rig, n);
+	if (seed % AUDIT_EACH == 0)
+		rig->sink->ops->audit(rig->sink, &row);
+	fm_ledger_add(rig->ledger)->value = n;
+	fm_ledger_commit(rig->ledger);
+}
+
+/* Gives until it is killed. */
+static void live(struct account *account, unsigned int seed)
+{
+	struct rig rig;
+	sd_event *event;
+
+	srandom(seed);
+	if (sd_event_new(&event) < 0)
+		abort();
+	rig_open(&rig, account, event);
+	rig.place = (enum place)(seed % _PLACE_MAX);
+	rig.until = seed % 20;
+	account->began = true;
+	for (;;)
+		transaction(&rig, (unsigned int)random());
+}
+
+static void kill_once(struct account *account, unsigned int seed)
+{
+	const struct timespec wait = {.tv_nsec = random() % (long)KILL_NS};
+	pid_t pid;
+
+	account->began = false;
+	pid = fork();
+	if (pid == 0)
+		live(account, seed);
+	/* Some die while they take over. */
+	while (seed % 3 && !__atomic_load_n(&account->began, __ATOMIC_ACQUIRE))
+		sched_yield();
+	nanosleep(&wait, NULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+}
+
+/* What is in a file; false: it is not whole. */
+static bool read_file(int directory_fd, const char *name, struct fm_message_info *sum)
+{
+	_fm_cleanup_(fm_file_reader_freep) struct fm_file_reader *reader = NULL;
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	if (fm_file_reader_new(&reader, directory_fd, name) < 0)
+		return false;
+	while (fm_file_reader_next(reader, UINT64_MAX, &message, &size, &info) > 0) {
+		sum->records += info.records;
+		sum->packets += info.packets;
+		sum->octets += info.octets;
+	}
+	return fm_file_reader_rest(reader) == 0;
+}
+
+/* All files; returns how many, those that are not complete in *ret_parts. */
+static unsigned int read_files(struct fm_message_info *ret, unsigned int *ret_parts,
+			       bool *ret_whole)
+{
+	DIR *dir = opendir(directory);
+	unsigned int n = 0;
+
+	*ret = (struct fm_message_info){};
+	*ret_parts = 0;
+	*ret_whole = true;
+	if (!dir)
+		abort();
+	for (struct dirent *entry; (entry = readdir(dir));) {
+		if (entry->d_name[0] == '.')
+			continue;
+		n++;
+		*ret_parts += strstr(entry->d_name, ".part") != NULL;
+		*ret_whole &= read_file(dirfd(dir), entry->d_name, ret);
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	}
+	closedir(dir);
+	return n;
+}
+
+static void test_ipfix_file(struct account *account)
+{
+	uint64_t packets = 0, octets = 0;
+	struct fm_message_info sum;
+	struct fm_sink_stats stats;
+	unsigned int parts, n;
+	struct rig rig;
+	sd_event *event;
+	bool whole;
+
+	*account = (struct account){};
+	for (unsigned int i = 0; i < KILLS; i++)
+		kill_once(account, i);
+	if (sd_event_new(&event) < 0)
+		abort();
+	rig_open(&rig, account, event);
+	rig.sink->ops->close(rig.sink, fm_clock_monotonic_ns(), &stats);
+	fm_store_clear(rig.store);
+	fm_ledger_free(rig.ledger);
+	fm_store_free(rig.store);
+	fm_config_free(rig.config);
+	sd_event_unref(event);
+	for (uint64_t i = 0; i < account->records; i++) {
+		packets += i;
+		octets += i * i;
+	}
+	n = read_files(&sum, &parts, &whole);
+	FM_TEST(n > KILLS / 10 && parts == 0 && whole, "ipfix_file: %u files, all complete", n);
+	FM_TEST(sum.records == account->records && sum.packets == packets && sum.octets == octets,
+		"ipfix_file: killed %d times: each of %" PRIu64 " records once (%u)", KILLS,
+		account->records, sum.records);
+	FM_TEST(stats.records == account->records && stats.packets == packets &&
+			stats.octets == octets && !stats.not_sent_records,
+		"ipfix_file: its own figures say so (%" PRIu64 ")", stats.records);
+}
+
+int main(void)
+{
+	struct account *account;
+
+	if (geteuid() != 0)
+		return fm_test_skip_all("needs root");
+	if (!mkdtemp(root) || unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		abort();
+	snprintf(directory, sizeof(directory), "%s/files", root);
+	snprintf(pins, sizeof(pins), "%s/bpf", root);
+	if (mkdir(directory, 0700) < 0 || mkdir(pins, 0700) < 0 ||
+	    mount("bpf", pins, "bpf", 0, NULL) < 0)
+		abort();
+	snprintf(pins, sizeof(pins), "%s/bpf/flowmond", root);
+	account = mmap(NULL, sizeof(*account), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	if (account == MAP_FAILED)
+		abort();
+	test_ipfix_file(account);
+	munmap(account, sizeof(*account));
+	snprintf(pins, sizeof(pins), "%s/bpf", root);
+	umount2(pins, MNT_DETACH);
+	rmdir(pins);
+	rmdir(directory);
+	rmdir(root);
+	return fm_test_done();
+}
