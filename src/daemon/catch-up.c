@@ -180,12 +180,14 @@ static void announce(struct fm_catch_up *catch_up, const uint8_t *message, size_
 
 static bool is_away(const struct fm_catch_up *catch_up)
 {
-	return !catch_up->options.courier->transport || (catch_up->told && catch_up->state != 0);
+	return !catch_up->options.courier->transport || (catch_up->told && catch_up->state != 0) ||
+	       fm_courier_stalled(catch_up->options.courier);
 }
 
 static bool is_up(const struct fm_catch_up *catch_up)
 {
 	return catch_up->told && catch_up->state == 0 &&
+	       !fm_courier_stalled(catch_up->options.courier) &&
 	       (catch_up->options.connects ||
 		fm_clock_monotonic_ns() - catch_up->first_up_ns >= FIRST_WAIT_NS);
 }

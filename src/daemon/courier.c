@@ -12,7 +12,10 @@
 #include "base/macro.h"
 
 /* A transport that takes nothing is waited for this long, then what comes is given up. */
-#define PATIENCE_NS FM_NS_PER_S
+#define FULL_NS FM_NS_PER_S
+/* A peer that takes nothing for so long of what waits for it stalls. */
+#define STALL_NS (5 * FM_NS_PER_S)
+#define CHECK_NS (100 * FM_NS_PER_MS)
 /* Of one peer at a time. */
 #define OUTBOXES_MAX 4
 /* What a transport holds of what is in the outbox. */
@@ -82,33 +85,90 @@ void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *
 }
 
 /* Logged when it changes. */
-static void on_state(void *userdata, int error)
+static void tell_state(struct fm_courier *courier, int level, const char *state)
 {
-	struct fm_courier *courier = userdata;
 	const struct fm_log_field field = {"FLOWMOND_SINK", courier->name};
 	uint64_t now = fm_clock_monotonic_ns();
-	const char *trouble = courier->transport->trouble;
 	bool known = *courier->state;
-	char state[sizeof(courier->state)] = "sending";
 
-	if (courier->hooks && courier->hooks->state)
-		courier->hooks->state(courier->userdata, error);
-	if (error)
-		snprintf(state, sizeof(state), "cannot send: %s%s%s", strerror(-error),
-			 *trouble ? ": " : "", trouble);
 	if (!strcmp(courier->state, state))
 		return;
-	strcpy(courier->state, state);
-	if (courier->up != !error)
-		courier->changed_ns = now;
-	courier->up = !error;
+	snprintf(courier->state, sizeof(courier->state), "%s", state);
 	/* A state that flaps is not worth a line each time. */
 	if (known && now - courier->logged_ns < LOG_AGAIN_NS && courier->flaps++ > LOG_FLAPS)
 		return;
 	if (now - courier->logged_ns >= LOG_AGAIN_NS)
 		courier->flaps = 0;
 	courier->logged_ns = now;
-	fm_log_with(error ? LOG_WARNING : LOG_INFO, &field, 1, "%s: %s", courier->name, state);
+	fm_log_with(level, &field, 1, "%s: %s", courier->name, state);
+}
+
+static bool set_hindrance(struct fm_courier *courier, enum fm_hindrance hindrance)
+{
+	if (courier->hindrance == hindrance)
+		return false;
+	courier->hindrance = hindrance;
+	courier->hindered_ns = fm_clock_monotonic_ns();
+	return true;
+}
+
+static void on_state(void *userdata, int error)
+{
+	struct fm_courier *courier = userdata;
+	const char *trouble = courier->transport->trouble;
+	char state[sizeof(courier->state)] = "sending";
+
+	if (courier->up != !error)
+		courier->changed_ns = fm_clock_monotonic_ns();
+	courier->up = !error;
+	/* What another session did says nothing of this one. */
+	set_hindrance(courier, FM_HINDRANCE_NONE);
+	courier->taken_ns = fm_clock_monotonic_ns();
+	if (courier->hooks && courier->hooks->state)
+		courier->hooks->state(courier->userdata, error);
+	if (error)
+		snprintf(state, sizeof(state), "cannot send: %s%s%s", strerror(-error),
+			 *trouble ? ": " : "", trouble);
+	tell_state(courier, error ? LOG_WARNING : LOG_INFO, state);
+}
+
+/* Since when the peer took nothing, though it was to. */
+static uint64_t idle_ns(struct fm_courier *courier, uint64_t now)
+{
+	const struct fm_transport *transport = courier->transport;
+	bool owes = transport->stalled_since_ns;
+	uint64_t taken = 0;
+
+	if (transport->ops->taken)
+		taken = transport->ops->taken(transport, &owes);
+	if (!owes || taken != courier->taken || transport->attempts != courier->taken_attempts)
+		courier->taken_ns = now;
+	courier->taken = taken;
+	courier->taken_attempts = transport->attempts;
+	return now - courier->taken_ns;
+}
+
+void fm_courier_check(struct fm_courier *courier)
+{
+	static const char *const states[] = {
+		[FM_HINDRANCE_NONE] = "sending",
+		[FM_HINDRANCE_STALLED] = "stalled: takes nothing of what is sent",
+		[FM_HINDRANCE_SLOW] = "slow: takes less than there is; others do not wait for it",
+	};
+	enum fm_hindrance hindrance = FM_HINDRANCE_NONE;
+	uint64_t now = fm_clock_monotonic_ns();
+
+	if (!courier->transport || !courier->up || now - courier->checked_ns < CHECK_NS)
+		return;
+	courier->checked_ns = now;
+	if (fm_outbox_is_half_empty(courier->outbox))
+		fm_patience_restore(&courier->patience);
+	else if (courier->patience.is_spent)
+		hindrance = FM_HINDRANCE_SLOW;
+	if (idle_ns(courier, now) >= STALL_NS)
+		hindrance = FM_HINDRANCE_STALLED;
+	if (set_hindrance(courier, hindrance))
+		tell_state(courier, hindrance ? LOG_WARNING : LOG_INFO, states[hindrance]);
 }
 
 static void on_begun(void *userdata)
@@ -397,31 +457,48 @@ void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *
 	watch(courier);
 }
 
+static bool has_room(const struct fm_courier *courier)
+{
+	return fm_outbox_room(courier->outbox) >= RESERVE_OCTETS;
+}
+
 size_t fm_courier_room(struct fm_courier *courier)
 {
+	struct fm_patience *patience = &courier->patience;
 	uint64_t now;
 
-	if (fm_outbox_room(courier->outbox) >= RESERVE_OCTETS)
+	if (has_room(courier) && !patience->since_ns && !courier->hindrance)
 		return SIZE_MAX;
 	now = fm_clock_monotonic_ns();
-	if (!courier->full_since_ns)
-		courier->full_since_ns = now;
-	pump(courier);
-	if (fm_outbox_room(courier->outbox) >= RESERVE_OCTETS)
+	courier->stats->kept_waiting_ms += fm_patience_settle(patience, now);
+	fm_courier_check(courier);
+	if (!has_room(courier)) {
+		if (!courier->full_since_ns)
+			courier->full_since_ns = now;
+		pump(courier);
+	}
+	if (has_room(courier) || !fm_patience_ask(patience, now))
 		return SIZE_MAX;
-	return now - courier->full_since_ns < PATIENCE_NS ? 0 : SIZE_MAX;
+	return courier->full_since_ns && now - courier->full_since_ns >= FULL_NS ? SIZE_MAX : 0;
+}
+
+void fm_courier_kept(struct fm_courier *courier)
+{
+	if (!has_room(courier))
+		fm_patience_keep(&courier->patience);
 }
 
 bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns)
 {
-	*ret_since_ns = courier->changed_ns;
-	return courier->up;
+	*ret_since_ns = FM_MAX(courier->changed_ns, courier->hindered_ns);
+	return courier->up && !courier->hindrance;
 }
 
 void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret)
 {
 	*ret = *courier->stats;
 	ret->waiting_messages = fm_outbox_waiting(courier->outbox);
+	ret->stalled = courier->up && courier->hindrance;
 }
 
 /* What nobody will send. */

@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/outbox.h"
+#include "daemon/patience.h"
 #include "daemon/sink.h"
 #include "ipfix/transport.h"
 
@@ -28,6 +29,13 @@ struct fm_courier_hooks {
 	void (*state)(void *userdata, int error);
 };
 
+/* What a transport that is up may lack. */
+enum fm_hindrance {
+	FM_HINDRANCE_NONE,
+	FM_HINDRANCE_STALLED, /* nothing is taken */
+	FM_HINDRANCE_SLOW,    /* less is taken than there is, and others no longer wait for it */
+};
+
 struct fm_courier {
 	sd_event *event;
 	struct fm_outbox *outbox;
@@ -36,6 +44,7 @@ struct fm_courier {
 	bool beginning;			/* a transport session: what is sent goes first */
 	bool direct;			/* it does, past the outbox */
 	uint64_t full_since_ns; /* the outbox has no room and nothing leaves it; 0: not so */
+	struct fm_patience patience;
 	sd_event_source *io;
 	sd_event_source *timer;
 	int io_fd;			      /* what io watches, */
@@ -51,6 +60,12 @@ struct fm_courier {
 	bool has_old;	     /* messages of an earlier process were found */
 	bool template_lost;  /* set here: what follows it cannot be read until it is sent again */
 	uint64_t changed_ns; /* when it went up or down, or began */
+	enum fm_hindrance hindrance;
+	uint64_t hindered_ns; /* when that changed */
+	uint64_t taken;	      /* by the peer, of this attempt of the transport, */
+	unsigned int taken_attempts;
+	uint64_t taken_ns; /* and when that became more, or nothing was left to be taken */
+	uint64_t checked_ns;
 };
 
 /* What there is before there is an address. */
@@ -94,12 +109,24 @@ void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *
 
 /*
  * Records it can take: 0 while the outbox is full and may be waited for; everything when nothing
- * left it for a second, since others wait behind it: what does not fit is counted then.
+ * left it for a second, or others waited for it long enough: what does not fit is counted then.
  */
 size_t fm_courier_room(struct fm_courier *courier);
 
-/* Whether the transport sends, and since when it does or does not. */
+/* Others had room, and wait: see sink.h. */
+void fm_courier_kept(struct fm_courier *courier);
+
+/* Looks whether the peer takes what it is given; to be called about once a second. */
+void fm_courier_check(struct fm_courier *courier);
+
+/* Whether what is given to it gets there, and since when it does or does not. */
 bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns);
+
+/* Whether the peer is there and takes nothing. */
+static inline bool fm_courier_stalled(const struct fm_courier *courier)
+{
+	return courier->hindrance == FM_HINDRANCE_STALLED;
+}
 
 /* A record that never became part of a message. */
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record);

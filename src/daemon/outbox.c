@@ -445,6 +445,11 @@ size_t fm_outbox_room(const struct fm_outbox *outbox)
 	return FM_MAX(left, outbox->size - used - left);
 }
 
+bool fm_outbox_is_half_empty(const struct fm_outbox *outbox)
+{
+	return outbox->now.end - outbox->header->tail < outbox->size / 2;
+}
+
 size_t fm_outbox_waiting(const struct fm_outbox *outbox)
 {
 	return outbox->waiting;

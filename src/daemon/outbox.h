@@ -88,6 +88,9 @@ void fm_outbox_done(struct fm_outbox *outbox, uint64_t id);
 /* Octets that can be appended, in the worst case. */
 size_t fm_outbox_room(const struct fm_outbox *outbox);
 
+/* Less than half of it is in use. */
+bool fm_outbox_is_half_empty(const struct fm_outbox *outbox);
+
 /* Messages that are published and not done. */
 size_t fm_outbox_waiting(const struct fm_outbox *outbox);
 

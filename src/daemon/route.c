@@ -223,7 +223,8 @@ void fm_routes_give(struct fm_routes *routes, const struct fm_key *key,
 	}
 }
 
-bool fm_routes_room(const struct fm_routes *routes, size_t n)
+/* Those who had no room are told that others wait for them. */
+static void tell_kept(const struct fm_routes *routes, size_t n)
 {
 	for (size_t i = 0; i < routes->n; i++) {
 		const struct fm_route *route = &routes->routes[i];
@@ -231,11 +232,34 @@ bool fm_routes_room(const struct fm_routes *routes, size_t n)
 		for (size_t m = 0; m < route->n; m++) {
 			struct fm_sink *sink = route->members[m].sink;
 
-			if (fm_route_chosen(route, m) && sink->ops->room(sink) < n)
-				return false;
+			if (fm_route_chosen(route, m) && sink->ops->kept &&
+			    sink->ops->room(sink) < n)
+				sink->ops->kept(sink);
 		}
 	}
-	return true;
+}
+
+bool fm_routes_room(const struct fm_routes *routes, size_t n)
+{
+	size_t with = 0, without = 0;
+
+	for (size_t i = 0; i < routes->n; i++) {
+		const struct fm_route *route = &routes->routes[i];
+
+		for (size_t m = 0; m < route->n; m++) {
+			struct fm_sink *sink = route->members[m].sink;
+
+			if (!fm_route_chosen(route, m))
+				continue;
+			if (sink->ops->room(sink) < n)
+				without++;
+			else
+				with++;
+		}
+	}
+	if (with && without)
+		tell_kept(routes, n);
+	return !without;
 }
 
 /* --- making them --- */

@@ -301,6 +301,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 	sd_event_source_set_time_relative(source, TICK_US);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	fm_courier_check(&collector->courier);
 	fm_catch_up_tick(collector->catch_up);
 	if (!collector->started) {
 		if (!collector->resolve && now >= collector->resolve_ns)
@@ -483,6 +484,11 @@ static size_t collector_room(struct fm_sink *sink)
 	return collector->tokens < 2 ? 0 : (size_t)collector->tokens;
 }
 
+static void collector_kept(struct fm_sink *sink)
+{
+	fm_courier_kept(&of(sink)->courier);
+}
+
 static bool collector_up(const struct fm_sink *sink, uint64_t *ret_since_ns)
 {
 	return fm_courier_up(&((const struct collector *)sink)->courier, ret_since_ns);
@@ -570,6 +576,7 @@ const struct fm_sink_ops fm_sink_collector = {
 	.kind = "collector",
 	.open = collector_open,
 	.room = collector_room,
+	.kept = collector_kept,
 	.up = collector_up,
 	.record = collector_record,
 	.prepare = collector_prepare,

@@ -74,6 +74,11 @@ size_t fm_sink_lines_room(struct fm_sink *sink)
 	return fm_courier_room(&of(sink)->courier);
 }
 
+void fm_sink_lines_kept(struct fm_sink *sink)
+{
+	fm_courier_kept(&of(sink)->courier);
+}
+
 void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record)
 {
 	struct lines *lines = of(sink);

@@ -28,6 +28,7 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 
 /* For the ops table. */
 size_t fm_sink_lines_room(struct fm_sink *sink);
+void fm_sink_lines_kept(struct fm_sink *sink);
 void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record);
 void fm_sink_lines_prepare(struct fm_sink *sink, uint64_t serial);
 void fm_sink_lines_flush(struct fm_sink *sink);
@@ -39,7 +40,7 @@ void fm_sink_lines_stats(struct fm_sink *sink, struct fm_sink_stats *ret);
 const char *fm_sink_lines_describe(struct fm_sink *sink);
 
 #define FM_SINK_LINES_OPS                                                                          \
-	.room = fm_sink_lines_room, .record = fm_sink_lines_record,                                \
+	.room = fm_sink_lines_room, .kept = fm_sink_lines_kept, .record = fm_sink_lines_record,    \
 	.prepare = fm_sink_lines_prepare, .flush = fm_sink_lines_flush,                            \
 	.interfaces_changed = fm_sink_lines_interfaces_changed, .audit = fm_sink_lines_audit,      \
 	.close = fm_sink_lines_close, .stats = fm_sink_lines_stats,                                \

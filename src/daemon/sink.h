@@ -57,6 +57,8 @@ struct fm_sink_ops {
 	int (*open)(struct fm_sink **ret, const struct fm_sink_env *env, size_t index);
 	/* Records it can take now without waiting or giving up; SIZE_MAX: no limit. */
 	size_t (*room)(struct fm_sink *sink);
+	/* It had no room, and others that have wait for it now. NULL: nothing to do. */
+	void (*kept)(struct fm_sink *sink);
 	/* Whether what it is given gets there now, and since when (CLOCK_MONOTONIC). NULL: always.
 	 */
 	bool (*up)(const struct fm_sink *sink, uint64_t *ret_since_ns);

@@ -56,6 +56,7 @@ void fm_stream_flush(struct fm_transport *transport, uint64_t now_ns);
 void fm_stream_dispatch(struct fm_transport *transport, uint64_t now_ns);
 void fm_stream_move(struct fm_transport *transport, uint64_t now_ns);
 struct fm_message *fm_stream_recall(struct fm_transport *transport);
+uint64_t fm_stream_taken(const struct fm_transport *transport, bool *ret_owes);
 void fm_stream_stop(struct fm_transport *transport);
 
 #endif

@@ -197,5 +197,6 @@ const struct fm_transport_ops fm_transport_tls = {
 	.dispatch = fm_stream_dispatch,
 	.move = fm_stream_move,
 	.recall = fm_stream_recall,
+	.taken = fm_stream_taken,
 	.stop = fm_stream_stop,
 };

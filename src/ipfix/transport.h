@@ -2,8 +2,7 @@
 /*
  * Transports: finished messages on their way to a collector. Never blocks, keeps a bounded queue,
  * sends whole messages only, and says of every message what became of it. Knows no event loop: the
- * owner polls fd for events and calls dispatch, also when the deadline has passed. One ops struct
- * and one file a kind; fm_transports lists them.
+ * owner polls fd for events and calls dispatch, also when the deadline has passed. One file a kind.
  */
 #ifndef FM_TRANSPORT_H
 #define FM_TRANSPORT_H
@@ -68,6 +67,8 @@ struct fm_transport_ops {
 	void (*move)(struct fm_transport *transport, uint64_t now_ns);
 	/* Takes back what waits and is not half written, as a list. NULL: it cannot be. */
 	struct fm_message *(*recall)(struct fm_transport *transport);
+	/* Octets the peer has acknowledged; ret_owes: not all. NULL: it cannot be told. */
+	uint64_t (*taken)(const struct fm_transport *transport, bool *ret_owes);
 	/* Gives up what waits; every message gets its sent or lost. */
 	void (*stop)(struct fm_transport *transport);
 };

@@ -52,9 +52,11 @@ class Rig:
     """The daemon with collectors one, two, three in a group, and their processes."""
 
     def __init__(self, lab, transport, policy, members=('one', 'two', 'three'), far=None,
-                 spool='', **group):
+                 spool='', small=False, **group):
         self.a, self.m = lab.ns('a'), lab.ns('m')
         couple(lab, self.a, 'a0', self.m, 'm0', 1)
+        if small:
+            self.m.small_buffers()
         if far:  # where the first member is
             couple(lab, far, 'c0', self.m, 'mc', 2)
             self.capture = Capture(far, 'c0')
@@ -542,6 +544,49 @@ def balance_load():
 @case('failover: a member is killed again and again under load: given once, none twice')
 def failover_load():
     killed_under_load('failover')
+
+
+def stalls(policy, spool):
+    """The first member is connected and stops reading: it counts as down, and others take over."""
+    with Lab('stall') as lab:
+        rig = Rig(lab, 'tcp', policy, failover_after='1h' if spool else '0s', failback='1h',
+                  spool=lab.path('spool') if spool else '', small=True)
+        rig.phase(range(300))
+        rig.read('one')
+        one = rig.processes['one'].process
+        one.popen.send_signal(signal.SIGSTOP)
+        with Load(rig.talk):  # its window has to be full
+            wait_until(lambda: rig.sink('one')['stalled'], 60, 'the stalled to be found')
+            if spool:
+                wait_until(lambda: rig.sink('one')['spool_waiting_octets'], 20, 'the spool')
+                rig.regroup(failover_after='0s')
+            wait_until(lambda: not rig.member('one')['chosen'], 20, 'the stalled to be left')
+        rig.exported()
+        member, sink = rig.member('one'), rig.sink('one')
+        equal('up, and stalled', [member['up'], sink['stalled']], [False, 1])
+        check('the log names it', 'collector one' in rig.daemon.log() and
+              ': stalled: ' in rig.daemon.log(), rig.daemon.log())
+        equal('given to the stalled', rig.phase(range(300), 'two', 'three')['one'], 0)
+        one.popen.send_signal(signal.SIGCONT)
+        wait_until(lambda: rig.member('one')['up'], 30, 'the first to read again')
+        check('hysteresis: not chosen yet', not rig.member('one')['chosen'])
+        equal('stalled no longer', rig.sink('one')['stalled'], 0)
+        equal('given to it still', rig.phase(range(300))['one'], 0)
+        rig.regroup(failback='100ms')
+        wait_until(lambda: rig.member('one')['chosen'], 30, 'the first to get its part again')
+        check('it gets its part', rig.phase(range(300))['one'] > 0)
+        sent = rig.talk.account
+        records, status = rig.finish()
+        equal('not sent', sums(records, status, sent), {'packets': 0, 'octets': 0})
+        everything = [record for mine in records.values() for record in mine]
+        equal('flows', account(everything).flows, sent.flows)
+
+
+for policy_ in ('failover', 'balance'):
+    for spool_ in (False, True):
+        tap.add_case('%s%s: a member that is connected and reads nothing is down, and loses '
+                     'nothing' % (policy_, ' with a spool' if spool_ else ''), stalls, policy_,
+                     spool_)
 
 
 @case('a restart sends each conversation to the same member')

@@ -152,6 +152,72 @@ def all_bad():
         equal('json', account(map(json_flow, daemon.json_records())).flows, sent.flows)
 
 
+class Slow:
+    """Reads so many octets a second, and no more than a little at once."""
+    OCTETS, PARTS = 10000, 20
+
+    def __init__(self):
+        self.ends = threading.Event()
+
+    def __call__(self, connection):
+        try:
+            while not self.ends.wait(1 / self.PARTS):
+                if not connection.recv(self.OCTETS // self.PARTS):
+                    break
+        except OSError:
+            pass
+
+
+@case('one that reads 10 kB/s: others wait for it a second and a tenth of the time, no more')
+def slow():
+    with Lab('slow') as lab:
+        a, m = lab.ns('a'), lab.ns('m')
+        couple(lab, a, 'a0', m, 'm0', 1)
+        m.small_buffers()
+        reader = Slow()
+        Bad(m, socket.SOCK_STREAM, 4740, reader)
+        healthy, listener = Nfcapd(m), TcpListener(m, 4739)
+        # Long records, so that the slow one's outbox is full soon.
+        daemon = Flowmond(
+            m, {'flows': {'idle_timeout': '200ms', 'sweep_interval': '50ms', 'max': '65536'},
+                'json': {'file': lab.path('flowmond.json')},
+                'collector aa-slow': {'address': '127.0.0.1:4740', 'transport': 'tcp',
+                                      'profile': 'full', 'reconnect_interval': '100ms'},
+                'collector zz-udp': {'address': healthy.address()},
+                'collector zz-tcp': {'address': listener.address(), 'transport': 'tcp'}},
+            wrapper=('env', 'WATCHDOG_USEC=400000'))
+        wait_until(lambda: sinks(daemon)['zz-tcp']['messages'], 30, 'the healthy connection')
+        sent = Account()
+        inject = Injector(a, 'a0', 'm0', sent)
+        rounds = 0
+        while not sinks(daemon)['aa-slow']['not_sent_records']:
+            check('it falls behind at last', rounds < 200, sinks(daemon)['aa-slow'])
+            before = daemon.status()['sweeps'], daemon.notify.count('WATCHDOG=1')
+            send(inject, rounds * FLOWS)
+            rounds += 1
+            wait_until(lambda given=rounds * FLOWS: sinks(daemon)['zz-tcp']['records'] == given, 60,
+                       'round %d at the healthy collector' % rounds)
+            wait_until(lambda b=before: daemon.status()['sweeps'] >= b[0] + 2, 60, 'sweeps')
+        wait_until(lambda: daemon.notify.count('WATCHDOG=1') > before[1], 60, 'watchdog')
+        inject.close()
+        status = daemon.status()
+        sink = sinks(daemon)['aa-slow']
+        check('others waited for it', sink['kept_waiting_ms'] > 0, sink)
+        check('a second, and a tenth of the time', sink['kept_waiting_ms'] <=
+              1050 + status['uptime_ms'] / 10, (sink, status['uptime_ms']))
+        check('it takes some', 0 < sink['records'] < rounds * FLOWS, sink)
+        equal('it is named', [sink['stalled'], ': slow: ' in daemon.log()], [1, True])
+        reader.ends.set()
+        log = daemon.stop()
+        lost = re.search(r'collector aa-slow .*: (\d+) records .* not sent in all', log)
+        check('and the rest at the end', lost and int(lost.group(1)) >= sink['not_sent_records'])
+        tap.note('%d records, waited for %d of %d ms; the slow one took %d' % (
+            rounds * FLOWS, sink['kept_waiting_ms'], status['uptime_ms'], sink['records']))
+        equal('tcp collector', account(listener.stop()).flows, sent.flows)
+        equal('udp collector', account(healthy.stop()).flows, sent.flows)
+        equal('json', account(map(json_flow, daemon.json_records())).flows, sent.flows)
+
+
 def books(daemon, given):
     """Nobody is told to have got more than there was, and nothing is forgotten that was given up."""
     for name, sink in sinks(daemon).items():

@@ -26,6 +26,7 @@ struct fake {
 	bool up;
 	uint64_t since_ns;
 	size_t room;
+	unsigned int kept; /* told that others wait */
 	uint64_t records, packets, octets;
 	uint32_t given[FLOWS]; /* records */
 };
@@ -59,9 +60,15 @@ static void fake_record(struct fm_sink *sink, const struct fm_record *record)
 	fake->given[flow]++;
 }
 
+static void fake_kept(struct fm_sink *sink)
+{
+	((struct fake *)sink)->kept++;
+}
+
 static const struct fm_sink_ops fake_ops = {
 	.kind = "fake",
 	.room = fake_room,
+	.kept = fake_kept,
 	.up = fake_up,
 	.record = fake_record,
 };
@@ -265,6 +272,27 @@ static void test_copy(void)
 	fakes[1].room = 1;
 	FM_TEST(!fm_routes_room(&rig.exporter.routes, 2) && fm_routes_room(&rig.exporter.routes, 1),
 		"copy: there is room if every member has it");
+	rig_done(&rig);
+}
+
+/* Who has no room is told that others wait, if there are others, and they have. */
+static void test_kept(void)
+{
+	struct rig rig;
+
+	rig_init(&rig, 3, "[group g]\nmembers = b, c\npolicy = failover\n");
+	FM_TEST(fm_routes_room(&rig.exporter.routes, 2) && !fakes[0].kept && !fakes[1].kept,
+		"all have room: nobody waits");
+	fakes[0].room = 1;
+	FM_TEST(!fm_routes_room(&rig.exporter.routes, 2) && fakes[0].kept == 1 && !fakes[1].kept,
+		"one has none: it is told that others wait");
+	fakes[1].room = 0;
+	FM_TEST(!fm_routes_room(&rig.exporter.routes, 2) && fakes[0].kept == 1 && !fakes[1].kept,
+		"none has any: nobody waits for another; the member not chosen does not count");
+	fakes[0].room = 2;
+	FM_TEST(!fm_routes_room(&rig.exporter.routes, 2) && fakes[0].kept == 1 &&
+			fakes[1].kept == 1,
+		"a member of a group is told as well");
 	rig_done(&rig);
 }
 
@@ -646,6 +674,7 @@ int main(void)
 {
 	fm_log_init(LOG_ERR, false);
 	test_copy();
+	test_kept();
 	test_balance_parts();
 	test_balance_key();
 	test_balance_aim();

@@ -115,6 +115,11 @@ class Namespace:
         with self.inside(), open('/proc/sys/' + name, 'w', encoding='ascii') as file:
             file.write(str(value))
 
+    def small_buffers(self):
+        """Connections made from now on hold little of what is under way."""
+        self.sysctl('net/ipv4/tcp_wmem', '4096 16384 32768')
+        self.sysctl('net/ipv4/tcp_rmem', '4096 16384 32768')
+
     def command(self, *args):
         """The command line that runs args inside. Not "ip netns exec": that hides bpffs."""
         return ['nsenter', '--net=' + self.path, *[str(arg) for arg in args]]
