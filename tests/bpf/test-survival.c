@@ -253,18 +253,27 @@ static void test_garbage(void)
 }
 
 struct applying {
+	const struct fm_ledger *ledger;
 	unsigned int applied[ENTRIES];
 	unsigned int n, die_at;
-	bool published, published_before;
+	uint64_t prepared; /* the last serial */
+	bool prepared_after, published, published_before;
 };
 
 static void prepare(void *userdata, uint64_t serial)
 {
+	struct applying *applying = userdata;
+
+	applying->prepared = serial;
+	applying->prepared_after |= fm_ledger_committed(applying->ledger) >= serial;
 }
 
 static void publish(void *userdata)
 {
-	((struct applying *)userdata)->published = true;
+	struct applying *applying = userdata;
+
+	applying->published = true;
+	applying->published_before |= fm_ledger_committed(applying->ledger) < applying->prepared;
 }
 
 static void apply(void *userdata, const struct fm_ledger_entry *entry)
@@ -288,6 +297,7 @@ static struct fm_ledger *open_ledger(struct fm_store *store, struct applying *ap
 	if (fm_ledger_new(&ledger, store, 2) < 0)
 		abort();
 	fm_ledger_set_ops(ledger, &ledger_ops, applying);
+	applying->ledger = ledger;
 	return ledger;
 }
 
@@ -330,8 +340,9 @@ static void test_ledger(void)
 			die_at);
 		fm_ledger_add(ledger)->position = 0;
 		fm_ledger_commit(ledger);
-		FM_TEST(applying.published && !applying.published_before,
-			"ledger: then it goes on; sent is what was carried out");
+		FM_TEST(applying.published && !applying.published_before &&
+				applying.prepared == 2 && !applying.prepared_after,
+			"ledger: then it goes on; prepared, committed, carried out, sent");
 		fm_ledger_forget(ledger);
 		fm_ledger_free(ledger);
 		fm_store_clear(store);

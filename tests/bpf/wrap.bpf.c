@@ -5,7 +5,7 @@
  * over. Called by harness.c: cb[0] length or 0, cb[1] protocol << 16 | TCI or 0, cb[2] which
  * program. fm_flood makes each run another flow. fm_spy sits at a device's hook and tells what
  * comes by; fm_encap as well, and puts the packet into a tunnel before, as a tunnel device does
- * with a super-packet.
+ * with a super-packet. fm_slow takes its time.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -120,4 +120,23 @@ SEC("tc")
 int fm_encap_only(struct __sk_buff *skb)
 {
 	return encap(skb);
+}
+
+__u32 fm_slow_begun, fm_slow_ended;
+
+static int is_over(__u32 turn, __u64 *end_ns)
+{
+	return bpf_ktime_get_ns() >= *end_ns;
+}
+
+/* Runs for a tenth of a second, within one grace period. */
+SEC("tc")
+int fm_slow(struct __sk_buff *skb)
+{
+	__u64 end_ns = bpf_ktime_get_ns() + 100000000;
+
+	fm_slow_begun = 1;
+	bpf_loop(1 << 23, is_over, &end_ns, 0);
+	fm_slow_ended = 1;
+	return TC_ACT_UNSPEC;
 }

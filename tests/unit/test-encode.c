@@ -239,6 +239,46 @@ static void test_by_hand(void)
 	test_golden(&options, &golden, uptime, sizeof(uptime) - 1, 24, "v9 by sysUptime");
 }
 
+/* The v9 template of what is worked out by hand: type and length of each field (RFC 3954 5.2, 8).
+ */
+static void test_v9_template(void)
+{
+	static const struct {
+		uint8_t type, octets;
+	} fields[] = {
+		{23, 8},  {24, 8}, {152, 8}, {153, 8}, {1, 8},	{2, 8},	 {8, 4},   {12, 4},
+		{7, 2},	  {11, 2}, {10, 4},  {14, 4},  {4, 1},	{6, 1},	 {5, 1},   {61, 1},
+		{136, 1}, {52, 1}, {53, 1},  {25, 2},  {26, 2}, {58, 2}, {195, 1},
+	};
+	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
+	struct fm_session_options options = base_options;
+	struct keeper kept = {};
+	unsigned int wrong = 0;
+	int r;
+
+	options.biflow = true;
+	options.profile = FM_P_FULL;
+	options.protocol = FM_SESSION_V9;
+	r = fm_session_new(&session, &options, keep, &kept);
+	r = r ?: fm_session_record(session, &golden, NOW_NS);
+	r = r ?: fm_session_flush(session, NOW_NS);
+	if (FM_TEST(r == 0 && kept.n == 2 && kept.kept[0].size == 28 + sizeof(fields) * 2,
+		    "v9: a template of %zu fields", FM_ARRAY_SIZE(fields))) {
+		const uint8_t *set = kept.kept[0].message + 20;
+
+		wrong += set[1] != 0 || set[3] != 8 + sizeof(fields) * 2;
+		wrong += set[7] != FM_ARRAY_SIZE(fields);
+		for (size_t i = 0; i < FM_ARRAY_SIZE(fields); i++)
+			wrong += set[8 + 4 * i] != 0 || set[9 + 4 * i] != fields[i].type ||
+				 set[10 + 4 * i] != 0 || set[11 + 4 * i] != fields[i].octets;
+		FM_TEST(wrong == 0, "v9: its template as worked out by hand");
+		FM_TEST(kept.kept[1].size % 4 == 0 &&
+				kept.kept[1].message[23] == kept.kept[1].size - 20,
+			"v9: a set ends at a multiple of four octets");
+	}
+	keeper_done(&kept);
+}
+
 /* A measured conversation in a tunnel: the rows of TCP and of the tunnel, some of them absent. */
 static void make_measured(struct fm_record *ret)
 {
@@ -371,6 +411,7 @@ int main(void)
 
 	test_comparison();
 	test_by_hand();
+	test_v9_template();
 	test_measured();
 	test_labels();
 	for (unsigned int i = 0; i < FM_ARRAY_SIZE(sizes); i++) {

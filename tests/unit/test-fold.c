@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/macro.h"
 #include "test.h"
 
 /* What one CPU holds of a conversation, and what of it was exported. */
@@ -133,10 +134,38 @@ static void test_empty(void)
 		"a half without packets is left out");
 }
 
+/* TCP flags of the two sides, ends told otherwise, and whether that is the end. */
+static void test_ended(void)
+{
+	static const struct {
+		uint8_t flags[2], ends[2];
+		bool ended;
+	} rows[] = {
+		{{0x1a, 0x12}, {0, 0}, false},		{{0x1b, 0x12}, {0, 0}, false},
+		{{0x1a, 0x13}, {0, 0}, false},		{{0x1b, 0x13}, {0, 0}, true},
+		{{0x1e, 0x12}, {0, 0}, true},		{{0x02, 0x14}, {0, 0}, true},
+		{{0, 0}, {FM_END_SCTP_ABORT, 0}, true}, {{0, 0}, {0, FM_END_SCTP_ABORT}, true},
+	};
+	unsigned int wrong = 0;
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(rows); i++) {
+		struct fm_conversation c;
+
+		fm_fold_init(&c, &key);
+		for (unsigned int d = 0; d < 2; d++) {
+			c.half[d].tcp_flags = rows[i].flags[d];
+			c.half[d].ends = rows[i].ends[d];
+		}
+		wrong += fm_fold_ended(&c) != rows[i].ended;
+	}
+	FM_TEST(wrong == 0, "a connection ends by FIN of both sides, or RST or abort of one");
+}
+
 int main(void)
 {
 	test_parts();
 	test_exported();
 	test_empty();
+	test_ended();
 	return fm_test_done();
 }
