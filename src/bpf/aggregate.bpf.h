@@ -11,6 +11,18 @@
 #ifndef FM_AGGREGATE_BPF_H
 #define FM_AGGREGATE_BPF_H
 
+/*
+ * A packet's candidates, finest first. Each kind has cells of its own: two candidates of one packet
+ * in one cell would take each other's votes with every packet.
+ */
+enum {
+	FM_CANDIDATE_SERVER,
+	FM_CANDIDATE_CLIENT,
+	FM_CANDIDATE_RECEIVER,
+	FM_CANDIDATE_SENDER,
+	FM_CANDIDATES, /* a power of two */
+};
+
 /* End points whose votes are counted at one time, and so many that make one worth an aggregate. */
 #define FM_VOTES_CELLS 128
 #define FM_VOTES_MANY  8
@@ -25,7 +37,7 @@ struct fm_aggregate_work {
 	struct {
 		__u32 candidate;
 		__u32 votes;
-	} cell[FM_VOTES_CELLS];
+	} cell[FM_CANDIDATES * FM_VOTES_CELLS];
 };
 
 struct {
@@ -35,10 +47,11 @@ struct {
 	__type(value, struct fm_aggregate_work);
 } fm_votes SEC(".maps");
 
-static __always_inline int fm_vote(struct fm_aggregate_work *work)
+static __always_inline int fm_vote(struct fm_aggregate_work *work, __u32 kind)
 {
 	__u32 i = work->hash >> 32 & (FM_VOTES_CELLS - 1), candidate = work->hash;
 
+	i += (kind & (FM_CANDIDATES - 1)) * FM_VOTES_CELLS;
 	if (work->cell[i].candidate == candidate) {
 		if (work->cell[i].votes < FM_VOTES_MAX)
 			work->cell[i].votes++;
@@ -76,10 +89,10 @@ static __always_inline __u32 fm_aggregate_server(const struct fm_packet *packet)
 }
 
 /*
- * Makes candidate i of a packet's four that keep an end point, finest first, and votes for it.
- * Returns whether it has many votes.
+ * Makes the candidate of this kind, which keeps an end point, and votes for it. Returns whether it
+ * has many votes.
  */
-FM_GLOBAL int fm_aggregate_candidate(struct __sk_buff *skb, struct fm_parser *parser, __u32 i)
+FM_GLOBAL int fm_aggregate_candidate(struct __sk_buff *skb, struct fm_parser *parser, __u32 kind)
 {
 	const struct fm_packet *packet = parser ? &parser->packet : NULL;
 	__u32 zero = 0, sender, server, kept, port;
@@ -93,25 +106,30 @@ FM_GLOBAL int fm_aggregate_candidate(struct __sk_buff *skb, struct fm_parser *pa
 	if (packet->key.protocol == (packet->key.family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
 		port = 0;
 	/* Without ports the first two are what the others are. */
-	if (i < 2 && !port)
+	if (kind <= FM_CANDIDATE_CLIENT && !port)
 		return 0;
-	kept = i == 0 ? server : i == 1 ? !server : i == 2 ? !sender : sender;
+	kept = kind == FM_CANDIDATE_SERVER     ? server
+	       : kind == FM_CANDIDATE_CLIENT   ? !server
+	       : kind == FM_CANDIDATE_RECEIVER ? !sender
+					       : sender;
 	__builtin_memset(&work->key, 0, sizeof(work->key));
 	if (kept)
 		__builtin_memcpy(work->key.addr[1], packet->key.addr[1], sizeof(work->key.addr[1]));
 	else
 		__builtin_memcpy(work->key.addr[1], packet->key.addr[0], sizeof(work->key.addr[1]));
-	if (i == 0)
+	if (kind == FM_CANDIDATE_SERVER)
 		work->key.port[1] = port;
-	if (i == 1)
+	if (kind == FM_CANDIDATE_CLIENT)
 		work->key.port[0] = port;
 	work->key.protocol = packet->key.protocol;
 	work->key.family = packet->key.family |
-			   FM_KEY_AGGREGATE(i < 2 ? FM_AGGREGATE_SERVER + i : FM_AGGREGATE_ADDRESS);
+			   FM_KEY_AGGREGATE(kind == FM_CANDIDATE_SERVER	  ? FM_AGGREGATE_SERVER
+					    : kind == FM_CANDIDATE_CLIENT ? FM_AGGREGATE_CLIENT
+									  : FM_AGGREGATE_ADDRESS);
 	work->key.ifindex = fm_aggregate_interface(packet, skb);
 	work->direction = kept == sender;
 	work->hash = fm_hash(&work->key, fm_ro.seed);
-	return fm_vote(work);
+	return fm_vote(work, kind);
 }
 
 /* Counts the packet in the slot of the aggregate that was found; 0: there is no place for it. */
@@ -168,8 +186,7 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
 }
 
 /*
- * A packet that found no slot: three places at most are looked for, and the last one is there. All
- * that is called is called from here: one call deeper, the frames are beyond what Linux 6.1 allows.
+ * A packet that found no slot: three places at most are looked for, and the last one is there.
  */
 FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
@@ -181,11 +198,11 @@ FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int 
 	/* All CPUs read what lies beside: written once. */
 	if (!FM_READ_ONCE(fm_live.placeless))
 		fm_live.placeless = 1;
-	counted =
-		(fm_aggregate_candidate(skb, parser, 0) || fm_aggregate_candidate(skb, parser, 1) ||
-		 fm_aggregate_candidate(skb, parser, 2) ||
-		 fm_aggregate_candidate(skb, parser, 3)) &&
-		fm_aggregate_count(skb, parser, hook);
+	counted = (fm_aggregate_candidate(skb, parser, FM_CANDIDATE_SERVER) ||
+		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_CLIENT) ||
+		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_RECEIVER) ||
+		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_SENDER)) &&
+		  fm_aggregate_count(skb, parser, hook);
 	if (!counted && fm_aggregate_rest(skb, parser, hook, 0))
 		counted = fm_aggregate_count(skb, parser, hook);
 	if (!counted && fm_aggregate_rest(skb, parser, hook, 1))

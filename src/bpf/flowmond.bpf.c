@@ -25,6 +25,7 @@ enum fm_done {
 	FM_NOT_DONE,
 	FM_DONE,
 	FM_DONE_NOT_YET, /* but for fm_measure() */
+	FM_NO_PLACE,	 /* was found: left to fm_aggregate() */
 };
 
 /* FM_GATE_ELEMENT; sized before loading, by possible CPUs. */
@@ -465,24 +466,16 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 
 #include "aggregate.bpf.h"
 
-/* The long way. */
-FM_GLOBAL int fm_hook_any(struct __sk_buff *skb, int hook, int layer3)
+/* Counts a packet that was parsed. */
+FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
-	__u32 zero = 0;
-	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
-	struct fm_packet *packet;
+	const struct fm_packet *packet = parser ? &parser->packet : NULL;
 
-	if (!parser)
+	if (!packet)
 		return FM_DONE;
-	packet = &parser->packet;
-	__builtin_memset(parser, 0, sizeof(*parser));
-	parser->position = FM_NO_POSITION;
-	packet->verdict = fm_parse(skb, parser, layer3);
 	fm_conclude(skb, parser, hook);
-	if (parser->placeless) {
-		fm_aggregate(skb, parser, hook);
-		return FM_DONE;
-	}
+	if (parser->placeless)
+		return FM_NO_PLACE;
 	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
 	    (packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP) &&
 	    packet->transport && !(packet->fragment_flags & FM_FRAGMENT_MF))
@@ -538,6 +531,27 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	if (fm_ro.tcp && fm_is_measured(packet, half))
 		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
 	return FM_DONE;
+}
+
+/* The long way. */
+static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook, int layer3)
+{
+	__u32 zero = 0;
+	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
+	int done;
+
+	if (!parser)
+		return FM_DONE;
+	__builtin_memset(parser, 0, sizeof(*parser));
+	parser->position = FM_NO_POSITION;
+	fm_parse_begin(skb, parser, layer3);
+	parser->packet.verdict = fm_parse_ip(skb, parser);
+	if (parser->packet.verdict == FM_PARSED)
+		fm_parse_rest(skb, parser);
+	done = fm_count_any(skb, parser, hook);
+	if (done == FM_NO_PLACE)
+		fm_aggregate(skb, parser, hook);
+	return done;
 }
 
 static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook hook, int layer3)

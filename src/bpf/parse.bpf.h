@@ -645,28 +645,37 @@ FM_GLOBAL int fm_parse_ip(struct __sk_buff *skb, struct fm_parser *parser)
 #include "tunnel.bpf.h"
 #include "segments.bpf.h"
 
-/* layer3: the device has no link-layer header. */
-static __always_inline enum fm_verdict fm_parse(struct __sk_buff *skb, struct fm_parser *parser,
-						int layer3)
+/*
+ * A packet is parsed in three steps, which the programs call one by one: each call deeper adds a
+ * frame, and Linux allows 512 octets for all of them (tests/check/stack.py).
+ *
+ * First, up to the IP header. layer3: the device has no link-layer header.
+ */
+FM_GLOBAL int fm_parse_begin(struct __sk_buff *skb, struct fm_parser *parser, int layer3)
 {
-	int verdict;
-
+	if (!parser)
+		return 0;
 	parser->at.type = bpf_ntohs(fm_parse_link(skb, parser, layer3));
 	if (fm_is_shim(parser->at.type))
 		fm_parse_shim(skb, parser);
 	parser->at.l3 = parser->at.offset;
 	parser->packet.packets = 1;
 	parser->packet.l3_octets = skb->len > parser->at.l3 ? skb->len - parser->at.l3 : 0;
-	verdict = fm_parse_ip(skb, parser);
-	if (verdict != FM_PARSED)
-		return verdict;
+	return 0;
+}
+
+/* Last, behind fm_parse_ip(): what is in a tunnel, and the packets of a segmented one. */
+FM_GLOBAL int fm_parse_rest(struct __sk_buff *skb, struct fm_parser *parser)
+{
+	if (!parser)
+		return 0;
 	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && fm_is_tunnel(parser))
 		fm_parse_tunnels(skb, parser);
 	parser->packet.min_length = fm_length16(parser->packet.octets);
 	parser->packet.max_length = parser->packet.min_length;
 	if (skb->gso_size)
 		fm_parse_segments(skb, parser);
-	return verdict;
+	return 0;
 }
 
 #endif

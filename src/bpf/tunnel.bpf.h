@@ -423,7 +423,10 @@ static __always_inline void fm_tunnel_key(struct fm_parser *parser)
 		fm_ro.tunnel == FM_TUNNEL_KEY_BOTH ? fm_tunnel_hash(tunnel, id) : id;
 }
 
-/* Goes into the tunnel behind the IP header that was parsed last. 0: there is none to go into. */
+/*
+ * Goes into the tunnel behind the IP header that was parsed last; the next one is to be parsed
+ * then. 0: there is none to go into.
+ */
 FM_GLOBAL int fm_tunnel_step(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	if (!parser || !fm_is_tunnel(parser))
@@ -434,7 +437,6 @@ FM_GLOBAL int fm_tunnel_step(struct __sk_buff *skb, struct fm_parser *parser)
 		return 0;
 	}
 	fm_tunnel_enter(parser);
-	fm_parse_ip(skb, parser);
 	return 1;
 }
 
@@ -446,9 +448,12 @@ static __always_inline int fm_parse_tunnels(struct __sk_buff *skb, struct fm_par
 	if (!parser)
 		return 0;
 #pragma unroll
-	for (int i = 0; i < FM_MAX_TUNNELS; i++)
+	for (int i = 0; i < FM_MAX_TUNNELS; i++) {
 		if (deeper)
 			deeper = fm_tunnel_step(skb, parser);
+		if (deeper)
+			fm_parse_ip(skb, parser);
+	}
 	if (deeper && fm_is_tunnel(parser))
 		parser->packet.notes |= FM_NOTE_DEEP_TUNNEL;
 	if (parser->tunnel.type != FM_TUNNEL_NONE)

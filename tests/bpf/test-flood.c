@@ -25,6 +25,7 @@
 #include "wrap.skel.h"
 
 #define VICTIM	0xc0000205 /* 192.0.2.5 */
+#define VICTIMS 512
 #define SCANNER 0xcb007107 /* 203.0.113.7 */
 #define OCTETS	40	   /* of a packet */
 #define SYN	0x02
@@ -146,6 +147,32 @@ static void test_syn_flood(void)
 			found.half[1].packets > 2900 && found.slot->half[0].tcp_flags == SYN &&
 			found.slot->half[1].tcp_flags == SYN_ACK,
 		"SYN flood: one aggregate of the server, with what it answers");
+}
+
+/*
+ * Whatever cells of votes an address falls into, one after the other: no candidate of a packet
+ * takes another's. What is left of the victim before may take up to 64 packets to forget.
+ */
+static void test_victims(void)
+{
+	const struct fm_generation *generation = h.generation;
+	struct fm_slot *slots = generation->regions[h.cpu].slots;
+	unsigned int missed = 0;
+
+	fill();
+	for (uint32_t i = 0; i < VICTIMS; i++) {
+		struct found found;
+
+		memset(&slots[FM_AGGREGATES(generation->homes)], 0,
+		       (generation->n_slots - FM_AGGREGATES(generation->homes)) * sizeof(*slots));
+		tcp(1, 1, VICTIM + i, 80, SYN);
+		harness_packet(&h, &p, .repeat = 400, .flood = RANDOM_CLIENT);
+		found = find(FM_AGGREGATE_SERVER);
+		missed += found.n != 1 || !keeps(found.slot, VICTIM + i, 80, 0) ||
+			  found.half[0].packets < 300;
+	}
+	FM_TEST(missed == 0, "SYN floods to %d addresses: %u without an aggregate of the server",
+		VICTIMS, missed);
 }
 
 static void test_scan(void)
@@ -559,6 +586,7 @@ int main(void)
 	if (r < 0)
 		return fm_test_bail("harness", r);
 	test_syn_flood();
+	test_victims();
 	test_scan();
 	test_ports();
 	test_everything();

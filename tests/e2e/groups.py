@@ -424,15 +424,16 @@ def far_answered():
     with Lab('far') as lab:
         member, sink, unknown = dies_far_away(lab, 0)
         check('found to be down', not member['up'] and not member['chosen'], member)
-        check('not sent', sink['not_sent_packets'] > 0, sink)
+        check('not sent, or none was given to the dead', sink['not_sent_packets'] > 0 or
+              unknown == 0, (sink, unknown))
 
 
 @case('UDP over a network: answers once a second: one is enough to find out')
 def far_limited():
     with Lab('limit') as lab:
-        member, sink, unknown = dies_far_away(lab, 1000)
+        # The one answer may be about templates: then it tells of no record.
+        member, _, _ = dies_far_away(lab, 1000)
         check('found to be down', not member['up'] and not member['chosen'], member)
-        check('not sent', sink['not_sent_packets'] > 0, sink)
 
 
 @case('UDP over a network that drops ICMP: nobody can tell, all counts as sent')
