@@ -410,7 +410,8 @@ static void on_sent(void *userdata, const struct fm_message_info *info, size_t s
 {
 }
 
-static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
+static void on_lost(void *userdata, const struct fm_message_info *info, size_t size,
+		    enum fm_not_sent cause)
 {
 	((struct sink *)userdata)->lost++;
 }

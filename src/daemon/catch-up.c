@@ -576,7 +576,11 @@ void fm_catch_up_stats(const struct fm_catch_up *catch_up, struct fm_sink_stats 
 	stats->spool_dropped_octets = spool.dropped.octets;
 	stats->spool_torn_octets = spool.torn_octets;
 	stats->spool_waiting_octets = spool.file_octets;
-	stats->not_sent_records += spool.dropped.records;
-	stats->not_sent_packets += spool.dropped.packets;
-	stats->not_sent_octets += spool.dropped.octets;
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++) {
+		const struct fm_spool_sum *dropped = &spool.by_cause[i];
+		const struct fm_not_sent_sum sum = {dropped->records, dropped->packets,
+						    dropped->octets};
+
+		fm_sink_stats_lose(stats, (enum fm_not_sent)i, &sum);
+	}
 }

@@ -65,23 +65,23 @@ static bool on_unsent(void *userdata, const uint8_t *message, size_t size,
 	       courier->hooks->unsent(courier->userdata, message, size, info);
 }
 
-static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
+static void on_lost(void *userdata, const struct fm_message_info *info, size_t size,
+		    enum fm_not_sent cause)
 {
+	const struct fm_not_sent_sum sum = {info->records, info->packets, info->octets};
 	struct fm_courier *courier = userdata;
-	struct fm_sink_stats *stats = courier->stats;
 
-	stats->not_sent_records += info->records;
-	stats->not_sent_packets += info->packets;
-	stats->not_sent_octets += info->octets;
+	fm_sink_stats_lose(courier->stats, cause, &sum);
 	courier->template_lost |= info->is_template;
 	done(courier, info);
 }
 
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record)
 {
-	courier->stats->not_sent_records++;
-	courier->stats->not_sent_packets += record->packets + record->rev_packets;
-	courier->stats->not_sent_octets += record->octets + record->rev_octets;
+	const struct fm_not_sent_sum sum = {1, record->packets + record->rev_packets,
+					    record->octets + record->rev_octets};
+
+	fm_sink_stats_lose(courier->stats, FM_NOT_SENT_not_encoded, &sum);
 }
 
 /* Logged when it changes. */
@@ -407,7 +407,7 @@ void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t 
 		return;
 	}
 	if (!fm_outbox_append(courier->outbox, message, size, info)) {
-		on_lost(courier, info, size);
+		on_lost(courier, info, size, FM_NOT_SENT_queue_full);
 		return;
 	}
 	if (courier->held)
@@ -422,7 +422,7 @@ void fm_courier_deliver(struct fm_courier *courier, const uint8_t *message, size
 {
 	if (!courier->transport) { /* no address yet */
 		if (!on_unsent(courier, message, size, info))
-			on_lost(courier, info, size);
+			on_lost(courier, info, size, FM_NOT_SENT_disconnected);
 		return;
 	}
 	courier->transport->ops->send(courier->transport, message, size, info,
@@ -510,7 +510,7 @@ static void give_up(struct fm_courier *courier)
 
 	while (fm_outbox_peek(courier->outbox, &message, &size, &info)) {
 		fm_outbox_give(courier->outbox);
-		on_lost(courier, &info, size);
+		on_lost(courier, &info, size, FM_NOT_SENT_stopped);
 	}
 }
 

@@ -58,7 +58,7 @@ static const char help[] =
 	"  --check               say what this kernel and these privileges allow\n"
 	"  --list-fields         fields of flow records (=markdown: as Markdown)\n"
 	"  --list-settings       settings of the configuration (=markdown)\n"
-	"  --list-counters       counters of packets that are in no flow (=markdown)\n"
+	"  --list-counters       counters, causes and figures of flowmonctl status (=markdown)\n"
 	"  --purge               remove what a killed flowmond left in the kernel\n"
 	"  --version             print the version\n"
 	"  --help                print this\n";

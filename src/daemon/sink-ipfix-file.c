@@ -296,13 +296,12 @@ static void remove_oldest(struct file_sink *files)
 
 /* --- writing --- */
 
-static void lose(struct file_sink *files, uint64_t records, uint64_t packets, uint64_t octets)
+static void lose(struct file_sink *files, enum fm_not_sent cause, uint64_t records,
+		 uint64_t packets, uint64_t octets)
 {
-	struct fm_sink_stats *stats = &files->written->stats;
+	const struct fm_not_sent_sum sum = {records, packets, octets};
 
-	stats->not_sent_records += records;
-	stats->not_sent_packets += packets;
-	stats->not_sent_octets += octets;
+	fm_sink_stats_lose(&files->written->stats, cause, &sum);
 }
 
 /* The file that is open is complete. No transaction is open. */
@@ -360,7 +359,7 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 			failed(files, r);
 	}
 	if (r < 0) {
-		lose(files, info->records, info->packets, info->octets);
+		lose(files, FM_NOT_SENT_not_written, info->records, info->packets, info->octets);
 		return;
 	}
 	files->written->octets = fm_file_writer_size(files->writer);
@@ -580,12 +579,16 @@ static size_t file_room(struct fm_sink *sink)
 
 static void file_record(struct fm_sink *sink, const struct fm_record *record)
 {
+	enum fm_not_sent cause = FM_NOT_SENT_not_encoded;
 	struct file_sink *files = of(sink);
 
 	begin(files);
-	if (!files->writer || fm_session_record(files->session, record, fm_clock_realtime_ns()) < 0)
-		lose(files, 1, record->packets + record->rev_packets,
-		     record->octets + record->rev_octets);
+	if (!files->writer)
+		cause = FM_NOT_SENT_not_written;
+	else if (fm_session_record(files->session, record, fm_clock_realtime_ns()) == 0)
+		return;
+	lose(files, cause, 1, record->packets + record->rev_packets,
+	     record->octets + record->rev_octets);
 }
 
 static void file_audit(struct fm_sink *sink, const struct fm_audit_row *row)

@@ -220,6 +220,12 @@ static void remove_first(struct fm_spool *spool)
 	free(file);
 }
 
+static void drop(struct fm_spool *spool, const struct fm_spool_sum *sum, enum fm_not_sent cause)
+{
+	add_sum(&spool->stats.dropped, sum);
+	add_sum(&spool->stats.by_cause[cause], sum);
+}
+
 /* What is in the first file from where it will be read on. */
 static struct fm_spool_sum count_rest(struct fm_spool *spool)
 {
@@ -255,11 +261,11 @@ static struct fm_spool_sum count_rest(struct fm_spool *spool)
 }
 
 /* Makes room: what of the oldest file is not under way is lost. */
-static void drop_first(struct fm_spool *spool)
+static void drop_first(struct fm_spool *spool, enum fm_not_sent cause)
 {
 	struct fm_spool_sum rest = count_rest(spool);
 
-	add_sum(&spool->stats.dropped, &rest);
+	drop(spool, &rest, cause);
 	remove_first(spool);
 }
 
@@ -528,7 +534,7 @@ static int directory_gone(struct fm_spool *spool)
 	if (fstat(spool->directory_fd, &status) == 0 && status.st_nlink > 0)
 		return -ENOENT;
 	while (spool->first)
-		drop_first(spool);
+		drop_first(spool, FM_NOT_SENT_spool_lost);
 	if (spool->position_fd >= 0)
 		close(spool->position_fd);
 	spool->position_fd = -1;
@@ -553,7 +559,7 @@ int fm_spool_put(struct fm_spool *spool, const uint8_t *message, size_t size,
 
 	while (spool->first && spool->first != spool->last &&
 	       spool->file_octets + octets_for(spool, size) > spool->options.max_octets)
-		drop_first(spool);
+		drop_first(spool, FM_NOT_SENT_spool_full);
 	r = try_put(spool, message, size, info);
 	while ((r == -ENOSPC || r == -EDQUOT || r == -EFBIG) && tries-- > 0) {
 		close_writer(spool);
@@ -562,7 +568,7 @@ int fm_spool_put(struct fm_spool *spool, const uint8_t *message, size_t size,
 		if (r != -EFBIG) {
 			if (!spool->first)
 				return r;
-			drop_first(spool);
+			drop_first(spool, FM_NOT_SENT_spool_full);
 		}
 		r = try_put(spool, message, size, info);
 	}
@@ -626,7 +632,7 @@ static int open_reading(struct fm_spool *spool, struct file *file)
 			struct fm_spool_sum rest = file->sum;
 
 			subtract_sum(&rest, &file->taken);
-			add_sum(&spool->stats.dropped, &rest);
+			drop(spool, &rest, FM_NOT_SENT_spool_lost);
 			file->taken = file->sum;
 		}
 		file->finished = true;
@@ -714,7 +720,7 @@ static void settle(struct fm_spool *spool, const struct entry *entry)
 		add_sum(&spool->stats.sent, &entry->sum);
 		count_gap(&position->gap, entry);
 	} else {
-		add_sum(&spool->stats.dropped, &entry->sum);
+		drop(spool, &entry->sum, FM_NOT_SENT_too_long);
 	}
 	if (!entry->file)
 		return;
@@ -752,7 +758,7 @@ void fm_spool_rewind(struct fm_spool *spool)
 		if (entry->file)
 			subtract_sum(&entry->file->taken, &entry->sum);
 		else /* its file is no more */
-			add_sum(&spool->stats.dropped, &entry->sum);
+			drop(spool, &entry->sum, FM_NOT_SENT_spool_full);
 	}
 	for (struct file *file = spool->first; file; file = file->next)
 		file->finished = false;

@@ -34,9 +34,10 @@ struct fm_spool_sum {
 };
 
 struct fm_spool_stats {
-	struct fm_spool_sum put, sent, dropped; /* by this process; of data messages */
-	uint64_t files, file_octets;		/* there now */
-	uint64_t torn_octets;			/* behind the last whole message of a file */
+	struct fm_spool_sum put, sent; /* by this process; of data messages */
+	struct fm_spool_sum dropped, by_cause[_FM_NOT_SENT_MAX]; /* in all; why */
+	uint64_t files, file_octets;				 /* there now */
+	uint64_t torn_octets; /* behind the last whole message of a file */
 };
 
 /* What was sent since the spool was empty last, before a restart too. */
@@ -78,7 +79,10 @@ int fm_spool_next(struct fm_spool *spool, const uint8_t **ret_message, size_t *r
 /* All were read that are there now. */
 bool fm_spool_at_end(const struct fm_spool *spool);
 
-/* What became of a message: it was sent, or dropped for good. Unknown ids are of no consequence. */
+/*
+ * What became of a message: it was sent, or dropped since it is too long to ever be. Unknown ids
+ * are of no consequence.
+ */
 void fm_spool_done(struct fm_spool *spool, uint64_t id, bool sent);
 
 /* What is under way was not sent: it comes again, with the templates it needs. */

@@ -2,7 +2,8 @@
 /*
  * Prometheus' text exposition format: each metric once, with its help and type before its samples.
  * Names: flowmond_NAME of the daemon's rows of statistics.def, flowmond_collector_NAME of a sink's,
- * packets and octets by cause with a label each; what only grows ends in _total.
+ * packets and octets by cause with a label each, what was not sent by cause likewise; what only
+ * grows ends in _total.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -91,6 +92,41 @@ static void sink_metrics(const struct fm_status *status, struct fm_buf *ret)
 #define FM_STATISTIC(owner, name, type, kind, ie_name, ie, help) SINK_ROW_##owner(name, type, help)
 #include "ipfix/statistics.def"
 #undef FM_STATISTIC
+}
+
+static void not_sent_metric(const struct fm_export *exporter, const char *name, const char *help,
+			    size_t offset, struct fm_buf *ret)
+{
+	if (!exporter->n_sinks)
+		return;
+	head(name, "counter", help, ret);
+	for (size_t i = 0; i < exporter->n_sinks; i++) {
+		struct fm_sink *sink = exporter->sinks[i];
+		struct fm_sink_stats stats;
+
+		sink->ops->stats(sink, &stats);
+		for (unsigned int cause = 0; cause < _FM_NOT_SENT_MAX; cause++) {
+			const struct fm_not_sent_sum *sum = &stats.not_sent[cause];
+
+			fm_buf_printf(ret, "flowmond_%s", name);
+			label("{", "collector", sink->ops->describe(sink), ret);
+			label(",", "cause", fm_status_not_sent_name((enum fm_not_sent)cause), ret);
+			fm_buf_printf(ret, "} %" PRIu64 "\n",
+				      *(const uint64_t *)((const char *)sum + offset));
+		}
+	}
+}
+
+static void not_sent_metrics(const struct fm_export *exporter, struct fm_buf *ret)
+{
+	not_sent_metric(exporter, "collector_not_sent_by_cause_records_total",
+			"flow records that were given up, by cause",
+			offsetof(struct fm_not_sent_sum, records), ret);
+	not_sent_metric(exporter, "collector_not_sent_by_cause_packets_total",
+			"packets in them, by cause", offsetof(struct fm_not_sent_sum, packets),
+			ret);
+	not_sent_metric(exporter, "collector_not_sent_by_cause_octets_total",
+			"octets in them, by cause", offsetof(struct fm_not_sent_sum, octets), ret);
 }
 
 static uint64_t value_of(const struct fm_counters *counters, unsigned int counter, bool octets)
@@ -186,6 +222,7 @@ int fm_status_metrics(const struct fm_status *status, struct fm_buf *ret)
 	fm_buf_printf(ret, "} 1\n");
 	daemon_metrics(status, ret);
 	sink_metrics(status, ret);
+	not_sent_metrics(status->exporter, ret);
 	cause_metrics(status, false, ret);
 	cause_metrics(status, true, ret);
 	interface_metric(status, "interface_frames_total",

@@ -18,6 +18,14 @@ static const struct {
 #undef FM_COUNTER
 };
 
+static const struct {
+	const char *name, *help;
+} not_sent_rows[] = {
+#define FM_NOT_SENT(name, help) {#name, help},
+#include "ipfix/not-sent.def"
+#undef FM_NOT_SENT
+};
+
 static const char *const reason_names[] = {
 	[FM_END_REASON_IDLE] = "idle",
 	[FM_END_REASON_ACTIVE] = "active",
@@ -89,6 +97,16 @@ const char *fm_status_counter_class(enum fm_counter counter)
 const char *fm_status_counter_help(enum fm_counter counter)
 {
 	return counter_rows[counter].help;
+}
+
+const char *fm_status_not_sent_name(enum fm_not_sent cause)
+{
+	return not_sent_rows[cause].name;
+}
+
+const char *fm_status_not_sent_help(enum fm_not_sent cause)
+{
+	return not_sent_rows[cause].help;
 }
 
 const char *fm_status_reason_name(enum fm_end_reason reason)
@@ -179,6 +197,38 @@ static void text_causes(const struct fm_status *status, struct fm_buf *ret)
 	}
 }
 
+/* Causes that kept anything. */
+static void text_not_sent(const struct fm_sink_stats *stats, struct fm_buf *ret)
+{
+	if (!stats->not_sent_records)
+		return;
+	fm_buf_printf(ret, "  %-22s %20s %20s %20s\n", "not sent, by cause", "records", "packets",
+		      "octets");
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++) {
+		const struct fm_not_sent_sum *sum = &stats->not_sent[i];
+
+		if (sum->records)
+			fm_buf_printf(ret,
+				      "    %-20s %20" PRIu64 " %20" PRIu64 " %20" PRIu64 "  %s\n",
+				      not_sent_rows[i].name, sum->records, sum->packets,
+				      sum->octets, not_sent_rows[i].help);
+	}
+}
+
+int fm_status_not_sent_line(const struct fm_sink_stats *stats, struct fm_buf *ret)
+{
+	const char *separator = "";
+
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++) {
+		if (!stats->not_sent[i].records)
+			continue;
+		fm_buf_printf(ret, "%s%s %" PRIu64, separator, not_sent_rows[i].name,
+			      stats->not_sent[i].records);
+		separator = ", ";
+	}
+	return fm_buf_error(ret);
+}
+
 static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 {
 	for (size_t i = 0; i < exporter->n_sinks; i++) {
@@ -193,6 +243,7 @@ static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 		for (size_t f = 0; f < n; f++)
 			fm_buf_printf(ret, "  %-22s %20" PRIu64 "\n", figures[f].name,
 				      figures[f].value);
+		text_not_sent(&stats, ret);
 	}
 }
 
@@ -273,6 +324,18 @@ static void json_figures(const struct figure *figures, size_t n, struct fm_buf *
 			      figures[i].value);
 }
 
+static void json_not_sent(const struct fm_sink_stats *stats, struct fm_buf *ret)
+{
+	fm_buf_printf(ret, ",\"not_sent\":{");
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++)
+		fm_buf_printf(ret,
+			      "%s\"%s\":{\"records\":%" PRIu64 ",\"packets\":%" PRIu64
+			      ",\"octets\":%" PRIu64 "}",
+			      i ? "," : "", not_sent_rows[i].name, stats->not_sent[i].records,
+			      stats->not_sent[i].packets, stats->not_sent[i].octets);
+	fm_buf_printf(ret, "}");
+}
+
 static void json_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 {
 	for (size_t i = 0; i < exporter->n_sinks; i++) {
@@ -287,6 +350,7 @@ static void json_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 		fm_buf_json_string(ret, sink->ops->describe(sink));
 		fm_buf_printf(ret, ",");
 		json_figures(figures, n, ret);
+		json_not_sent(&stats, ret);
 		fm_buf_printf(ret, "}");
 	}
 }

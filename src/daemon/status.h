@@ -42,6 +42,13 @@ const char *fm_status_counter_name(enum fm_counter counter);
 const char *fm_status_counter_class(enum fm_counter counter);
 const char *fm_status_counter_help(enum fm_counter counter);
 
+/* Rows of not-sent.def. */
+const char *fm_status_not_sent_name(enum fm_not_sent cause);
+const char *fm_status_not_sent_help(enum fm_not_sent cause);
+
+/* Causes of what was not sent, with their records: "queue_full 100, stopped 2". */
+int fm_status_not_sent_line(const struct fm_sink_stats *stats, struct fm_buf *ret);
+
 /* Sum of a class's counters. */
 struct fm_count fm_status_class_sum(const struct fm_counters *counters, const char *class);
 

@@ -194,6 +194,49 @@ int fm_tables_settings(enum fm_table_format format, struct fm_buf *ret)
 	return fm_buf_error(ret);
 }
 
+/* Begins a further table. */
+static void subtitle(enum fm_table_format format, const char *text, const char *source,
+		     const char *remark, struct fm_buf *ret)
+{
+	if (format == FM_TABLE_MARKDOWN)
+		fm_buf_printf(ret, "\n## %s\n\nMade from `%s`. %s\n\n", text, source, remark);
+	else
+		fm_buf_printf(ret, "\n");
+}
+
+static void not_sent(enum fm_table_format format, struct fm_buf *ret)
+{
+	static const char *const names[] = {"not sent", "help"};
+	static const int widths[] = {18, 0};
+
+	subtitle(
+		format, "Records that were not sent, by cause", "src/ipfix/not-sent.def",
+		"Each counts records, packets and octets of one collector or file. Their sum is not_sent; given = sent + waiting + not_sent.",
+		ret);
+	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
+#define FM_NOT_SENT(name, help)                                                                    \
+	row(format, (const char *const[]){#name, help}, widths, FM_ARRAY_SIZE(names), ret);
+#include "ipfix/not-sent.def"
+#undef FM_NOT_SENT
+}
+
+static void figures(enum fm_table_format format, struct fm_buf *ret)
+{
+	static const char *const names[] = {"figure", "of", "type", "element", "help"};
+	static const int widths[] = {22, 7, 6, 30, 0};
+
+	subtitle(
+		format, "Figures", "src/ipfix/statistics.def",
+		"Of the daemon, or of each sink: a collector or file. TOTAL only grows, GAUGE is what is so now; those with an element are in the options record of template 1027.",
+		ret);
+	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
+#define FM_STATISTIC(owner, name, type, kind, ie_name, ie, help)                                   \
+	row(format, (const char *const[]){#name, #owner, #type, ie_name, help}, widths,            \
+	    FM_ARRAY_SIZE(names), ret);
+#include "ipfix/statistics.def"
+#undef FM_STATISTIC
+}
+
 int fm_tables_counters(enum fm_table_format format, struct fm_buf *ret)
 {
 	static const char *const names[] = {"counter", "class", "help"};
@@ -209,5 +252,7 @@ int fm_tables_counters(enum fm_table_format format, struct fm_buf *ret)
 	row(format, (const char *const[]){#name, #class, help}, widths, FM_ARRAY_SIZE(names), ret);
 #include "bpf/counters.def"
 #undef FM_COUNTER
+	not_sent(format, ret);
+	figures(format, ret);
 	return fm_buf_error(ret);
 }

@@ -154,6 +154,16 @@ static void queue_names(struct fm_tell *tell, bool suspected)
 	tell->told_names = now;
 }
 
+static void not_sent_cause(struct fm_cause_record *record, enum fm_not_sent cause,
+			   const struct fm_sink_stats *sink)
+{
+	record->packets = sink->not_sent[cause].packets;
+	record->octets = sink->not_sent[cause].octets;
+	record->records = sink->not_sent[cause].records;
+	snprintf(record->cause, sizeof(record->cause), "%s", fm_status_not_sent_name(cause));
+	snprintf(record->class, sizeof(record->class), FM_CAUSE_NOT_SENT);
+}
+
 static void set_cause(struct fm_cause_record *record, enum fm_counter counter,
 		      const struct fm_count *count)
 {
@@ -164,7 +174,7 @@ static void set_cause(struct fm_cause_record *record, enum fm_counter counter,
 }
 
 /* All causes since the start; also those at 0, which is news as well. */
-static void queue_causes(struct fm_tell *tell)
+static void queue_causes(struct fm_tell *tell, const struct fm_sink_stats *sink)
 {
 	struct fm_exporter_stats exporter = {};
 	struct fm_counters counters = {};
@@ -173,7 +183,7 @@ static void queue_causes(struct fm_tell *tell)
 		return;
 	tell->env->exporter_stats(tell->env->userdata, &exporter);
 	tell->env->counters(tell->env->userdata, &counters);
-	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX + _FM_NOT_SENT_MAX; i++) {
 		struct fm_tell_entry *entry = push(tell, KIND_CAUSE_TOTAL);
 
 		if (!entry)
@@ -181,7 +191,11 @@ static void queue_causes(struct fm_tell *tell)
 		entry->cause.direction = FM_CAUSE_ALL;
 		entry->cause.start_ns = exporter.start_ns;
 		entry->cause.end_ns = fm_clock_realtime_ns();
-		set_cause(&entry->cause, (enum fm_counter)i, &counters.count[i]);
+		if (i < _FM_COUNTER_MAX)
+			set_cause(&entry->cause, (enum fm_counter)i, &counters.count[i]);
+		else
+			not_sent_cause(&entry->cause, (enum fm_not_sent)(i - _FM_COUNTER_MAX),
+				       sink);
 	}
 }
 
@@ -231,7 +245,7 @@ void fm_tell_audit(struct fm_tell *tell, const struct fm_audit_row *row)
 	}
 }
 
-static void queue_due(struct fm_tell *tell, uint64_t now_ns)
+static void queue_due(struct fm_tell *tell, uint64_t now_ns, const struct fm_sink_stats *sink)
 {
 	if (now_ns >= tell->due_ns) {
 		tell->due_ns = now_ns + tell->interval_ns;
@@ -239,7 +253,7 @@ static void queue_due(struct fm_tell *tell, uint64_t now_ns)
 		forget(tell, false);
 		queue_names(tell, false);
 		push(tell, KIND_STATISTICS);
-		queue_causes(tell);
+		queue_causes(tell, sink);
 	} else if (now_ns >= tell->names_due_ns) {
 		tell->names_due_ns = UINT64_MAX;
 		queue_names(tell, true);
@@ -287,7 +301,7 @@ size_t fm_tell_some(struct fm_tell *tell, uint64_t now_ns, size_t room,
 {
 	size_t told = 0;
 
-	queue_due(tell, now_ns);
+	queue_due(tell, now_ns, sink);
 	for (; told < room && fm_tell_waits(tell); told++)
 		hand_on(tell, &tell->entries[tell->first++], sink);
 	if (told)

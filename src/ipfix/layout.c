@@ -175,6 +175,7 @@ const struct fm_field fm_cause_fields[] = {
 	       FM_KIND_MSEC),
 	OWN(record.packets, "causePackets", 222, 8, FM_KIND_U, "packets"),
 	OWN(record.octets, "causeOctets", 223, 8, FM_KIND_U, "octets"),
+	OWN(record.records, "causeRecords", 224, 8, FM_KIND_U, "flows"),
 };
 
 const size_t fm_n_audit_fields = FM_ARRAY_SIZE(fm_audit_fields);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What options records tell of the exporter itself: its figures (statistics.def), the audit of its
- * interfaces (audit.def), and packets by cause. Filled by the daemon, written by sessions.
+ * interfaces (audit.def), packets by cause, and records that were not sent by cause (not-sent.def).
+ * Filled by the daemon, written by sessions.
  */
 #ifndef FM_OPTIONS_H
 #define FM_OPTIONS_H
@@ -20,12 +21,34 @@ struct fm_exporter_stats {
 #undef FM_STATISTIC
 };
 
+/* Why records were not sent: rows of not-sent.def. */
+enum fm_not_sent {
+#define FM_NOT_SENT(name, help) FM_NOT_SENT_##name,
+#include "ipfix/not-sent.def"
+#undef FM_NOT_SENT
+	_FM_NOT_SENT_MAX
+};
+
 /* What became of the records that a sink was given. */
 struct fm_sink_stats {
 #define FM_STATISTIC(owner, name, ...) FM_STATISTIC_SINK_##owner(name)
 #include "ipfix/statistics.def"
 #undef FM_STATISTIC
+	struct fm_not_sent_sum {
+		uint64_t records, packets, octets;
+	} not_sent[_FM_NOT_SENT_MAX]; /* the rows not_sent_* are their sum */
 };
+
+static inline void fm_sink_stats_lose(struct fm_sink_stats *stats, enum fm_not_sent cause,
+				      const struct fm_not_sent_sum *sum)
+{
+	stats->not_sent[cause].records += sum->records;
+	stats->not_sent[cause].packets += sum->packets;
+	stats->not_sent[cause].octets += sum->octets;
+	stats->not_sent_records += sum->records;
+	stats->not_sent_packets += sum->packets;
+	stats->not_sent_octets += sum->octets;
+}
 
 /* Times are nanoseconds since 1970. */
 struct fm_audit_record {
@@ -37,13 +60,20 @@ struct fm_audit_record {
 /* Of all interfaces together since the start. */
 #define FM_CAUSE_ALL 0xff
 
-/* Packets that one cause kept out of the flows, or with less detail in them. */
+/* Class of causes that kept a sink from sending; the others are those of bpf/counters.def. */
+#define FM_CAUSE_NOT_SENT "NOT_SENT"
+
+/*
+ * Packets that one cause kept out of the flows, or with less detail in them, or kept this sink from
+ * sending records of.
+ */
 struct fm_cause_record {
 	uint32_t ifindex;
 	uint8_t direction; /* FM_CAUSE_ALL: ifindex is 0 */
 	uint64_t start_ns, end_ns;
 	uint64_t packets, octets;
-	char cause[24]; /* NUL padded: row of bpf/counters.def, and its class */
+	uint64_t records; /* that were not sent */
+	char cause[24];	  /* NUL padded: row of bpf/counters.def or not-sent.def, and its class */
 	char class[12];
 };
 

@@ -161,7 +161,7 @@ void fm_stream_send(struct fm_transport *transport, const uint8_t *message, size
 	bool is_up = stream->state == FM_STREAM_UP;
 
 	if (!is_up && !info->records) {
-		fm_transport_lose(transport, message, size, info);
+		fm_transport_lose(transport, message, size, info, FM_NOT_SENT_disconnected);
 		return;
 	}
 	if (!fm_transport_push(transport, message, size, info) || !is_up)
@@ -242,5 +242,5 @@ uint64_t fm_stream_taken(const struct fm_transport *transport, bool *ret_owes)
 void fm_stream_stop(struct fm_transport *transport)
 {
 	hang_up(fm_stream_of(transport));
-	fm_transport_lose_all(transport);
+	fm_transport_lose_all(transport, FM_NOT_SENT_stopped);
 }

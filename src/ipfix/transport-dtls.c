@@ -261,7 +261,7 @@ static void too_long(struct dtls *dtls)
 	snprintf(transport->trouble, sizeof(transport->trouble),
 		 "a message of %zu octets, the path takes %zu: message_size is too large",
 		 transport->first->size, transport->message_max);
-	fm_transport_pop_lost(transport);
+	fm_transport_pop_lost(transport, FM_NOT_SENT_too_long);
 	tell(dtls, -EMSGSIZE);
 	dtls->complained = true;
 }
@@ -326,7 +326,7 @@ static void dtls_send(struct fm_transport *transport, const uint8_t *message, si
 	struct dtls *dtls = of(transport);
 
 	if (!dtls->up && !info->records) {
-		fm_transport_lose(transport, message, size, info);
+		fm_transport_lose(transport, message, size, info, FM_NOT_SENT_disconnected);
 		return;
 	}
 	if (!fm_transport_push(transport, message, size, info) || !dtls->up)
@@ -380,7 +380,7 @@ static void dtls_stop(struct fm_transport *transport)
 	if (dtls->up)
 		r = fm_tls_read(dtls->connection, transport->trouble, sizeof(transport->trouble));
 	hang_up(dtls, r == -ECONNREFUSED);
-	fm_transport_lose_all(transport);
+	fm_transport_lose_all(transport, FM_NOT_SENT_stopped);
 }
 
 const struct fm_transport_ops fm_transport_dtls = {

@@ -165,7 +165,7 @@ static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 		} else if (errno != EINTR) { /* ENOSPC, EPIPE, EIO...: this one does not go */
 			set_state(file, -errno);
 			take_back(file, message);
-			fm_transport_pop_lost(transport);
+			fm_transport_pop_lost(transport, FM_NOT_SENT_not_written);
 		}
 	}
 }
@@ -174,7 +174,7 @@ static void file_send(struct fm_transport *transport, const uint8_t *message, si
 		      const struct fm_message_info *info, uint64_t now_ns)
 {
 	if (transport->fd < 0) {
-		fm_transport_lose(transport, message, size, info);
+		fm_transport_lose(transport, message, size, info, FM_NOT_SENT_not_written);
 		return;
 	}
 	fm_transport_push(transport, message, size, info);
@@ -192,7 +192,7 @@ static void file_dispatch(struct fm_transport *transport, uint64_t now_ns)
 
 static void file_stop(struct fm_transport *transport)
 {
-	fm_transport_lose_all(transport);
+	fm_transport_lose_all(transport, FM_NOT_SENT_stopped);
 }
 
 const struct fm_transport_ops fm_transport_file = {

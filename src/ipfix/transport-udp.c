@@ -29,6 +29,7 @@ struct udp {
 	struct fm_transport transport;
 	bool begun;
 	bool refused;
+	enum fm_not_sent no_socket; /* why there is none */
 	uint64_t asked_ns; /* when the first datagram since the last answer was sent; 0: none was */
 	/* The datagram sent last, which the next answer is about. */
 	struct fm_message *before;
@@ -64,6 +65,21 @@ static int open_socket(const struct fm_transport_options *options)
 	return FM_TAKE_FD(fd);
 }
 
+static enum fm_not_sent cause_of(int error)
+{
+	switch (error) {
+	case EMSGSIZE:
+		return FM_NOT_SENT_too_long;
+	case ENETUNREACH:
+	case EHOSTUNREACH:
+	case ENETDOWN:
+	case EHOSTDOWN:
+		return FM_NOT_SENT_unreachable;
+	default:
+		return FM_NOT_SENT_refused;
+	}
+}
+
 static void udp_start(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
@@ -71,6 +87,7 @@ static void udp_start(struct fm_transport *transport, uint64_t now_ns)
 
 	transport->attempts++;
 	if (fd < 0) {
+		udp->no_socket = cause_of(-fd);
 		transport->deadline_ns = now_ns + OPEN_RETRY_NS;
 		transport->options.state(transport->options.userdata, fd);
 		return;
@@ -95,7 +112,8 @@ static void refused(struct udp *udp)
 	udp->refused = true;
 	udp->asked_ns = 0;
 	if (before)
-		fm_transport_lose(&udp->transport, before->data, before->size, &before->info);
+		fm_transport_lose(&udp->transport, before->data, before->size, &before->info,
+				  FM_NOT_SENT_unreachable);
 }
 
 /* The datagram before is past any answer. */
@@ -189,9 +207,9 @@ static void give_up(struct udp *udp, int error)
 	udp->asked_ns = 0;
 	/* Nobody could read what follows templates that did not go. */
 	if (udp->transport.first->info.is_template)
-		fm_transport_lose_all(&udp->transport);
+		fm_transport_lose_all(&udp->transport, cause_of(error));
 	else
-		fm_transport_pop_lost(&udp->transport);
+		fm_transport_pop_lost(&udp->transport, cause_of(error));
 }
 
 static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
@@ -235,8 +253,10 @@ static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 static void udp_send(struct fm_transport *transport, const uint8_t *message, size_t size,
 		     const struct fm_message_info *info, uint64_t now_ns)
 {
+	const struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
 	if (transport->fd < 0) {
-		fm_transport_lose(transport, message, size, info);
+		fm_transport_lose(transport, message, size, info, udp->no_socket);
 		return;
 	}
 	fm_transport_push(transport, message, size, info);
@@ -284,7 +304,7 @@ static void udp_stop(struct fm_transport *transport)
 	if (transport->fd >= 0 && pending_error(transport->fd) == ECONNREFUSED)
 		refused(udp);
 	settle(udp);
-	fm_transport_lose_all(transport);
+	fm_transport_lose_all(transport, FM_NOT_SENT_stopped);
 }
 
 const struct fm_transport_ops fm_transport_udp = {

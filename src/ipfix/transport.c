@@ -69,25 +69,28 @@ void fm_transport_prepend(struct fm_transport *transport, struct fm_message *mes
 }
 
 void fm_transport_lose(struct fm_transport *transport, const uint8_t *message, size_t size,
-		       const struct fm_message_info *info)
+		       const struct fm_message_info *info, enum fm_not_sent cause)
 {
 	const struct fm_transport_options *options = &transport->options;
 
 	if (!options->unsent || !options->unsent(options->userdata, message, size, info))
-		options->lost(options->userdata, info, size);
+		options->lost(options->userdata, info, size, cause);
 }
 
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *data, size_t size,
 		       const struct fm_message_info *info)
 {
+	enum fm_not_sent cause = FM_NOT_SENT_queue_full;
 	struct fm_message *message = NULL;
 	/* Without its template what comes later is worth nothing. */
 	size_t most = transport->options.queue_octets * (info->is_template ? 2 : 1);
 
-	if (transport->waiting_octets + size <= most)
+	if (transport->waiting_octets + size <= most) {
 		message = malloc(sizeof(*message) + size);
+		cause = FM_NOT_SENT_not_encoded;
+	}
 	if (!message) {
-		fm_transport_lose(transport, data, size, info);
+		fm_transport_lose(transport, data, size, info, cause);
 		return false;
 	}
 	message->info = *info;
@@ -126,17 +129,17 @@ void fm_transport_pop_sent(struct fm_transport *transport)
 	transport->options.sent(transport->options.userdata, &message->info, message->size);
 }
 
-void fm_transport_pop_lost(struct fm_transport *transport)
+void fm_transport_pop_lost(struct fm_transport *transport, enum fm_not_sent cause)
 {
 	_fm_cleanup_free_ struct fm_message *message = fm_transport_take(transport);
 
-	fm_transport_lose(transport, message->data, message->size, &message->info);
+	fm_transport_lose(transport, message->data, message->size, &message->info, cause);
 }
 
-void fm_transport_lose_all(struct fm_transport *transport)
+void fm_transport_lose_all(struct fm_transport *transport, enum fm_not_sent cause)
 {
 	while (transport->first)
-		fm_transport_pop_lost(transport);
+		fm_transport_pop_lost(transport, cause);
 }
 
 void fm_transport_keep_records(struct fm_transport *transport)
@@ -147,7 +150,7 @@ void fm_transport_keep_records(struct fm_transport *transport)
 		    !transport->first->info.spool_id)
 			fm_transport_append(transport, fm_transport_take(transport));
 		else
-			fm_transport_pop_lost(transport);
+			fm_transport_pop_lost(transport, FM_NOT_SENT_disconnected);
 	}
 }
 

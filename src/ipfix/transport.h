@@ -43,8 +43,9 @@ struct fm_transport_options {
 	void (*handed)(void *userdata, const struct fm_message_info *info);
 	/* A message was handed to the network whole. */
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
-	/* A message was given up: no session, queue full, refused. */
-	void (*lost)(void *userdata, const struct fm_message_info *info, size_t size);
+	/* A message was given up. */
+	void (*lost)(void *userdata, const struct fm_message_info *info, size_t size,
+		     enum fm_not_sent cause);
 	/* Asked before: whether the owner keeps the message, so that it is not. NULL: never. */
 	bool (*unsent)(void *userdata, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info);
@@ -113,15 +114,12 @@ FM_DEFINE_CLEANUP(struct fm_transport *, fm_transport_free)
 void fm_transport_move(struct fm_transport *transport, const struct sockaddr_storage *address,
 		       socklen_t size, uint64_t now_ns);
 
-/*
- * For the kinds: the queue. Push gives the message up where the queue is full: false. Templates
- * find room in twice of it.
- */
+/* For the kinds: the queue. False: it is full, the message given up. Templates have twice of it. */
 bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info);
 /* A message is given up: it is the owner's again, or lost. */
 void fm_transport_lose(struct fm_transport *transport, const uint8_t *message, size_t size,
-		       const struct fm_message_info *info);
+		       const struct fm_message_info *info, enum fm_not_sent cause);
 /* Takes a message over, whatever the queue's limit. */
 void fm_transport_append(struct fm_transport *transport, struct fm_message *message);
 void fm_transport_prepend(struct fm_transport *transport, struct fm_message *message);
@@ -129,8 +127,8 @@ void fm_transport_prepend(struct fm_transport *transport, struct fm_message *mes
 struct fm_message *fm_transport_take(struct fm_transport *transport);
 struct fm_message *fm_transport_take_all(struct fm_transport *transport);
 void fm_transport_pop_sent(struct fm_transport *transport);
-void fm_transport_pop_lost(struct fm_transport *transport);
-void fm_transport_lose_all(struct fm_transport *transport);
+void fm_transport_pop_lost(struct fm_transport *transport, enum fm_not_sent cause);
+void fm_transport_lose_all(struct fm_transport *transport, enum fm_not_sent cause);
 /* Flow records wait for the next transport session; all else is made anew or comes again. */
 void fm_transport_keep_records(struct fm_transport *transport);
 

@@ -12,6 +12,7 @@ import subprocess
 from lib import tap
 from lib.collect import Nfcapd, TcpListener, account, json_flow
 from lib.daemon import BUILD, Flowmond, attached
+from lib.faults import Fault
 from lib.net import Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, udp
 from lib.tap import case, check, equal
@@ -20,39 +21,6 @@ from lib.traffic import Injector
 CLOCK = os.path.join(BUILD, 'tests', 'tools', 'libclockstep.so')
 QUICK = {'idle_timeout': '200ms', 'sweep_interval': '50ms'}
 FLOWS = 500
-
-
-class Fault:
-    """with Fault(daemon, 'write:error=ENOSPC'): the calls fail as strace is told, as long as it
-    lasts. path: only calls on this file. count(): calls that failed so far."""
-    number = 0
-
-    def __init__(self, daemon, *injections, path=None):
-        Fault.number += 1
-        lab = daemon.namespace.lab
-        self.output = lab.path('strace-%d' % Fault.number)
-        names = ','.join(injection.split(':')[0] for injection in injections)
-        command = ['strace', '-f', '-p', str(daemon.process.pid), '-o', self.output,
-                   '-e', 'trace=' + names]
-        for injection in injections:
-            command += ['-e', 'inject=' + injection]
-        if path:
-            command += ['-P', path]
-        self.process = lab.start(command, 'strace')
-
-    def __enter__(self):
-        wait_until(lambda: 'attached' in self.process.log(), 10, 'strace')
-        return self
-
-    def __exit__(self, *error):
-        self.process.stop(signal.SIGINT)
-
-    def count(self):
-        with open(self.output, encoding='utf-8', errors='replace') as file:
-            return file.read().count('(INJECTED)')
-
-    def wait(self, times):
-        wait_until(lambda: self.count() >= times, 20, '%d failed calls' % times)
 
 
 class Flows:

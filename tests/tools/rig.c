@@ -32,7 +32,8 @@ static void on_sent(void *userdata, const struct fm_message_info *info, size_t s
 	add(&((struct rig *)userdata)->sent, info);
 }
 
-static void on_lost(void *userdata, const struct fm_message_info *info, size_t size)
+static void on_lost(void *userdata, const struct fm_message_info *info, size_t size,
+		    enum fm_not_sent cause)
 {
 	add(&((struct rig *)userdata)->lost, info);
 }

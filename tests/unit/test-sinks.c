@@ -136,7 +136,21 @@ static bool adds_up(const struct rig *rig, const struct fm_sink_stats *stats)
 		stats->octets + stats->not_sent_octets,
 	};
 
-	return same(&sum, &rig->given);
+	struct fm_not_sent_sum causes = {};
+
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++) {
+		causes.records += stats->not_sent[i].records;
+		causes.packets += stats->not_sent[i].packets;
+		causes.octets += stats->not_sent[i].octets;
+	}
+	return same(&sum, &rig->given) && causes.records == stats->not_sent_records &&
+	       causes.packets == stats->not_sent_packets && causes.octets == stats->not_sent_octets;
+}
+
+/* All that was not sent is so by one cause. */
+static bool is_cause(const struct fm_sink_stats *stats, enum fm_not_sent cause)
+{
+	return stats->not_sent_records && stats->not_sent[cause].records == stats->not_sent_records;
 }
 
 static char *read_file(const char *path, size_t *ret_size)
@@ -188,7 +202,8 @@ static void test_json_full(void)
 	rig_init(&rig, &fm_sink_json, "[json]\nfile = /dev/full\n");
 	give(&rig, 1000);
 	stats = rig_done(&rig, 0);
-	FM_TEST(stats.not_sent_records == 1000 && adds_up(&rig, &stats),
+	FM_TEST(stats.not_sent_records == 1000 && adds_up(&rig, &stats) &&
+			is_cause(&stats, FM_NOT_SENT_not_written),
 		"json: no space: counted as not written");
 }
 
@@ -405,7 +420,8 @@ static void test_name(void)
 	collector_rig(&rig, &reader, "no-such-name.invalid", port, "");
 	give(&rig, 50);
 	stats = rig_done(&rig, 0);
-	FM_TEST(stats.not_sent_records == 50 && adds_up(&rig, &stats),
+	FM_TEST(stats.not_sent_records == 50 && adds_up(&rig, &stats) &&
+			is_cause(&stats, FM_NOT_SENT_stopped),
 		"collector: without an address everything counts as not sent");
 }
 
@@ -709,6 +725,25 @@ static void remove_spool(const char *dir)
 	rmdir(path);
 }
 
+static void test_not_encoded(void)
+{
+	const struct fm_record record = {.family = _FM_FAMILY_MAX, .packets = 3, .octets = 5};
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+
+	collector_rig(&rig, &reader, "127.0.0.1", port, "");
+	rig.sink->ops->record(rig.sink, &record);
+	rig.given = (struct sums){.records = 1, .packets = 3, .octets = 5};
+	rig.sink->ops->flush(rig.sink);
+	stats = rig_done(&rig, 0);
+	FM_TEST(adds_up(&rig, &stats) && is_cause(&stats, FM_NOT_SENT_not_encoded),
+		"collector: a record that is none is counted");
+	close(fd);
+}
+
 static void test_tcp_refused(void)
 {
 	struct fm_sink_stats stats;
@@ -724,6 +759,7 @@ static void test_tcp_refused(void)
 	begin = fm_clock_monotonic_ns();
 	stats = rig_done(&rig, 5 * FM_NS_PER_S);
 	FM_TEST(stats.not_sent_records == 100 && adds_up(&rig, &stats) &&
+			is_cause(&stats, FM_NOT_SENT_stopped) &&
 			fm_clock_monotonic_ns() - begin < FM_NS_PER_S,
 		"collector tcp: one that refuses holds up nothing, also at the end");
 }
@@ -812,6 +848,7 @@ int main(void)
 	test_tcp_again();
 	test_tcp_stalled();
 	test_tcp_stalled_spool(dir);
+	test_not_encoded();
 	test_tcp_refused();
 	test_udp_moves();
 	test_tcp_moves();
