@@ -158,7 +158,7 @@ FM_GLOBAL int fm_aggregate_count(struct __sk_buff *skb, struct fm_parser *parser
 		half->ingress_if = 0;
 		half->egress_if = 0;
 	}
-	slot->due_tick = now_tick + fm_live.idle_ticks;
+	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + fm_live.idle_ticks);
 	return 1;
 }
 

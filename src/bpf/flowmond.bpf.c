@@ -217,25 +217,20 @@ static __always_inline void fm_half_count(struct fm_half *half, const struct fm_
 	fm_half_add(half, packet, now_tick);
 }
 
-/* When the daemon should look at the slot. */
-static __always_inline void fm_slot_due(struct fm_slot *slot, const struct fm_half *half,
-					__u32 now_tick)
+/* Ticks until the daemon should look at a slot. */
+static __always_inline __u32 fm_half_patience(const struct fm_half *half)
 {
 	if ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends)
-		slot->due_tick = now_tick + fm_live.linger_ticks;
-	else
-		slot->due_tick = now_tick + fm_live.idle_ticks;
+		return fm_live.linger_ticks;
+	return fm_live.idle_ticks;
 }
 
-/* The same after a direction's first packet: sooner while the tables are too full. */
-static __always_inline void fm_slot_due_first(struct fm_slot *slot, const struct fm_half *half,
-					      __u32 now_tick)
+/* The same after a direction's first packet: fewer while the tables are too full. */
+static __always_inline __u32 fm_half_patience_first(const struct fm_half *half)
 {
-	__u32 brief = fm_live.brief_ticks;
+	__u32 brief = fm_live.brief_ticks, patience = fm_half_patience(half);
 
-	fm_slot_due(slot, half, now_tick);
-	if (brief && brief < slot->due_tick - now_tick)
-		slot->due_tick = now_tick + brief;
+	return brief && brief < patience ? brief : patience;
 }
 
 /*
@@ -387,7 +382,7 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 				       enum fm_hook hook)
 {
 	const struct fm_packet *packet = &parser->packet;
-	__u32 now_tick = bpf_jiffies64(), position = FM_NO_POSITION;
+	__u32 now_tick = bpf_jiffies64(), position = FM_NO_POSITION, patience;
 	struct fm_slot *slot;
 	struct fm_half *half;
 
@@ -408,12 +403,13 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 		fm_tunnel_store_id(position, parser);
 	if (half->packets) {
 		fm_half_go_on(half, packet, now_tick);
-		fm_slot_due(slot, half, now_tick);
+		patience = fm_half_patience(half);
 	} else {
 		fm_half_start(half, packet, skb, hook);
 		fm_half_add(half, packet, now_tick);
-		fm_slot_due_first(slot, half, now_tick);
+		patience = fm_half_patience_first(half);
 	}
+	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + patience);
 	parser->hash = hash;
 	parser->position = position;
 	parser->tick = now_tick;
@@ -527,7 +523,7 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	}
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
-	fm_slot_due(slot, half, now_tick);
+	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + fm_half_patience(half));
 	if (fm_ro.tcp && fm_is_measured(packet, half))
 		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
 	return FM_DONE;

@@ -26,10 +26,11 @@
 
 /*
  * A region's slots are followed by a mark for each block of slots, FM_MARKS_PER_SLOT octets in
- * every further element of its map: the program sets it when it creates a slot in the block, the
- * daemon clears it when it finds the block empty, and skips blocks without one.
+ * every further element of its map: the program sets it when it creates a slot in the block or
+ * makes one due sooner, the daemon clears it when it looks at the block, and passes over blocks
+ * without one until something in them is due. Small ones: a due slot costs a look at its block.
  */
-#define FM_BLOCK_SHIFT	  6
+#define FM_BLOCK_SHIFT	  4
 #define FM_BLOCK_SLOTS	  (1U << FM_BLOCK_SHIFT)
 #define FM_MARKS_PER_SLOT 128
 

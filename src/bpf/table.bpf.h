@@ -144,7 +144,7 @@ static __always_inline struct fm_slot *fm_table_find(void *region, const struct 
 			      ret_position);
 }
 
-/* Says that there is something in the block of a slot that was just published. */
+/* Says that the daemon is to look at the block of a slot: what it should see was published. */
 static __always_inline void fm_table_mark(void *region, __u32 position, __u32 homes)
 {
 	__u32 block = position >> FM_BLOCK_SHIFT;
@@ -153,6 +153,21 @@ static __always_inline void fm_table_mark(void *region, __u32 position, __u32 ho
 
 	if (marks)
 		*(volatile __u8 *)&marks[block & (FM_MARKS_PER_SLOT - 1)] = 1;
+}
+
+/*
+ * When the daemon should next look at a slot. It passes over blocks until the first of their slots
+ * is due, so it has to be told of one that is due sooner than it was. The exchange publishes that.
+ */
+static __always_inline void fm_table_set_due(void *region, struct fm_slot *slot, __u32 position,
+					     __u32 homes, __u32 due_tick)
+{
+	if ((__s32)(due_tick - slot->due_tick) >= 0) {
+		slot->due_tick = due_tick;
+		return;
+	}
+	__sync_lock_test_and_set(&slot->due_tick, due_tick);
+	fm_table_mark(region, position, homes);
 }
 
 /*

@@ -3,6 +3,7 @@
 #include "daemon/region.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -137,15 +138,23 @@ void fm_region_done(struct fm_region *region, const struct fm_region_shape *shap
 		if (region->fd[i] >= 0)
 			close(region->fd[i]);
 	}
+	free(region->looks);
 	fm_region_init(region);
+}
+
+static int make_looks(struct fm_region *region, const struct fm_region_shape *shape)
+{
+	region->looks = calloc(fm_region_blocks(shape->n_slots), sizeof(*region->looks));
+	return region->looks ? 0 : -ENOMEM;
 }
 
 int fm_region_new(struct fm_region *ret, const struct fm_region_shape *shape)
 {
 	struct fm_region made;
-	int r = 0;
+	int r;
 
 	fm_region_init(&made);
+	r = make_looks(&made, shape);
 	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
 		if (fm_region_has(shape, i))
 			r = fm_region_map_new("fm_region", elements_of(shape, i), value_sizes[i],
@@ -162,9 +171,10 @@ int fm_region_adopt(struct fm_region *ret, const struct fm_region_shape *shape,
 		    const int fd[_FM_REGION_MAP_MAX])
 {
 	struct fm_region made;
-	int r = 0;
+	int r;
 
 	fm_region_init(&made);
+	r = make_looks(&made, shape);
 	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
 		if (fm_region_has(shape, i))
 			r = fm_region_map_adopt(fd[i], elements_of(shape, i), value_sizes[i],
@@ -199,8 +209,6 @@ static void repair_account(const struct fm_region *region, uint32_t position)
 void fm_region_repair(struct fm_region *region, const struct fm_region_shape *shape,
 		      const __u64 seed[FM_SEEDS])
 {
-	uint32_t blocks = (shape->n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
-
 	for (uint32_t i = 0; i < shape->n_slots; i++) {
 		struct fm_key key = region->slots[i].key;
 		uint32_t closing = FM_TAG_CLOSING, tag = fm_hash_tag(fm_hash(&key, seed));
@@ -209,7 +217,7 @@ void fm_region_repair(struct fm_region *region, const struct fm_region_shape *sh
 					    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 		repair_account(region, i);
 	}
-	for (uint32_t i = 0; i < blocks; i++)
+	for (uint32_t i = 0; i < fm_region_blocks(shape->n_slots); i++)
 		__atomic_store_n(fm_region_mark(region->slots, shape->n_slots, i), 1,
 				 __ATOMIC_RELAXED);
 }

@@ -56,6 +56,12 @@ struct fm_region_shape {
 	bool tcp, tunnels;
 };
 
+/* What a block of slots was like when the daemon looked at it last. */
+struct fm_look {
+	uint32_t due_tick; /* the first of its slots is due then */
+	uint32_t live;	   /* slots in use */
+};
+
 struct fm_region {
 	int fd[_FM_REGION_MAP_MAX]; /* -1: none; all of a CPU that was never online */
 	struct fm_slot *slots;	    /* NULL: the CPU was never online */
@@ -63,14 +69,18 @@ struct fm_region {
 	struct fm_tcp_slot *tcp; /* NULL: not measured */
 	struct fm_tcp_exported *tcp_exported;
 	struct fm_tunnel *tunnels; /* NULL: tunnels are not looked into */
+	struct fm_look *looks;	   /* one a block; this process' own */
 };
+
+static inline uint32_t fm_region_blocks(uint32_t n_slots)
+{
+	return (n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
+}
 
 /* Elements of the map of n_slots slots: the slots and the marks of their blocks. */
 static inline uint32_t fm_region_elements(uint32_t n_slots)
 {
-	uint32_t blocks = (n_slots + FM_BLOCK_SLOTS - 1) >> FM_BLOCK_SHIFT;
-
-	return n_slots + (blocks + FM_MARKS_PER_SLOT - 1) / FM_MARKS_PER_SLOT;
+	return n_slots + (fm_region_blocks(n_slots) + FM_MARKS_PER_SLOT - 1) / FM_MARKS_PER_SLOT;
 }
 
 /* The mark of a block of a region's slots. */

@@ -14,6 +14,8 @@
 #define WINDOW_MIN   64u
 /* Slots whose lines are fetched ahead of the scan; behind the end it is only a hint. */
 #define AHEAD 24
+/* The same of collecting. */
+#define AHEAD_REFS 8
 /* Slots marked before a fence; bounds the daemon's memory and what a fence delays. */
 #define BATCH_REFS 65536
 /* Conversations that one step of collecting handles. */
@@ -307,8 +309,10 @@ void fm_sweep_apply(struct fm_generation *generation, const struct fm_ledger_ent
 	region->exported[entry->position] = entry->exported;
 	if (region->tcp)
 		region->tcp_exported[entry->position] = entry->tcp_exported;
-	if (entry->op == FM_LEDGER_FREE)
-		__atomic_store_n(&slot->tag, FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+	if (entry->op != FM_LEDGER_FREE)
+		return;
+	__atomic_store_n(&slot->tag, FM_TAG_TOMBSTONE, __ATOMIC_RELEASE);
+	*fm_region_mark(region->slots, generation->n_slots, entry->position >> FM_BLOCK_SHIFT) = 1;
 }
 
 static struct fm_ledger_entry *note(struct fm_sweep *sweep, const struct ref *ref,
@@ -480,10 +484,15 @@ static uint8_t *mark_at(const struct fm_sweep *sweep, uint16_t region, uint32_t 
 			      position >> FM_BLOCK_SHIFT);
 }
 
+static struct fm_look *look_at(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	return &sweep->generation->regions[region].looks[position >> FM_BLOCK_SHIFT];
+}
+
 /*
- * Takes the mark of a block that begins at position; returns whether there was one. It is put back
- * by whoever finds a slot in use, and by the program that creates one: that publishes the slot
- * first and marks then, so either this scan sees the slot or the mark is there after it.
+ * Takes the mark of a block that begins at position; returns whether there was one. The program
+ * puts it back when it created a slot or made one due sooner, after that is published: so either
+ * this scan sees that, or the mark is there after it.
  */
 static bool take_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
 {
@@ -493,9 +502,87 @@ static bool take_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t po
 	       __atomic_exchange_n(mark, 0, __ATOMIC_SEQ_CST);
 }
 
+/* The next scan is to look at the block of a slot. */
 static void put_mark(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
 {
 	__atomic_store_n(mark_at(sweep, region, position), 1, __ATOMIC_RELAXED);
+}
+
+/* Whether a block without a mark can be passed over: nothing in it is due. */
+static bool is_quiet(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	const struct fm_look *look = look_at(sweep, region, position);
+
+	if (!look->live)
+		return true;
+	return !sweep->drain && !sweep->recheck && (int32_t)(sweep->now - look->due_tick) < 0;
+}
+
+/* Passes over a block, or begins to look at it. */
+static bool skip_block(struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	struct fm_look *look = look_at(sweep, region, position);
+
+	if (!take_mark(sweep, region, position) && is_quiet(sweep, region, position)) {
+		sweep->live += look->live;
+		return true;
+	}
+	*look = (struct fm_look){};
+	return false;
+}
+
+/* Where slots are fetched ahead of the scan: it goes from one to the next as that does. */
+struct ahead {
+	uint32_t position, to, end;
+};
+
+static void fetch_next(const struct fm_sweep *sweep, uint16_t region, struct ahead *ahead)
+{
+	while (ahead->position < ahead->to && ahead->position % FM_BLOCK_SLOTS == 0 &&
+	       !__atomic_load_n(mark_at(sweep, region, ahead->position), __ATOMIC_RELAXED) &&
+	       is_quiet(sweep, region, ahead->position))
+		ahead->position += FM_BLOCK_SLOTS;
+	if (ahead->position < ahead->end)
+		__builtin_prefetch(&slot_at(sweep, region, ahead->position++)->tag);
+}
+
+/* What is to be known of a slot in use while its block is skipped. */
+static void remember(const struct fm_sweep *sweep, uint16_t region, uint32_t position)
+{
+	const struct fm_slot *slot = slot_at(sweep, region, position);
+	struct fm_look *look = look_at(sweep, region, position);
+	uint32_t due = __atomic_load_n(&slot->due_tick, __ATOMIC_RELAXED);
+	uint32_t active = slot->mark_tick + sweep->timeouts.active;
+
+	if ((int32_t)(active - due) < 0)
+		due = active;
+	if (!look->live++ || (int32_t)(due - look->due_tick) < 0)
+		look->due_tick = due;
+}
+
+/*
+ * A slot in use, if it may be due and is one of the homes [from, to). False: there is no room to
+ * do something about it.
+ */
+static bool examine(struct fm_sweep *sweep, uint16_t region, uint32_t position, uint32_t from,
+		    uint32_t to)
+{
+	const struct fm_slot *slot = slot_at(sweep, region, position);
+	struct fm_key key;
+	uint64_t hash;
+	uint32_t home;
+
+	if (!is_candidate(sweep, slot))
+		return true;
+	key = slot->key;
+	hash = fm_hash(&key, sweep->generation->seed);
+	home = fm_key_home(&key, hash, sweep->generation->homes);
+	if (home < from || home >= to)
+		return true;
+	if (sweep->n_refs + sweep->n_regions > BATCH_REFS || !sweep->ops.room(sweep->userdata))
+		return false;
+	decide(sweep, &(struct ref){.position = position, .region = region}, &key, hash);
+	return true;
 }
 
 /*
@@ -507,53 +594,46 @@ static bool scan_region(struct fm_sweep *sweep, uint16_t region, uint32_t from, 
 {
 	uint32_t homes = sweep->generation->all_homes, end = to + FM_PROBES - 1;
 	uint32_t run = UINT32_MAX, p = FM_MAX(from, sweep->resume_position);
+	struct ahead ahead = {.position = p, .to = to == homes ? end : to, .end = end};
+
+	for (unsigned int i = 0; i < AHEAD; i++)
+		fetch_next(sweep, region, &ahead);
 
 	for (; p < end; p++) {
 		struct fm_slot *slot = slot_at(sweep, region, p);
-		bool own = p < to || to == homes;
-		struct fm_key key;
-		uint32_t tag, home;
-		uint64_t hash;
+		bool own = p < ahead.to;
+		uint32_t tag;
 
-		if (own && p % FM_BLOCK_SLOTS == 0 && !take_mark(sweep, region, p)) {
-			if (run != UINT32_MAX)
+		if (own && p % FM_BLOCK_SLOTS == 0 && skip_block(sweep, region, p)) {
+			if (run != UINT32_MAX && read_tag(slot) == FM_TAG_FREE)
 				free_tombstones(sweep, region, run, p);
 			run = UINT32_MAX;
 			p += FM_BLOCK_SLOTS - 1;
 			continue;
 		}
 		tag = read_tag(slot);
-
-		/* Every third line is read: too far apart for the hardware to guess in time. */
-		__builtin_prefetch(&slot[AHEAD].tag);
-
-		if (tag != FM_TAG_FREE && own)
-			put_mark(sweep, region, p);
+		fetch_next(sweep, region, &ahead);
+		if (tag == FM_TAG_FREE && run != UINT32_MAX)
+			free_tombstones(sweep, region, run, p);
 		if (tag == FM_TAG_TOMBSTONE && own) {
 			run = run == UINT32_MAX ? p : run;
 			sweep->tombstones++;
+			put_mark(sweep, region, p);
 			continue;
 		}
-		if (tag == FM_TAG_FREE && run != UINT32_MAX)
-			free_tombstones(sweep, region, run, p);
 		run = UINT32_MAX;
 		if (tag < FM_TAG_LIVE)
 			continue;
-		sweep->live += own;
-		if (!is_candidate(sweep, slot))
-			continue;
-		key = slot->key;
-		hash = fm_hash(&key, sweep->generation->seed);
-		home = fm_key_home(&key, hash, sweep->generation->homes);
-		if (home < from || home >= to)
-			continue;
-		if (sweep->n_refs + sweep->n_regions > BATCH_REFS ||
-		    !sweep->ops.room(sweep->userdata)) {
-			sweep->live -= own;
+		if (!examine(sweep, region, p, from, to)) {
+			if (own)
+				put_mark(sweep, region, p);
 			sweep->resume_position = p;
 			return false;
 		}
-		decide(sweep, &(struct ref){.position = p, .region = region}, &key, hash);
+		if (!own)
+			continue;
+		sweep->live++;
+		remember(sweep, region, p);
 	}
 	if (to == homes && run != UINT32_MAX)
 		free_tombstones(sweep, region, run, end);
@@ -592,6 +672,23 @@ static enum fm_sweep_state step_scan(struct fm_sweep *sweep)
 	return sweep->n_refs ? go_to_fence(sweep) : finish(sweep);
 }
 
+/* Slots whose octets collecting reads soon lie anywhere: fetched so many refs before. */
+static void fetch_ref(const struct fm_sweep *sweep, size_t i)
+{
+	const struct ref *ref = &sweep->refs[i];
+	const struct fm_region *region;
+	const struct fm_slot *slot;
+
+	if (i >= sweep->n_refs)
+		return;
+	region = &sweep->generation->regions[ref->region];
+	slot = &region->slots[ref->position];
+	__builtin_prefetch(slot);
+	__builtin_prefetch(&slot->half[0]);
+	__builtin_prefetch(&slot->half[1]);
+	__builtin_prefetch(&region->exported[ref->position]);
+}
+
 /* Hands on one closed conversation; returns the number of its refs. */
 static size_t collect(struct fm_sweep *sweep)
 {
@@ -602,6 +699,8 @@ static size_t collect(struct fm_sweep *sweep)
 
 	while (refs[n - 1].more)
 		n++;
+	for (size_t i = 0; i < n; i++)
+		fetch_ref(sweep, sweep->next_ref + AHEAD_REFS + i);
 	make_room(sweep);
 	fold_refs(sweep, refs, n, &key, &conversation);
 	if (fm_fold_pending(&conversation))

@@ -155,8 +155,11 @@ void harness_reset(struct harness *h)
 	harness_drain(h);
 	h->events = (struct fm_count){};
 	h->event = (struct fm_overflow){};
-	if (region->slots)
+	if (region->slots) {
 		memset(region->slots, 0, h->generation->n_slots * sizeof(*region->slots));
+		memset(region->looks, 0,
+		       fm_region_blocks(h->generation->n_slots) * sizeof(*region->looks));
+	}
 	fm_kernel_counters(h->kernel, &h->before);
 }
 

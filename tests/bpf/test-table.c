@@ -9,6 +9,7 @@
 #include <bpf/bpf.h>
 
 #include "bpf/hash.h"
+#include "daemon/sweep.h"
 #include "harness.h"
 #include "test.h"
 
@@ -253,6 +254,76 @@ static void test_due(void)
 	}
 }
 
+static void tcp(uint16_t port, uint8_t flags)
+{
+	packet_new(&p);
+	packet_eth(&p);
+	packet_ip6(&p, .src = 1, .dst = 2, .next = IPPROTO_TCP);
+	packet_tcp(&p, port, 2, flags, 0);
+	packet_end(&p);
+	harness_packet(&h, &p);
+}
+
+static bool room(void *userdata)
+{
+	return true;
+}
+
+static void take(void *userdata, const struct fm_conversation *conversation,
+		 enum fm_end_reason reason)
+{
+	++*(unsigned int *)userdata;
+}
+
+/* Sweeps when so many ticks have gone by since the slot's packet. */
+static void sweep_after(struct fm_sweep *sweep, uint32_t ticks)
+{
+	static const struct fm_sweep_timeouts timeouts = {
+		.idle = 1000, .active = 1 << 20, .linger = 100};
+	enum fm_sweep_state state;
+	struct fm_clock clock;
+
+	fm_kernel_clock(h.kernel, &clock);
+	fm_sweep_begin(sweep, h.generation, &timeouts, (uint32_t)clock.tick + ticks, false);
+	do {
+		state = fm_sweep_step(sweep);
+		if (state == FM_SWEEP_FENCE)
+			fm_sweep_fenced(sweep); /* no program runs meanwhile */
+	} while (state != FM_SWEEP_IDLE);
+}
+
+/* Blocks that hold nothing due are passed over; what changes in them is seen. */
+static void test_passed_over(void)
+{
+	static const struct fm_sweep_ops ops = {.room = room, .conversation = take};
+	_fm_cleanup_(fm_sweep_freep) struct fm_sweep *sweep = NULL;
+	const struct fm_sweep_stats *stats;
+	unsigned int taken = 0;
+	int r = fm_sweep_new(&sweep, &ops, &taken);
+
+	if (!FM_TEST(r == 0, "a sweep"))
+		return;
+	stats = fm_sweep_get_stats(sweep);
+	harness_reset(&h);
+	for (uint16_t port = 1; port <= 40; port++)
+		tcp(port, 0x10);
+	sweep_after(sweep, 0);
+	FM_TEST(taken == 0 && stats->live_slots == 40, "40 flows, none is due");
+	sweep_after(sweep, 200);
+	FM_TEST(taken == 0 && stats->live_slots == 40, "passed over, and counted all the same");
+	tcp(7, 0x04);
+	tcp(8, 0x14);
+	sweep_after(sweep, 101 + 5);
+	FM_TEST(taken == 2 && stats->live_slots == 40, "two ended: due sooner than before");
+	tcp(50, 0x10);
+	sweep_after(sweep, 0);
+	FM_TEST(taken == 2 && stats->live_slots == 39, "they are gone, a new one is there");
+	sweep_after(sweep, 1001);
+	FM_TEST(taken == 41, "all are taken when they are due");
+	sweep_after(sweep, 1001);
+	FM_TEST(stats->live_slots == 0 && stats->tombstones == 0, "nothing is left");
+}
+
 int main(void)
 {
 	struct fm_kernel_options options = {.max_flows = 64};
@@ -274,6 +345,7 @@ int main(void)
 	test_tombstones();
 	test_tag_collision();
 	test_due();
+	test_passed_over();
 	harness_done(&h);
 	return fm_test_done();
 }

@@ -213,7 +213,7 @@ static bool between(uint32_t tick, const struct fm_clock *before, const struct f
 }
 
 /* A slot that took packets between two moments gets the script's time in their place. */
-static void set_time(struct fm_slot *slot, struct packets_of_slot *packets,
+static void set_time(struct fm_slot *slot, uint8_t *mark, struct packets_of_slot *packets,
 		     const struct fm_clock *before, const struct fm_clock *after)
 {
 	bool created = !packets->packets[0] && !packets->packets[1];
@@ -235,6 +235,8 @@ static void set_time(struct fm_slot *slot, struct packets_of_slot *packets,
 		}
 		packets->packets[d] = half->packets;
 	}
+	/* Programs tell the sweep of what is due sooner; by their own time. */
+	*mark = 1;
 	if (!created)
 		return;
 	if (!between(slot->mark_tick, before, after))
@@ -245,14 +247,16 @@ static void set_time(struct fm_slot *slot, struct packets_of_slot *packets,
 /* Looks at all slots of a region; moments NULL: nothing was sent. */
 static void look(unsigned int cpu, const struct fm_clock *before, const struct fm_clock *after)
 {
-	struct fm_slot *slots = h.generation->regions[cpu].slots;
+	const struct fm_region *region = &h.generation->regions[cpu];
+	struct fm_slot *slots = region->slots;
 	uint32_t n = h.generation->n_slots;
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct packets_of_slot *packets = &known[cpu][i];
+		uint8_t *mark = fm_region_mark(slots, n, i >> FM_BLOCK_SHIFT);
 		bool same;
 
-		if (i % FM_BLOCK_SLOTS == 0 && !*fm_region_mark(slots, n, i >> FM_BLOCK_SHIFT)) {
+		if (i % FM_BLOCK_SLOTS == 0 && !*mark && !region->looks[i >> FM_BLOCK_SHIFT].live) {
 			memset(packets, 0, FM_MIN(FM_BLOCK_SLOTS, n - i) * sizeof(*packets));
 			i += FM_BLOCK_SLOTS - 1;
 			continue;
@@ -264,7 +268,7 @@ static void look(unsigned int cpu, const struct fm_clock *before, const struct f
 		same = slots[i].half[0].packets == packets->packets[0] &&
 		       slots[i].half[1].packets == packets->packets[1];
 		if (!same && before)
-			set_time(&slots[i], packets, before, after);
+			set_time(&slots[i], mark, packets, before, after);
 		else if (!same)
 			give_up("a slot changed without a packet");
 	}
