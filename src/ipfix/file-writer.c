@@ -78,19 +78,20 @@ int fm_file_writer_new(struct fm_file_writer **ret, int directory_fd, const char
 {
 	_fm_cleanup_free_ struct fm_file_writer *writer = calloc(1, sizeof(*writer));
 	_fm_cleanup_free_ struct target *target = calloc(1, sizeof(*target));
-	_fm_cleanup_close_ int copy_fd = -1;
+	_fm_cleanup_close_ int own_fd = -1;
 	int fd;
 
 	if (!writer || !target)
 		return -ENOMEM;
-	copy_fd = fcntl(directory_fd, F_DUPFD_CLOEXEC, 3);
-	if (copy_fd < 0)
+	/* Not a duplicate: the thread would hold the caller's lock of the directory. */
+	own_fd = openat(directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (own_fd < 0)
 		return -errno;
 	fd = openat(directory_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
 		return -errno;
 	target->fd = fd;
-	target->directory_fd = FM_TAKE_FD(copy_fd);
+	target->directory_fd = FM_TAKE_FD(own_fd);
 	atomic_init(&target->owners, 1);
 	writer->target = FM_TAKE_PTR(target);
 	*ret = FM_TAKE_PTR(writer);
