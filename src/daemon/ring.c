@@ -24,6 +24,18 @@ struct fm_ring {
 	unsigned long read;
 };
 
+/* The consumer's position is memory like any: where none can be, nobody knows what lies between. */
+static void begin(struct fm_ring *ring)
+{
+	unsigned long producer = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
+
+	ring->read = *ring->consumer;
+	if (ring->read % 8 == 0 && ring->read <= producer && producer - ring->read <= ring->size)
+		return;
+	ring->read = producer;
+	__atomic_store_n(ring->consumer, producer, __ATOMIC_RELEASE);
+}
+
 int fm_ring_new(struct fm_ring **ret, int fd)
 {
 	_fm_cleanup_(fm_ring_freep) struct fm_ring *ring = calloc(1, sizeof(*ring));
@@ -49,7 +61,7 @@ int fm_ring_new(struct fm_ring **ret, int fd)
 		return -errno;
 	ring->producer = memory;
 	ring->data = (const uint8_t *)memory + ring->page;
-	ring->read = *ring->consumer;
+	begin(ring);
 	*ret = FM_TAKE_PTR(ring);
 	return 0;
 }
@@ -76,19 +88,26 @@ static size_t length_of(uint32_t header)
 
 const void *fm_ring_read(struct fm_ring *ring, size_t *ret_size)
 {
-	while (ring->read != __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE)) {
+	for (;;) {
+		unsigned long producer = __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE);
 		const uint8_t *event = ring->data + (ring->read & (ring->size - 1));
-		uint32_t header = __atomic_load_n((const uint32_t *)event, __ATOMIC_ACQUIRE);
+		uint32_t header;
 
+		if (ring->read == producer)
+			return NULL;
+		header = __atomic_load_n((const uint32_t *)event, __ATOMIC_ACQUIRE);
 		if (header & BPF_RINGBUF_BUSY_BIT)
 			return NULL;
+		if (length_of(header) > producer - ring->read) { /* no event: nor what follows */
+			ring->read = producer;
+			return NULL;
+		}
 		ring->read += length_of(header);
 		if (header & BPF_RINGBUF_DISCARD_BIT)
 			continue;
 		*ret_size = header;
 		return event + BPF_RINGBUF_HDR_SZ;
 	}
-	return NULL;
 }
 
 uint64_t fm_ring_position(const struct fm_ring *ring)
