@@ -103,25 +103,50 @@ static int send_line(int fd, const char *line, uint64_t deadline_ns)
 	return 0;
 }
 
-/* Prints octets; what a terminal would obey is shown as a question mark. */
-static int print_plain(char *text, size_t length)
+/* Where in UTF-8 a text is. */
+struct place {
+	unsigned char last;
+	unsigned int follow; /* octets of a character that are to come */
+};
+
+/* Whether an octet of 0x80 to 0xbf has no place there, or makes a character longer than it is. */
+static bool is_astray(const struct place *at, unsigned char c)
+{
+	return !at->follow || (at->last == 0xe0 && c < 0xa0) || (at->last == 0xf0 && c < 0x90);
+}
+
+/*
+ * What a terminal would obey becomes a question mark: control characters, those of 0x80 to 0x9f
+ * (C1) as such and in UTF-8. The octets go on with those before.
+ */
+static void make_plain(unsigned char *text, size_t length, struct place *at)
 {
 	for (size_t i = 0; i < length; i++) {
-		unsigned char c = (unsigned char)text[i];
+		unsigned char c = text[i];
 
 		if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
 			text[i] = '?';
+		if (c >= 0x80 && c < 0xc0) {
+			bool astray = is_astray(at, c);
+
+			if (c < 0xa0 && (astray || at->last == 0xc2))
+				text[i] = '?';
+			at->follow = astray ? 0 : at->follow - 1;
+		} else {
+			at->follow = c < 0xc2 ? 0 : c < 0xe0 ? 1 : c < 0xf0 ? 2 : c < 0xf5 ? 3 : 0;
+		}
+		at->last = c;
 	}
-	return fwrite(text, 1, length, stdout) == length ? 0 : -EIO;
 }
 
 /* Prints what the daemon sends until it closes. -ENODATA if that is nothing. */
 static int print_answer(int fd, uint64_t deadline_ns)
 {
+	struct place at = {};
 	size_t total = 0;
 
 	for (;;) {
-		char text[4096];
+		unsigned char text[4096];
 		ssize_t n;
 		int r = wait_for(fd, POLLIN, deadline_ns);
 
@@ -137,9 +162,9 @@ static int print_answer(int fd, uint64_t deadline_ns)
 		total += (size_t)n;
 		if (total > ANSWER_MAX)
 			return -EFBIG;
-		r = print_plain(text, (size_t)n);
-		if (r < 0)
-			return r;
+		make_plain(text, (size_t)n, &at);
+		if (fwrite(text, 1, (size_t)n, stdout) != (size_t)n)
+			return -EIO;
 	}
 }
 
