@@ -18,6 +18,8 @@
 #define PAGE	    4096u
 #define DOMAINS_MAX 4
 #define MESSAGE_MAX (1 << 20)
+/* Nothing counts up to here. */
+#define POSITION_MAX (UINT64_MAX / 2)
 
 /* What is published and what comes next; the next only counts with its serial. */
 struct point {
@@ -111,7 +113,8 @@ static bool survey(struct fm_outbox *outbox, struct fm_outbox_found *ret)
 	uint64_t end = outbox->now.end, position = outbox->header->tail;
 	size_t n = 0;
 
-	if (position > end || end - position > outbox->size || position % 8 || end % 8)
+	if (position > end || end - position > outbox->size || position % 8 || end % 8 ||
+	    end > POSITION_MAX)
 		return false;
 	*ret = (struct fm_outbox_found){};
 	while (position < end) {
@@ -189,6 +192,8 @@ static int take(struct fm_outbox *outbox, const struct fm_outbox_options *option
 		}
 		fm_region_unmap(memory, outbox->pages, PAGE);
 		outbox->header = NULL;
+		outbox->now = (struct point){};
+		outbox->waiting = 0;
 		r = -EINVAL;
 	}
 	close(fd);
