@@ -148,7 +148,11 @@ struct {
 	__type(value, struct fm_fragment);
 } fm_fragments SEC(".maps");
 
-/* A load the compiler cannot split into context + offset, which the verifier refuses. */
+/*
+ * A load the compiler cannot split into context + offset, which the verifier refuses. Fuzzers,
+ * which run in user space, have their own.
+ */
+#ifndef FM_SKB_LOAD
 #define FM_SKB_LOAD(skb, member, type)                                                             \
 	({                                                                                         \
 		type value_;                                                                       \
@@ -157,6 +161,7 @@ struct {
 			     : [skb] "r"(skb), [off] "i"(offsetof(struct __sk_buff, member)));     \
 		value_;                                                                            \
 	})
+#endif
 
 /*
  * The length octets at offset: in the packet itself where they are linear, else copied to scratch.

@@ -11,6 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+/* AddressSanitizer keeps its shadow in addresses that a limit of memory does not leave. */
+#ifdef __has_feature
+#define FM_TEST_SANITIZED __has_feature(address_sanitizer)
+#else
+#define FM_TEST_SANITIZED 0
+#endif
+
 static unsigned int fm_test_count, fm_test_failed;
 
 /* One result. Returns ok, so that the caller can print more. */
