@@ -41,7 +41,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, FM_GATES);
+	__uint(max_entries, FM_GATES *FM_GATE_BANKS);
 	__type(key, __u32);
 	__type(value, struct fm_gate);
 } fm_gates SEC(".maps");

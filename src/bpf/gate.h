@@ -18,9 +18,11 @@ struct fm_counters {
 /*
  * Gates: each hooked interface counts at one of its own, those that found none at gate 0. An
  * interface's gate stands in fm_live.gates at its home or little behind it. Counters lie in one
- * array, by CPU, gate and hook.
+ * array, by CPU, gate and hook. Behind those of the CPUs are two more, what was taken over from
+ * programs of another layout, and there are two banks of accounts: one of each counts.
  */
 #define FM_GATES			 256
+#define FM_GATE_BANKS			 2
 #define FM_GATE_OTHERS			 0
 #define FM_GATE_HOMES			 1024
 #define FM_GATE_PROBES			 4

@@ -45,6 +45,14 @@ static void fold(struct fm_half *into, const struct fm_half *from)
 #undef FM_METRIC
 }
 
+void fm_fold_merge(struct fm_half *into, const struct fm_half *from)
+{
+	if (into->packets)
+		fold(into, from);
+	else
+		*into = *from;
+}
+
 void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
 		  const struct fm_half *half)
 {

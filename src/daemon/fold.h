@@ -48,6 +48,9 @@ void fm_fold_tunnel(struct fm_conversation *conversation, const struct fm_tunnel
 void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
 		  const struct fm_half *half);
 
+/* Adds one half to another by the rules of metrics.def. */
+void fm_fold_merge(struct fm_half *into, const struct fm_half *from);
+
 /*
  * Ended by what its packets said: FIN both ways, RST, SCTP shutdown or abort. An aggregate does not
  * end with the flows in it.

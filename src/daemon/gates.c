@@ -11,15 +11,16 @@
 
 struct fm_gates {
 	unsigned int n_cpus;
-	const struct fm_counters *counters; /* FM_GATE_ELEMENT */
-	struct fm_gate *accounts;
+	struct fm_counters *counters; /* FM_GATE_ELEMENT, behind the CPUs those of the banks */
+	struct fm_gate *banks, *accounts;
+	unsigned int bank;
 	__u64 *table; /* fm_live.gates */
 	uint64_t rest_ns;
 	uint8_t hooks[FM_GATES];      /* attached, a bit each */
 	uint64_t closed_ns[FM_GATES]; /* the last of them was detached, CLOCK_MONOTONIC */
 };
 
-int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, const struct fm_counters *counters,
+int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, struct fm_counters *counters,
 		 struct fm_gate *accounts, __u64 *table, uint64_t rest_ns)
 {
 	struct fm_gates *gates = calloc(1, sizeof(*gates));
@@ -28,7 +29,7 @@ int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, const struct fm_cou
 		return -ENOMEM;
 	gates->n_cpus = n_cpus;
 	gates->counters = counters;
-	gates->accounts = accounts;
+	gates->banks = gates->accounts = accounts;
 	gates->table = table;
 	gates->rest_ns = rest_ns;
 	/* What another process attached may still be. */
@@ -49,10 +50,10 @@ struct fm_gates *fm_gates_free(struct fm_gates *gates)
 
 _Static_assert(sizeof(struct fm_count) == 2 * sizeof(uint64_t), "words");
 
-static void add(struct fm_counters *sum, const struct fm_counters *counters)
+void fm_counters_add(struct fm_counters *a, const struct fm_counters *b)
 {
-	const uint64_t *from = (const uint64_t *)counters;
-	uint64_t *to = (uint64_t *)sum;
+	const uint64_t *from = (const uint64_t *)b;
+	uint64_t *to = (uint64_t *)a;
 
 	for (size_t i = 0; i < N_WORDS; i++)
 		to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
@@ -72,7 +73,9 @@ static void add_gate(const struct fm_gates *gates, unsigned int gate, enum fm_ho
 		     struct fm_counters *sum)
 {
 	for (unsigned int cpu = 0; cpu < gates->n_cpus; cpu++)
-		add(sum, &gates->counters[FM_GATE_ELEMENT(cpu, gate, hook)]);
+		fm_counters_add(sum, &gates->counters[FM_GATE_ELEMENT(cpu, gate, hook)]);
+	fm_counters_add(sum,
+			&gates->counters[FM_GATE_ELEMENT(gates->n_cpus + gates->bank, gate, hook)]);
 }
 
 void fm_gates_sum(const struct fm_gates *gates, unsigned int gate, enum fm_hook hook,
@@ -185,4 +188,68 @@ void fm_gates_close(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook)
 		return;
 	gates->hooks[gate] &= (uint8_t) ~(1u << hook);
 	gates->closed_ns[gate] = fm_clock_monotonic_ns();
+}
+
+void fm_gates_set_bank(struct fm_gates *gates, unsigned int bank)
+{
+	gates->bank = bank & 1;
+	gates->accounts = &gates->banks[gates->bank * FM_GATES];
+}
+
+/* Counters of a bank. */
+static struct fm_counters *bank_counters(const struct fm_gates *gates, unsigned int bank)
+{
+	return &gates->counters[FM_GATE_ELEMENT(gates->n_cpus + bank, 0, 0)];
+}
+
+void fm_gates_copy_bank(struct fm_gates *gates)
+{
+	memcpy(&gates->banks[!gates->bank * FM_GATES], gates->accounts,
+	       FM_GATES * sizeof(*gates->accounts));
+	memcpy(bank_counters(gates, !gates->bank), bank_counters(gates, gates->bank),
+	       FM_GATE_ELEMENT(1, 0, 0) * sizeof(*gates->counters));
+}
+
+/* The gate that goes on with an interface's figures, in a bank. */
+static unsigned int find_heir(const struct fm_gate *accounts, uint32_t ifindex)
+{
+	unsigned int found = FM_GATE_OTHERS;
+
+	for (unsigned int gate = FM_GATES - 1; ifindex && gate > FM_GATE_OTHERS; gate--) {
+		if (accounts[gate].ifindex == ifindex)
+			return gate;
+		if (!accounts[gate].ifindex)
+			found = gate;
+	}
+	return found;
+}
+
+/* Both intervals become one, from the earlier beginning. */
+static void join_marks(struct fm_gate_mark *into, const struct fm_gate_mark *from)
+{
+	struct fm_counters sum = into->counters;
+
+	fm_counters_add(&sum, &from->counters);
+	if (from->time_ns && (!into->time_ns || from->time_ns < into->time_ns))
+		*into = *from;
+	into->counters = sum;
+}
+
+void fm_gates_take_over(struct fm_gates *gates, const struct fm_gates_found *found)
+{
+	struct fm_gate *accounts = &gates->banks[!gates->bank * FM_GATES];
+	unsigned int gate = find_heir(accounts, found->ifindex);
+	struct fm_gate *account = &accounts[gate];
+
+	if (gate != FM_GATE_OTHERS)
+		account->ifindex = found->ifindex;
+	for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+		fm_counters_add(&bank_counters(gates, !gates->bank)[FM_GATE_ELEMENT(0, gate, hook)],
+				&found->total[hook]);
+		fm_counters_add(&account->before[hook], &found->before[hook]);
+		if (account->ifindex == found->ifindex)
+			join_marks(&account->audited[hook], &found->audited[hook]);
+		else /* told before, by another name */
+			fm_counters_add(&account->before[hook], &found->audited[hook].counters);
+	}
 }

@@ -19,13 +19,31 @@ struct fm_gates;
 #define FM_GATES_REST_NS 10000000000ULL
 
 /*
- * In memory that is shared with the programs and outlives this. rest_ns: a gate goes to another
- * interface when it was closed for so long. 0 or -ENOMEM.
+ * In memory that is shared with the programs and outlives this: counters of n_cpus and of two
+ * banks, two banks of accounts. rest_ns: a gate goes to another interface when it was closed for so
+ * long. The first bank counts until another is set. 0 or -ENOMEM.
  */
-int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, const struct fm_counters *counters,
+int fm_gates_new(struct fm_gates **ret, unsigned int n_cpus, struct fm_counters *counters,
 		 struct fm_gate *accounts, __u64 *table, uint64_t rest_ns);
 struct fm_gates *fm_gates_free(struct fm_gates *gates);
 FM_DEFINE_CLEANUP(struct fm_gates *, fm_gates_free)
+
+/* What counts from now on. */
+void fm_gates_set_bank(struct fm_gates *gates, unsigned int bank);
+
+/* The other bank becomes what this one is. */
+void fm_gates_copy_bank(struct fm_gates *gates);
+
+/* What programs of another layout counted at a gate, and how far that was told. */
+struct fm_gates_found {
+	uint32_t ifindex; /* FM_GATE_OTHERS: 0 */
+	struct fm_counters total[_FM_HOOK_MAX];
+	struct fm_counters before[_FM_HOOK_MAX];
+	struct fm_gate_mark audited[_FM_HOOK_MAX];
+};
+
+/* Adds it to the other bank: at the gate of its interface, else at a free one, else at gate 0. */
+void fm_gates_take_over(struct fm_gates *gates, const struct fm_gates_found *found);
 
 /*
  * Before a hook of an interface (index with its namespace's base) is attached, and after it was
@@ -50,5 +68,8 @@ void fm_gates_total(const struct fm_gates *gates, struct fm_counters *ret);
 
 /* a - b, member by member. */
 void fm_counters_subtract(struct fm_counters *a, const struct fm_counters *b);
+
+/* a + b, likewise. */
+void fm_counters_add(struct fm_counters *a, const struct fm_counters *b);
 
 #endif

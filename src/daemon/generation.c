@@ -19,11 +19,15 @@
 
 #define FM_SLOTS_PER_FLOW 2
 
-static void region_name(const struct fm_generation *generation, uint32_t cpu, unsigned int map,
-			char ret[FM_STORE_NAME_MAX])
+void fm_generation_part_name(unsigned int number, const char *part, char ret[FM_STORE_NAME_MAX])
 {
-	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%u-%s", generation->number, cpu,
-		 fm_region_map_names[map]);
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%s", number, part);
+}
+
+void fm_generation_region_name(unsigned int number, uint32_t cpu, const char *map,
+			       char ret[FM_STORE_NAME_MAX])
+{
+	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%u-%s", number, cpu, map);
 }
 
 /* Puts a region into the tables of the programs. */
@@ -55,7 +59,8 @@ static int keep_region(const struct fm_generation *generation, uint32_t cpu)
 
 	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
 		if (fm_kernel_store(generation->kernel) && generation->regions[cpu].fd[i] >= 0) {
-			region_name(generation, cpu, i, name);
+			fm_generation_region_name(generation->number, cpu, fm_region_map_names[i],
+						  name);
 			r = fm_store_put(fm_kernel_store(generation->kernel), name,
 					 generation->regions[cpu].fd[i]);
 		}
@@ -68,7 +73,7 @@ static void forget_region(const struct fm_generation *generation, uint32_t cpu)
 
 	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && fm_kernel_store(generation->kernel);
 	     i++) {
-		region_name(generation, cpu, i, name);
+		fm_generation_region_name(generation->number, cpu, fm_region_map_names[i], name);
 		fm_store_remove(fm_kernel_store(generation->kernel), name);
 	}
 }
@@ -265,24 +270,6 @@ static int load_programs(struct fm_generation *generation, unsigned int ns)
 	return 0;
 }
 
-/* Shared maps that an earlier process left may not be what these programs want: made anew. */
-static int load_first(struct fm_generation *generation)
-{
-	int r = load_programs(generation, 0);
-
-	if (r == -ESTALE) {
-		fm_kernel_drop_shared(generation->kernel);
-		r = load_programs(generation, 0);
-	}
-	return r;
-}
-
-static void part_name(const struct fm_generation *generation, const char *part,
-		      char ret[FM_STORE_NAME_MAX])
-{
-	snprintf(ret, FM_STORE_NAME_MAX, "g%u-%s", generation->number, part);
-}
-
 /* One without maps. */
 static int generation_init(struct fm_generation **ret, struct fm_kernel *kernel,
 			   unsigned int number)
@@ -322,41 +309,63 @@ static void set_shape(struct fm_generation *generation)
 	};
 }
 
-/* What a next process has to know, last of all: until then it finds nothing. */
+/* What a next process has to know. */
 static int describe(struct fm_generation *generation)
 {
 	const struct fm_kernel_options *options = &generation->options;
-	struct fm_store *store = fm_kernel_store(generation->kernel);
-	char name[FM_STORE_NAME_MAX];
-	void *memory;
-	int r = fm_region_map_new("fm_about", FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE,
-				  &generation->about_fd, &memory);
+	struct fm_about *about;
+	int r = fm_about_new(FM_ABOUT_TABLES, &generation->about_fd, &generation->about);
 
 	if (r < 0)
 		return r;
-	generation->about = memory;
-	fm_about_init(generation->about);
-	generation->about->n_cpus = generation->n_cpus;
-	generation->about->homes = generation->homes;
-	generation->about->n_slots = generation->n_slots;
-	generation->about->max_flows = options->max_flows;
-	generation->about->observe_every = options->observe_every;
-	generation->about->key_vlan = options->key_vlan;
-	generation->about->key_interface = options->key_interface;
-	generation->about->key_tos = options->key_tos;
-	generation->about->tcp = options->tcp;
-	generation->about->tunnel = options->tunnel;
-	generation->about->wanted_tcp = generation->wanted.tcp;
-	memcpy(generation->about->seed, generation->seed, sizeof(generation->seed));
-	generation->about->state = FM_ABOUT_CURRENT;
+	about = generation->about;
+	about->n_cpus = generation->n_cpus;
+	about->homes = generation->homes;
+	about->n_slots = generation->n_slots;
+	about->max_flows = options->max_flows;
+	about->observe_every = options->observe_every;
+	about->key_vlan = options->key_vlan;
+	about->key_interface = options->key_interface;
+	about->key_tos = options->key_tos;
+	about->tcp = options->tcp;
+	about->tunnel = options->tunnel;
+	about->wanted_tcp = generation->wanted.tcp;
+	memcpy(about->seed, generation->seed, sizeof(generation->seed));
+	about->state = FM_ABOUT_CURRENT;
+	return 0;
+}
+
+/* Last of all: until then a next process finds nothing. */
+static int keep(const struct fm_generation *generation)
+{
+	struct fm_store *store = fm_kernel_store(generation->kernel);
+	char name[FM_STORE_NAME_MAX];
+	int r = 0;
+
 	if (!store)
 		return 0;
-	part_name(generation, "cells", name);
-	r = fm_store_put(store, name, generation->cells_fd);
-	if (r < 0)
-		return r;
-	part_name(generation, "about", name);
-	return fm_store_put(store, name, generation->about_fd);
+	if (generation->cells_fd >= 0) {
+		fm_generation_part_name(generation->number, "cells", name);
+		r = fm_store_put(store, name, generation->cells_fd);
+	}
+	fm_generation_part_name(generation->number, "about", name);
+	return r < 0 ? r : fm_store_put(store, name, generation->about_fd);
+}
+
+static int make_seed(struct fm_generation *generation)
+{
+	return getrandom(generation->seed, sizeof(generation->seed), 0) ==
+			       (ssize_t)sizeof(generation->seed)
+		       ? 0
+		       : -EIO;
+}
+
+static void set_homes(struct fm_generation *generation, uint32_t homes)
+{
+	generation->homes = homes;
+	generation->all_homes = FM_ALL_HOMES(homes);
+	generation->n_slots = FM_ALL_SLOTS(homes);
+	set_shape(generation);
 }
 
 int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
@@ -364,25 +373,25 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 {
 	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
 	int r = generation_init(&generation, kernel, fm_kernel_take_number(kernel));
+	uint32_t homes;
 
 	if (r < 0)
 		return r;
 	memcpy(&generation->options, options, sizeof(*options));
 	memcpy(&generation->wanted, options, sizeof(*options));
-	generation->homes = homes_for(generation->n_cpus, options->max_flows);
-	if (generation->homes == 0)
+	homes = homes_for(generation->n_cpus, options->max_flows);
+	if (homes == 0)
 		return -ENOMEM;
-	generation->all_homes = FM_ALL_HOMES(generation->homes);
-	generation->n_slots = FM_ALL_SLOTS(generation->homes);
-	set_shape(generation);
-	if (getrandom(generation->seed, sizeof(generation->seed), 0) !=
-	    (ssize_t)sizeof(generation->seed))
-		return -EIO;
-	r = load_first(generation);
+	set_homes(generation, homes);
+	r = make_seed(generation);
+	if (r == 0)
+		r = load_programs(generation, 0);
 	if (r == 0)
 		r = fm_generation_follow_cpus(generation);
 	if (r >= 0)
 		r = describe(generation);
+	if (r == 0)
+		r = keep(generation);
 	if (r < 0) {
 		fm_generation_forget(generation);
 		return r;
@@ -391,32 +400,64 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 	return 0;
 }
 
+int fm_generation_new_replaced(struct fm_generation **ret, struct fm_kernel *kernel,
+			       const struct fm_kernel_options *options, uint32_t homes)
+{
+	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
+	int r = generation_init(&generation, kernel, fm_kernel_take_number(kernel));
+
+	if (r < 0)
+		return r;
+	memcpy(&generation->options, options, sizeof(*options));
+	memcpy(&generation->wanted, options, sizeof(*options));
+	set_homes(generation, homes);
+	r = make_seed(generation);
+	if (r < 0)
+		return r;
+	*ret = FM_TAKE_PTR(generation);
+	return 0;
+}
+
+int fm_generation_add_region(struct fm_generation *generation, uint32_t cpu)
+{
+	if (generation->regions[cpu].slots)
+		return 0;
+	return fm_region_new(&generation->regions[cpu], &generation->shape);
+}
+
+int fm_generation_publish(struct fm_generation *generation, const struct fm_about_taken *taken)
+{
+	int r = describe(generation);
+
+	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++)
+		r = keep_region(generation, cpu);
+	if (r < 0)
+		return r;
+	generation->about->state = FM_ABOUT_REPLACED;
+	generation->about->taken[0] = *taken;
+	return keep(generation);
+}
+
 /* Reads the description into the generation; a copy, so that nobody changes it meanwhile. */
 static int read_about(struct fm_generation *generation)
 {
 	_fm_cleanup_free_ struct fm_about *about = malloc(sizeof(*about));
 	char name[FM_STORE_NAME_MAX];
-	void *memory;
 	int r;
 
 	if (!about)
 		return -ENOMEM;
-	part_name(generation, "about", name);
+	fm_generation_part_name(generation->number, "about", name);
 	generation->about_fd = fm_store_take(fm_kernel_store(generation->kernel), name);
 	if (generation->about_fd < 0)
 		return generation->about_fd;
-	r = fm_region_map_adopt(generation->about_fd, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE, &memory);
+	r = fm_about_read(generation->about_fd, &generation->about, about);
 	if (r < 0)
 		return r;
-	generation->about = memory;
-	memcpy(about, memory, sizeof(*about));
-	if (!fm_about_is_sound(about) || !fm_about_is_own(about) ||
-	    about->state == FM_ABOUT_UNFINISHED || about->n_cpus != generation->n_cpus ||
-	    about->n_slots != FM_ALL_SLOTS(about->homes) || about->tunnel > FM_TUNNEL_KEY_BOTH)
+	if (about->kind != FM_ABOUT_TABLES || !fm_about_is_own(about) ||
+	    about->n_cpus != generation->n_cpus || about->n_slots != FM_ALL_SLOTS(about->homes) ||
+	    about->tunnel > FM_TUNNEL_KEY_BOTH)
 		return -EINVAL;
-	generation->homes = about->homes;
-	generation->all_homes = FM_ALL_HOMES(about->homes);
-	generation->n_slots = about->n_slots;
 	/* Member by member: reload compares the whole struct. */
 	generation->options.max_flows = about->max_flows;
 	generation->options.observe_every = about->observe_every;
@@ -428,8 +469,21 @@ static int read_about(struct fm_generation *generation)
 	memcpy(&generation->wanted, &generation->options, sizeof(generation->wanted));
 	generation->wanted.tcp = about->wanted_tcp;
 	memcpy(generation->seed, about->seed, sizeof(generation->seed));
-	set_shape(generation);
+	set_homes(generation, about->homes);
 	return 0;
+}
+
+bool fm_generation_has_region(struct fm_store *store, unsigned int number, uint32_t cpu)
+{
+	char name[FM_STORE_NAME_MAX];
+	bool ours;
+
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++) {
+		fm_generation_region_name(number, cpu, fm_region_map_names[i], name);
+		if (fm_store_has(store, name, &ours))
+			return true;
+	}
+	return false;
 }
 
 /* -ENOENT: the CPU was never online. */
@@ -438,14 +492,16 @@ static int take_region(struct fm_generation *generation, uint32_t cpu)
 	int fd[_FM_REGION_MAP_MAX], r = 0;
 	char name[FM_STORE_NAME_MAX];
 
+	if (!fm_generation_has_region(fm_kernel_store(generation->kernel), generation->number, cpu))
+		return -ENOENT;
 	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++) {
 		fd[i] = -1;
 		if (r < 0 || !fm_region_has(&generation->shape, i))
 			continue;
-		region_name(generation, cpu, i, name);
+		fm_generation_region_name(generation->number, cpu, fm_region_map_names[i], name);
 		fd[i] = fm_store_take(fm_kernel_store(generation->kernel), name);
 		if (fd[i] < 0)
-			r = i == FM_REGION_SLOTS ? fd[i] : -EINVAL;
+			r = -EINVAL;
 	}
 	if (r == 0)
 		r = fm_region_adopt(&generation->regions[cpu], &generation->shape, fd);
@@ -473,7 +529,7 @@ int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, un
 	if (r < 0)
 		return r;
 	/* Without its cells TCP is measured from anew. */
-	part_name(generation, "cells", name);
+	fm_generation_part_name(generation->number, "cells", name);
 	generation->cells_fd = fm_store_take(fm_kernel_store(kernel), name);
 	*ret = FM_TAKE_PTR(generation);
 	return 0;
@@ -481,7 +537,7 @@ int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, un
 
 int fm_generation_resume(struct fm_generation *generation)
 {
-	int r = load_first(generation);
+	int r = load_programs(generation, 0);
 
 	for (uint32_t cpu = 0; cpu < generation->n_cpus && r == 0; cpu++)
 		if (generation->regions[cpu].slots)
@@ -509,9 +565,9 @@ void fm_generation_forget(struct fm_generation *generation)
 	if (!generation || !fm_kernel_store(generation->kernel))
 		return;
 	/* The description first: without it the rest is nothing. */
-	part_name(generation, "about", prefix);
+	fm_generation_part_name(generation->number, "about", prefix);
 	fm_store_remove(fm_kernel_store(generation->kernel), prefix);
-	part_name(generation, "", prefix);
+	fm_generation_part_name(generation->number, "", prefix);
 	fm_store_remove_all(fm_kernel_store(generation->kernel), prefix);
 }
 
@@ -524,7 +580,7 @@ struct fm_generation *fm_generation_free(struct fm_generation *generation)
 	for (size_t ns = 0; generation->programs && ns < generation->n_programs; ns++)
 		if (generation->programs[ns])
 			flowmond_bpf__destroy(generation->programs[ns]);
-	fm_region_unmap(generation->about, FM_ABOUT_ELEMENTS, FM_ABOUT_VALUE);
+	fm_about_unmap(generation->about);
 	if (generation->about_fd >= 0)
 		close(generation->about_fd);
 	if (generation->cells_fd >= 0)

@@ -64,6 +64,24 @@ int fm_generation_new(struct fm_generation **ret, struct fm_kernel *kernel,
 int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, unsigned int number);
 
 /*
+ * Tables of this layout without programs, for what is left of others: fm_generation_add_region
+ * gives a CPU one, fm_generation_publish puts them into the store in one step, as such that are to
+ * be emptied and stand for what was taken. 0 or -errno.
+ */
+int fm_generation_new_replaced(struct fm_generation **ret, struct fm_kernel *kernel,
+			       const struct fm_kernel_options *options, uint32_t homes);
+int fm_generation_add_region(struct fm_generation *generation, uint32_t cpu);
+int fm_generation_publish(struct fm_generation *generation, const struct fm_about_taken *taken);
+
+/* Whether the store has anything of a CPU's tables: else it was never online. */
+bool fm_generation_has_region(struct fm_store *store, unsigned int number, uint32_t cpu);
+
+/* How the store names the parts of a generation of any layout. */
+void fm_generation_part_name(unsigned int number, const char *part, char ret[FM_STORE_NAME_MAX]);
+void fm_generation_region_name(unsigned int number, uint32_t cpu, const char *map,
+			       char ret[FM_STORE_NAME_MAX]);
+
+/*
  * What a killed process left in the middle of: slots that were being closed are live again, all
  * blocks are marked. Nobody else may sweep.
  */

@@ -9,17 +9,24 @@
 #include "base/macro.h"
 
 #define MAGIC	 "fmledger"
-#define VERSION	 1
+#define VERSION	 2
 #define NAME	 "ledger"
 #define PAGE	 4096u
 #define REFS_MIN 4096
 
-/* In shared memory. committed > applied: the entries are to be carried out. */
+#define HEAD offsetof(struct fm_ledger_entry, exported)
+
+/*
+ * In shared memory. committed > applied: the entries are to be carried out. Their form is that of
+ * the process that wrote them.
+ */
 struct header {
 	char magic[8];
 	uint32_t version, entry_size;
 	uint64_t committed, applied;
 	uint32_t n, unused;
+	uint32_t exported_offset, exported_size;
+	uint32_t tcp_offset, tcp_size;
 };
 
 struct fm_ledger {
@@ -42,33 +49,67 @@ static void set_memory(struct fm_ledger *ledger, void *memory)
 		      sizeof(struct fm_ledger_entry);
 }
 
+static void set_form(struct header *header)
+{
+	header->entry_size = sizeof(struct fm_ledger_entry);
+	header->exported_offset = offsetof(struct fm_ledger_entry, exported);
+	header->exported_size = sizeof(struct fm_exported);
+	header->tcp_offset = offsetof(struct fm_ledger_entry, tcp_exported);
+	header->tcp_size = sizeof(struct fm_tcp_exported);
+}
+
+static bool is_pending(const struct header *header)
+{
+	return header->committed != header->applied;
+}
+
+static bool account_is_sound(const struct header *header, uint32_t offset, uint32_t size)
+{
+	return offset >= HEAD && offset <= header->entry_size &&
+	       size <= header->entry_size - offset && offset % sizeof(uint64_t) == 0;
+}
+
+/* The form of entries only counts where there are any. */
 static bool is_sound(const struct fm_ledger *ledger)
 {
 	const struct header *header = ledger->header;
+	size_t room = (size_t)ledger->pages * PAGE - sizeof(*header);
 
-	return !memcmp(header->magic, MAGIC, sizeof(header->magic)) && header->version == VERSION &&
-	       header->entry_size == sizeof(struct fm_ledger_entry) && header->n <= ledger->max &&
-	       (header->committed == header->applied || header->committed == header->applied + 1);
+	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != VERSION ||
+	    ledger->max < ledger->max_refs)
+		return false;
+	if (!is_pending(header))
+		return true;
+	return header->committed == header->applied + 1 && header->entry_size >= HEAD &&
+	       header->entry_size % sizeof(uint64_t) == 0 &&
+	       header->n <= room / header->entry_size &&
+	       account_is_sound(header, header->exported_offset, header->exported_size) &&
+	       account_is_sound(header, header->tcp_offset, header->tcp_size);
 }
 
 static int take(struct fm_ledger *ledger)
 {
 	int r, fd = fm_store_take(ledger->store, NAME);
+	uint32_t wanted = ledger->pages;
 	void *memory;
 
 	if (fd < 0)
 		return fd;
-	r = fm_region_map_adopt(fd, ledger->pages, PAGE, &memory);
+	/* Another version's may be larger or smaller. */
+	r = fm_region_map_take(fd, PAGE, &ledger->pages, &memory);
 	if (r == 0) {
 		set_memory(ledger, memory);
 		if (is_sound(ledger)) {
 			ledger->fd = fd;
+			if (!is_pending(ledger->header))
+				set_form(ledger->header);
 			return 0;
 		}
 		fm_region_unmap(memory, ledger->pages, PAGE);
 		ledger->header = NULL;
 		r = -EINVAL;
 	}
+	ledger->pages = wanted;
 	close(fd);
 	fm_store_remove(ledger->store, NAME);
 	return r;
@@ -90,7 +131,7 @@ static int make(struct fm_ledger *ledger)
 	}
 	set_memory(ledger, memory);
 	ledger->header->version = VERSION;
-	ledger->header->entry_size = sizeof(struct fm_ledger_entry);
+	set_form(ledger->header);
 	memcpy(ledger->header->magic, MAGIC, sizeof(ledger->header->magic));
 	return ledger->store ? fm_store_put(ledger->store, NAME, ledger->fd) : 0;
 }
@@ -154,13 +195,30 @@ static void apply(struct fm_ledger *ledger, size_t n)
 	}
 }
 
+static void finish_one(struct fm_ledger *ledger, const struct header *form, const uint8_t *entry)
+{
+	struct fm_ledger_found found = {
+		.exported = entry + form->exported_offset,
+		.exported_size = form->exported_size,
+		.tcp_exported = entry + form->tcp_offset,
+		.tcp_exported_size = form->tcp_size,
+	};
+
+	memcpy(&found.entry, entry, HEAD);
+	ledger->ops.finish(ledger->userdata, &found);
+}
+
 size_t fm_ledger_finish(struct fm_ledger *ledger)
 {
 	struct header *header = ledger->header;
-	size_t n = header->committed != header->applied ? header->n : 0;
+	const struct header form = *header;
+	const uint8_t *entries = (const uint8_t *)ledger->entries;
+	size_t n = is_pending(&form) && is_sound(ledger) ? form.n : 0;
 
-	apply(ledger, n);
+	for (size_t i = 0; i < n; i++)
+		finish_one(ledger, &form, entries + i * form.entry_size);
 	__atomic_store_n(&header->applied, header->committed, __ATOMIC_RELEASE);
+	set_form(header);
 	return n;
 }
 

@@ -21,14 +21,24 @@ enum fm_ledger_op {
 	FM_LEDGER_CONSUMED, /* the overflow ring was read up to value */
 };
 
-/* What is stored where, such that storing it twice is the same as once. */
+/*
+ * What is stored where, such that storing it twice is the same as once. Up to value, entries are
+ * the same in every version; accounts are laid out as those of the tables that they are for.
+ */
 struct fm_ledger_entry {
 	uint32_t op;
-	uint32_t generation; /* its number */
+	uint32_t generation; /* its number; of the shared maps that the ring is of */
 	uint32_t region, position;
 	uint64_t value;
 	struct fm_exported exported;
 	struct fm_tcp_exported tcp_exported;
+};
+
+/* An entry that an earlier process committed, of a version that may be another. */
+struct fm_ledger_found {
+	struct fm_ledger_entry entry; /* without its accounts */
+	const void *exported, *tcp_exported;
+	size_t exported_size, tcp_exported_size;
 };
 
 struct fm_ledger;
@@ -40,6 +50,8 @@ struct fm_ledger_ops {
 	void (*publish)(void *userdata);
 	/* Stores an entry. One that speaks of what is not there is of no consequence. */
 	void (*apply)(void *userdata, const struct fm_ledger_entry *entry);
+	/* The same for fm_ledger_finish. */
+	void (*finish)(void *userdata, const struct fm_ledger_found *found);
 };
 
 /*
@@ -56,7 +68,7 @@ void fm_ledger_set_ops(struct fm_ledger *ledger, const struct fm_ledger_ops *ops
 /* Serial of the last transaction that was committed, by this process or an earlier one. */
 uint64_t fm_ledger_committed(const struct fm_ledger *ledger);
 
-/* Carries out what an earlier process committed, by ops->apply alone. Returns how many entries. */
+/* Carries out what an earlier process committed, by ops->finish alone. Returns how many entries. */
 size_t fm_ledger_finish(struct fm_ledger *ledger);
 
 /* Room for one more conversation; else commit first. */

@@ -18,27 +18,13 @@
 #include "daemon/about.h"
 #include "flowmond.skel.h"
 
-/* Shared maps: one row each; made by the first object that is loaded, reused by all later ones. */
-enum {
-	FM_MAP_COUNTERS,
-	FM_MAP_IFACES,
-	FM_MAP_OVERFLOW,
-	FM_MAP_FRAGMENTS,
-	FM_MAP_LIVE,
-	FM_MAP_GATES,
-	_FM_MAP_MAX,
-};
-
-static const char *const map_names[_FM_MAP_MAX] = {
-	[FM_MAP_COUNTERS] = "counters", [FM_MAP_IFACES] = "ifaces",
-	[FM_MAP_OVERFLOW] = "overflow", [FM_MAP_FRAGMENTS] = "fragments",
-	[FM_MAP_LIVE] = "live",		[FM_MAP_GATES] = "gates",
-};
-
 struct fm_kernel {
-	struct fm_store *store;	  /* NULL: none */
-	unsigned int next_number; /* of generations */
-	int map_fd[_FM_MAP_MAX];
+	struct fm_store *store;	    /* NULL: none */
+	unsigned int next_number;   /* of generations */
+	unsigned int shared_number; /* in the names of what the store keeps of shared maps */
+	struct fm_about *about;	    /* of them, in memory that outlives the process */
+	int about_fd;
+	int map_fd[_FM_SHARED_MAP_MAX];
 	int clock_fd;
 	int fence_outer_fd;
 	int fence_inner_fd;
@@ -56,12 +42,12 @@ struct fm_kernel {
 static struct bpf_map *shared_map(struct flowmond_bpf *skeleton, unsigned int which)
 {
 	struct bpf_map *const maps[] = {
-		[FM_MAP_COUNTERS] = skeleton->maps.fm_counters,
-		[FM_MAP_IFACES] = skeleton->maps.fm_ifaces,
-		[FM_MAP_OVERFLOW] = skeleton->maps.fm_overflow,
-		[FM_MAP_FRAGMENTS] = skeleton->maps.fm_fragments,
-		[FM_MAP_LIVE] = skeleton->maps.bss,
-		[FM_MAP_GATES] = skeleton->maps.fm_gates,
+		[FM_SHARED_COUNTERS] = skeleton->maps.fm_counters,
+		[FM_SHARED_IFACES] = skeleton->maps.fm_ifaces,
+		[FM_SHARED_OVERFLOW] = skeleton->maps.fm_overflow,
+		[FM_SHARED_FRAGMENTS] = skeleton->maps.fm_fragments,
+		[FM_SHARED_LIVE] = skeleton->maps.bss,
+		[FM_SHARED_GATES] = skeleton->maps.fm_gates,
 	};
 
 	return maps[which];
@@ -84,67 +70,9 @@ static int map_shared(int fd, size_t size, void **ret)
 	return 0;
 }
 
-/* What is in shared maps differs by version: another layout has other names in the store. */
-static uint64_t shared_layout(void)
+void fm_kernel_shared_name(unsigned int number, const char *part, char ret[FM_STORE_NAME_MAX])
 {
-	static const char names[] =
-#define FM_COUNTER(name, class, help) #name " "
-#include "bpf/counters.def"
-#undef FM_COUNTER
-		;
-	struct fm_about about;
-	uint64_t hash;
-
-	fm_about_init(&about);
-	hash = about.layout ^ sizeof(struct fm_live) ^ sizeof(struct fm_gate) << 16;
-	for (size_t i = 0; i < sizeof(names); i++)
-		hash = (hash ^ (uint8_t)names[i]) * 0x100000001b3ULL;
-	return hash;
-}
-
-static void shared_name(unsigned int map, char ret[FM_STORE_NAME_MAX])
-{
-	snprintf(ret, FM_STORE_NAME_MAX, "shared-%016llx-%s", (unsigned long long)shared_layout(),
-		 map_names[map]);
-}
-
-/* New ones will be made. */
-void fm_kernel_drop_shared(struct fm_kernel *kernel)
-{
-	char name[FM_STORE_NAME_MAX];
-
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
-		shared_name(i, name);
-		fm_store_remove(kernel->store, name);
-		if (kernel->map_fd[i] >= 0)
-			close(kernel->map_fd[i]);
-		kernel->map_fd[i] = -1;
-	}
-}
-
-/* All of them, or none. */
-static void take_shared(struct fm_kernel *kernel)
-{
-	char name[FM_STORE_NAME_MAX];
-	bool all = true;
-
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
-		shared_name(i, name);
-		kernel->map_fd[i] = fm_store_take(kernel->store, name);
-		all = all && kernel->map_fd[i] >= 0;
-	}
-	if (!all)
-		fm_kernel_drop_shared(kernel);
-}
-
-static void note_number(void *userdata, const char *name)
-{
-	struct fm_kernel *kernel = userdata;
-	unsigned int number;
-
-	if (sscanf(name, "g%u-", &number) == 1 && number >= kernel->next_number &&
-	    number < UINT32_MAX)
-		kernel->next_number = number + 1;
+	snprintf(ret, FM_STORE_NAME_MAX, "shared-%u-%s", number, part);
 }
 
 int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store)
@@ -158,17 +86,14 @@ int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store)
 		free(kernel);
 		return cpus;
 	}
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++)
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
 		kernel->map_fd[i] = -1;
+	kernel->about_fd = -1;
 	kernel->clock_fd = -1;
 	kernel->fence_outer_fd = -1;
 	kernel->fence_inner_fd = -1;
 	kernel->n_cpus = cpus;
 	kernel->store = store;
-	if (store) {
-		fm_store_each(store, note_number, kernel);
-		take_shared(kernel);
-	}
 	*ret = kernel;
 	return 0;
 }
@@ -184,9 +109,12 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 		munmap(kernel->gate_accounts, kernel->gate_accounts_size);
 	if (kernel->live)
 		munmap(kernel->live, kernel->live_size);
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++)
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
 		if (kernel->map_fd[i] >= 0)
 			close(kernel->map_fd[i]);
+	fm_about_unmap(kernel->about);
+	if (kernel->about_fd >= 0)
+		close(kernel->about_fd);
 	if (kernel->clock_fd >= 0)
 		close(kernel->clock_fd);
 	if (kernel->fence_outer_fd >= 0)
@@ -197,20 +125,94 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 	return NULL;
 }
 
-/* A shared map of the first object becomes everybody's, also of later processes. */
-static int share_map(struct fm_kernel *kernel, struct flowmond_bpf *skeleton, unsigned int map)
+void fm_kernel_set_numbers(struct fm_kernel *kernel, unsigned int generation, unsigned int shared)
+{
+	kernel->next_number = generation;
+	kernel->shared_number = shared;
+}
+
+/* Whether maps of an earlier process are what programs of this one would make. */
+static int check_shared(const struct fm_kernel *kernel)
+{
+	struct flowmond_bpf *skeleton = flowmond_bpf__open();
+	int r;
+
+	if (!skeleton)
+		return -errno;
+	r = fm_kernel_prepare(kernel, skeleton);
+	flowmond_bpf__destroy(skeleton);
+	return r;
+}
+
+static void let_go(struct fm_kernel *kernel)
+{
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {
+		if (kernel->map_fd[i] >= 0)
+			close(kernel->map_fd[i]);
+		kernel->map_fd[i] = -1;
+	}
+	fm_about_unmap(kernel->about);
+	kernel->about = NULL;
+	if (kernel->about_fd >= 0)
+		close(kernel->about_fd);
+	kernel->about_fd = -1;
+}
+
+int fm_kernel_adopt(struct fm_kernel *kernel, unsigned int number)
+{
+	_fm_cleanup_free_ struct fm_about *about = malloc(sizeof(*about));
+	char name[FM_STORE_NAME_MAX];
+	int r = 0;
+
+	if (!about)
+		return -ENOMEM;
+	fm_kernel_shared_name(number, "about", name);
+	kernel->about_fd = fm_store_take(kernel->store, name);
+	if (kernel->about_fd < 0)
+		return kernel->about_fd;
+	r = fm_about_read(kernel->about_fd, &kernel->about, about);
+	if (r == 0 && (about->kind != FM_ABOUT_SHARED || !fm_about_is_own(about) ||
+		       about->n_cpus != kernel->n_cpus))
+		r = -EINVAL;
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX && r == 0; i++) {
+		fm_kernel_shared_name(number, fm_shared_map_names[i], name);
+		kernel->map_fd[i] = fm_store_take(kernel->store, name);
+		if (kernel->map_fd[i] < 0)
+			r = -EINVAL;
+	}
+	if (r == 0)
+		r = check_shared(kernel);
+	if (r < 0) {
+		let_go(kernel);
+		return r;
+	}
+	kernel->shared_number = number;
+	return 0;
+}
+
+/* The maps of the first object become everybody's, also of later processes. */
+static int keep_shared(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
 	char name[FM_STORE_NAME_MAX];
+	int r = fm_about_new(FM_ABOUT_SHARED, &kernel->about_fd, &kernel->about);
 
-	if (kernel->map_fd[map] >= 0)
-		return 0;
-	kernel->map_fd[map] = dup(bpf_map__fd(shared_map(skeleton, map)));
-	if (kernel->map_fd[map] < 0)
-		return -errno;
-	if (!kernel->store)
-		return 0;
-	shared_name(map, name);
-	return fm_store_put(kernel->store, name, kernel->map_fd[map]);
+	if (r < 0)
+		return r;
+	kernel->about->state = FM_ABOUT_CURRENT;
+	kernel->about->n_cpus = kernel->n_cpus;
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX && r == 0; i++) {
+		kernel->map_fd[i] = dup(bpf_map__fd(shared_map(skeleton, i)));
+		if (kernel->map_fd[i] < 0)
+			return -errno;
+		fm_kernel_shared_name(kernel->shared_number, fm_shared_map_names[i], name);
+		if (kernel->store)
+			r = fm_store_put(kernel->store, name, kernel->map_fd[i]);
+	}
+	/* Last: without it the rest is nothing. */
+	fm_kernel_shared_name(kernel->shared_number, "about", name);
+	if (r == 0 && kernel->store)
+		r = fm_store_put(kernel->store, name, kernel->about_fd);
+	return r;
 }
 
 int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
@@ -220,32 +222,36 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 
 	if (kernel->clock_fd >= 0)
 		return 0;
-	for (unsigned int i = 0; i < _FM_MAP_MAX && r == 0; i++)
-		r = share_map(kernel, skeleton, i);
+	if (!kernel->about)
+		r = keep_shared(kernel, skeleton);
 	if (r < 0)
 		return r;
 	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
 	if (kernel->clock_fd < 0)
 		return -errno;
-	kernel->counters_size = page_round(FM_GATE_ELEMENT((size_t)kernel->n_cpus, 0, 0) *
-					   sizeof(struct fm_counters));
-	r = map_shared(kernel->map_fd[FM_MAP_COUNTERS], kernel->counters_size, &memory);
+	kernel->counters_size =
+		page_round(FM_GATE_ELEMENT((size_t)kernel->n_cpus + FM_GATE_BANKS, 0, 0) *
+			   sizeof(struct fm_counters));
+	r = map_shared(kernel->map_fd[FM_SHARED_COUNTERS], kernel->counters_size, &memory);
 	if (r < 0)
 		return r;
 	kernel->counters = memory;
-	kernel->gate_accounts_size = page_round(FM_GATES * sizeof(struct fm_gate));
-	r = map_shared(kernel->map_fd[FM_MAP_GATES], kernel->gate_accounts_size, &memory);
+	kernel->gate_accounts_size = page_round(FM_GATES * FM_GATE_BANKS * sizeof(struct fm_gate));
+	r = map_shared(kernel->map_fd[FM_SHARED_GATES], kernel->gate_accounts_size, &memory);
 	if (r < 0)
 		return r;
 	kernel->gate_accounts = memory;
 	kernel->live_size = page_round(sizeof(*skeleton->bss));
-	r = map_shared(kernel->map_fd[FM_MAP_LIVE], kernel->live_size, &memory);
+	r = map_shared(kernel->map_fd[FM_SHARED_LIVE], kernel->live_size, &memory);
 	if (r < 0)
 		return r;
 	kernel->live = (void *)((char *)memory +
 				((char *)&skeleton->bss->fm_live - (char *)skeleton->bss));
-	return fm_gates_new(&kernel->gates, kernel->n_cpus, kernel->counters, kernel->gate_accounts,
-			    kernel->live->gates, FM_GATES_REST_NS);
+	r = fm_gates_new(&kernel->gates, kernel->n_cpus, kernel->counters, kernel->gate_accounts,
+			 kernel->live->gates, FM_GATES_REST_NS);
+	if (r == 0)
+		fm_gates_set_bank(kernel->gates, kernel->about->which);
+	return r;
 }
 
 bool fm_kernel_fits(const struct bpf_map *map, int fd)
@@ -262,14 +268,14 @@ bool fm_kernel_fits(const struct bpf_map *map, int fd)
 int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
 	int r = bpf_map__set_max_entries(skeleton->maps.fm_counters,
-					 FM_GATE_ELEMENT(kernel->n_cpus, 0, 0));
+					 FM_GATE_ELEMENT(kernel->n_cpus + FM_GATE_BANKS, 0, 0));
 
-	if (r < 0 || kernel->map_fd[FM_MAP_COUNTERS] < 0)
+	if (r < 0 || kernel->map_fd[FM_SHARED_COUNTERS] < 0)
 		return r;
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++)
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
 		if (!fm_kernel_fits(shared_map(skeleton, i), kernel->map_fd[i]))
 			return -ESTALE;
-	for (unsigned int i = 0; i < _FM_MAP_MAX; i++) {
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {
 		r = bpf_map__reuse_fd(shared_map(skeleton, i), kernel->map_fd[i]);
 		if (r < 0)
 			return r;
@@ -331,7 +337,7 @@ static uint32_t seen_cell(int fd, uint32_t ifindex)
 int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen)
 {
 	uint32_t flags = FM_IFACE_SEEN, *cell = &kernel->live->seen[FM_SEEN_CELL(ifindex)];
-	int fd = kernel->map_fd[FM_MAP_IFACES];
+	int fd = kernel->map_fd[FM_SHARED_IFACES];
 
 	if (seen && bpf_map_update_elem(fd, &ifindex, &flags, BPF_ANY) < 0)
 		return -errno;
@@ -344,7 +350,7 @@ int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen)
 void fm_kernel_prune_seen(struct fm_kernel *kernel,
 			  bool (*is_seen)(void *userdata, uint32_t ifindex), void *userdata)
 {
-	int fd = kernel->map_fd[FM_MAP_IFACES];
+	int fd = kernel->map_fd[FM_SHARED_IFACES];
 	uint32_t *previous = NULL, key, at;
 
 	while (bpf_map_get_next_key(fd, previous, &key) == 0) {
@@ -365,7 +371,7 @@ unsigned int fm_kernel_cpus(const struct fm_kernel *kernel)
 
 int fm_kernel_overflow_fd(const struct fm_kernel *kernel)
 {
-	return kernel->map_fd[FM_MAP_OVERFLOW];
+	return kernel->map_fd[FM_SHARED_OVERFLOW];
 }
 
 int fm_kernel_clock(const struct fm_kernel *kernel, struct fm_clock *ret)
@@ -421,4 +427,41 @@ int fm_kernel_fence(struct fm_kernel *kernel)
 void fm_kernel_fence_by_map(struct fm_kernel *kernel)
 {
 	kernel->fence_by_map = true;
+}
+
+unsigned int fm_kernel_shared(const struct fm_kernel *kernel)
+{
+	return kernel->shared_number;
+}
+
+int fm_kernel_inherit_seen(struct fm_kernel *kernel, int ifaces_fd)
+{
+	uint32_t *previous = NULL, key, flags;
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+	int r = 0;
+
+	if (bpf_obj_get_info_by_fd(ifaces_fd, &info, &size) < 0)
+		return -errno;
+	if (info.type != BPF_MAP_TYPE_HASH || info.key_size != sizeof(key) ||
+	    info.value_size != sizeof(flags))
+		return -EINVAL;
+	while (r == 0 && bpf_map_get_next_key(ifaces_fd, previous, &key) == 0) {
+		previous = &key;
+		if (bpf_map_lookup_elem(ifaces_fd, &key, &flags) == 0 && flags & FM_IFACE_SEEN)
+			r = fm_kernel_set_seen(kernel, key, true);
+	}
+	return r;
+}
+
+void fm_kernel_took(struct fm_kernel *kernel, const unsigned int *numbers, size_t n)
+{
+	uint32_t other = !(kernel->about->which & 1);
+	struct fm_about_taken *taken = &kernel->about->taken[other];
+
+	*taken = (struct fm_about_taken){.n_shared = (uint32_t)n};
+	for (size_t i = 0; i < n; i++)
+		taken->shared[i] = numbers[i];
+	__atomic_store_n(&kernel->about->which, other, __ATOMIC_SEQ_CST);
+	fm_gates_set_bank(kernel->gates, other);
 }

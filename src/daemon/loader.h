@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "bpf/abi.h"
+#include "daemon/about.h"
 #include "daemon/gates.h"
 #include "daemon/store.h"
 
@@ -21,12 +22,21 @@ struct flowmond_bpf;
 struct bpf_map;
 
 /*
- * Makes the object that later generations share maps through; with what an earlier process of the
- * same layout left in the store. The store may be NULL: nothing outlives the process. 0 or -ENOMEM.
+ * Makes the object that later generations share maps through. The store may be NULL: nothing
+ * outlives the process. 0 or -ENOMEM.
  */
 int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store);
 struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel);
 FM_DEFINE_CLEANUP(struct fm_kernel *, fm_kernel_free)
+
+/*
+ * Before the first generation: the numbers of it and of new shared maps in the store, where no
+ * other has them.
+ */
+void fm_kernel_set_numbers(struct fm_kernel *kernel, unsigned int generation, unsigned int shared);
+
+/* Goes on with shared maps of the store. 0, -EINVAL: they are not as this process' own; -errno. */
+int fm_kernel_adopt(struct fm_kernel *kernel, unsigned int number);
 
 /* Timeouts that programs put into slots, in ticks. */
 void fm_kernel_set_live(struct fm_kernel *kernel, uint32_t idle_ticks, uint32_t linger_ticks);
@@ -74,9 +84,6 @@ void fm_kernel_fence_by_map(struct fm_kernel *kernel);
  */
 int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
 
-/* New ones will be made. */
-void fm_kernel_drop_shared(struct fm_kernel *kernel);
-
 /* Those of the first object that was loaded are everybody's, also of later processes. */
 int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
 
@@ -88,5 +95,16 @@ struct fm_store *fm_kernel_store(const struct fm_kernel *kernel);
 
 /* Of the next generation: no other in the store has it. */
 unsigned int fm_kernel_take_number(struct fm_kernel *kernel);
+
+/* Of the shared maps, and how the store names what is of such a number. */
+unsigned int fm_kernel_shared(const struct fm_kernel *kernel);
+void fm_kernel_shared_name(unsigned int number, const char *part, char ret[FM_STORE_NAME_MAX]);
+
+/*
+ * For what an earlier process of another layout left. Its interfaces count as seen, before any of
+ * its programs is replaced; its counters, put into the other bank of the gates, count from now on.
+ */
+int fm_kernel_inherit_seen(struct fm_kernel *kernel, int ifaces_fd);
+void fm_kernel_took(struct fm_kernel *kernel, const unsigned int *numbers, size_t n);
 
 #endif

@@ -14,13 +14,13 @@
 #include "base/macro.h"
 #include "daemon/audit.h"
 #include "daemon/control.h"
+#include "daemon/found.h"
 #include "daemon/hooks.h"
 #include "daemon/identity.h"
 #include "daemon/interfaces.h"
 #include "daemon/ledger.h"
 #include "daemon/links.h"
 #include "daemon/losses.h"
-#include "daemon/ring.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
 #include "daemon/sweeper.h"
@@ -453,111 +453,31 @@ static int reload_kernel(struct fm_manager *manager, const struct fm_config *con
 
 /* --- what an earlier process left --- */
 
-#define FOUND_MAX 16
-
-/* Generations of the store by number, and what became of them. */
-struct found {
-	unsigned int numbers[FOUND_MAX];
-	size_t n;
-	struct fm_generation *current;
-	struct fm_generation *replaced[FOUND_MAX];
-	size_t n_replaced;
-};
-
-static void note_found(void *userdata, const char *name)
+static void finish_entry(void *userdata, const struct fm_ledger_found *entry)
 {
-	struct found *found = userdata;
-	char again[FM_STORE_NAME_MAX];
-	unsigned int number;
-
-	if (sscanf(name, "g%u-about", &number) != 1 || found->n == FOUND_MAX)
-		return;
-	/* Signs, leading zeros and numbers that are too large are not ours. */
-	snprintf(again, sizeof(again), "g%u-about", number);
-	if (!strcmp(name, again))
-		found->numbers[found->n++] = number;
+	fm_found_finish(userdata, entry);
 }
 
-/* The newest that was in use goes on; all others are to be emptied. */
-static void sort_in(struct found *found, struct fm_generation *generation)
+/* Carries out what was committed, then sets right what was under way and not committed. */
+static int finish_ledger(struct fm_manager *manager, struct fm_found *found)
 {
-	struct fm_generation *other = generation;
-
-	if (generation->about->state == FM_ABOUT_CURRENT &&
-	    (!found->current || found->current->number < generation->number)) {
-		other = found->current;
-		found->current = generation;
-	}
-	if (other)
-		found->replaced[found->n_replaced++] = other;
-}
-
-static void adopt_tables(struct fm_manager *manager, struct found *found)
-{
-	fm_store_each(manager->store, note_found, found);
-	for (size_t i = 0; i < found->n; i++) {
-		struct fm_generation *generation = NULL;
-		int r = fm_generation_adopt(&generation, manager->kernel, found->numbers[i]);
-
-		if (r == 0) {
-			sort_in(found, generation);
-			continue;
-		}
-		fm_log_warning("tables %u of an earlier process cannot be used: %s",
-			       found->numbers[i], strerror(-r));
-	}
-}
-
-/* --- what an earlier process committed and did not carry out --- */
-
-struct finishing {
-	struct fm_manager *manager;
-	const struct found *found;
-};
-
-static void finish_entry(void *userdata, const struct fm_ledger_entry *entry)
-{
-	const struct finishing *finishing = userdata;
-	const struct found *found = finishing->found;
-	_fm_cleanup_(fm_ring_freep) struct fm_ring *ring = NULL;
-
-	if (entry->op == FM_LEDGER_CONSUMED) {
-		int fd = fm_kernel_overflow_fd(finishing->manager->kernel);
-
-		if (fd >= 0 && fm_ring_new(&ring, fd) == 0)
-			fm_ring_consume(ring, entry->value);
-		return;
-	}
-	if (found->current && found->current->number == entry->generation)
-		fm_sweep_apply(found->current, entry);
-	for (size_t i = 0; i < found->n_replaced; i++)
-		if (found->replaced[i]->number == entry->generation)
-			fm_sweep_apply(found->replaced[i], entry);
-}
-
-/* Carries it out, then sets right what was under way and not committed. */
-static int finish_ledger(struct fm_manager *manager, struct found *found)
-{
-	const struct fm_ledger_ops ops = {.apply = finish_entry};
-	struct finishing finishing = {manager, found};
+	const struct fm_ledger_ops ops = {.finish = finish_entry};
 	int r = fm_ledger_new(&manager->ledger, manager->store, fm_kernel_cpus(manager->kernel));
 
 	if (r < 0)
 		return r;
-	fm_ledger_set_ops(manager->ledger, &ops, &finishing);
+	fm_ledger_set_ops(manager->ledger, &ops, found);
 	fm_ledger_finish(manager->ledger);
-	if (found->current)
-		fm_generation_repair(found->current);
-	for (size_t i = 0; i < found->n_replaced; i++)
-		fm_generation_repair(found->replaced[i]);
+	fm_found_repair(found);
 	return 0;
 }
 
 /* Programs for the tables that were found; without them they are emptied like the others. */
-static void resume(struct fm_manager *manager, struct found *found)
+static void resume(struct fm_manager *manager, struct fm_found *found)
 {
 	int r;
 
+	manager->resumed = fm_found_waits(found);
 	if (!found->current)
 		return;
 	r = fm_generation_resume(found->current);
@@ -570,17 +490,19 @@ static void resume(struct fm_manager *manager, struct found *found)
 }
 
 /* Nobody writes there any more once the programs of the earlier process are replaced. */
-static int empty_found(struct fm_manager *manager, struct found *found)
+static int empty_found(struct fm_manager *manager, struct fm_found *found)
 {
-	int r = found->n_replaced ? fm_kernel_fence(manager->kernel) : 0;
+	int r = fm_found_waits(found) ? fm_kernel_fence(manager->kernel) : 0;
 
+	if (r == 0)
+		r = fm_found_take_over(found);
 	while (r == 0 && found->n_replaced)
 		r = fm_sweeper_add_replaced(manager->sweeper, found->replaced[--found->n_replaced]);
 	return r;
 }
 
 /* Programs and tables; the sweeper owns the generation from here on. */
-static int start_kernel(struct fm_manager *manager, struct found *found)
+static int start_kernel(struct fm_manager *manager, struct fm_found *found)
 {
 	const struct fm_config *config = config_of(manager);
 	_fm_cleanup_(fm_generation_freep) struct fm_generation *generation = NULL;
@@ -598,8 +520,9 @@ static int start_kernel(struct fm_manager *manager, struct found *found)
 	r = fm_kernel_new(&manager->kernel, manager->store);
 	if (r < 0)
 		return r;
-	adopt_tables(manager, found);
-	r = finish_ledger(manager, found);
+	r = fm_found_open(found, manager->store, manager->kernel);
+	if (r == 0)
+		r = finish_ledger(manager, found);
 	if (r < 0)
 		return log_load_failure(r, config);
 	resume(manager, found);
@@ -609,6 +532,7 @@ static int start_kernel(struct fm_manager *manager, struct found *found)
 		r = new_generation(manager, config, &options, &generation);
 	if (r < 0)
 		return r;
+	fm_found_inherit(found);
 	r = fm_timebase_init(&manager->timebase, manager->kernel);
 	if (r < 0)
 		return r;
@@ -685,7 +609,7 @@ static bool is_seen(void *userdata, uint32_t ifindex)
 }
 
 /* After the interfaces are attached: what an earlier process had and this one has not, goes. */
-static int finish_resume(struct fm_manager *manager, struct found *found)
+static int finish_resume(struct fm_manager *manager, struct fm_found *found)
 {
 	size_t rest;
 	int r;
@@ -715,7 +639,7 @@ static int open_store(struct fm_manager *manager)
 	return r;
 }
 
-static int start_parts(struct fm_manager *manager, struct found *found)
+static int start_parts(struct fm_manager *manager, struct fm_found *found)
 {
 	const struct fm_config *config = config_of(manager);
 	int r = open_store(manager);
@@ -746,12 +670,10 @@ static int start_parts(struct fm_manager *manager, struct found *found)
 
 static int start(struct fm_manager *manager)
 {
-	struct found found = {};
+	struct fm_found found = {};
 	int r = start_parts(manager, &found);
 
-	for (size_t i = 0; i < found.n_replaced; i++)
-		fm_generation_free(found.replaced[i]);
-	fm_generation_free(found.current);
+	fm_found_done(&found);
 	return r;
 }
 

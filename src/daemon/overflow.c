@@ -16,6 +16,7 @@
 
 struct fm_overflow_reader {
 	struct fm_ring *ring;
+	unsigned int number; /* of the shared maps that it is of */
 	struct fm_export *exporter;
 	struct fm_ledger *ledger;
 	struct fm_conversation *flows;
@@ -85,6 +86,7 @@ static void export_batch(struct fm_overflow_reader *reader)
 	reader->conversations += reader->n_flows;
 	entry = fm_ledger_add(reader->ledger);
 	entry->op = FM_LEDGER_CONSUMED;
+	entry->generation = reader->number;
 	entry->value = fm_ring_position(reader->ring);
 	fm_ledger_commit(reader->ledger);
 }
@@ -113,6 +115,7 @@ int fm_overflow_new(struct fm_overflow_reader **ret, struct fm_kernel *kernel,
 	reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return -ENOMEM;
+	reader->number = fm_kernel_shared(kernel);
 	reader->exporter = exporter;
 	reader->ledger = ledger;
 	reader->flows = aligned_alloc(_Alignof(struct fm_conversation),

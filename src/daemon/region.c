@@ -92,17 +92,37 @@ int fm_region_map_new(const char *name, uint32_t n_elements, size_t value_size, 
 	return 0;
 }
 
-int fm_region_map_adopt(int fd, uint32_t n_elements, size_t value_size, void **ret_memory)
+int fm_region_map_take(int fd, size_t value_size, uint32_t *ret_elements, void **ret_memory)
 {
 	struct bpf_map_info info = {};
 	__u32 size = sizeof(info);
+	int r;
 
 	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
 		return -EINVAL;
 	if (info.type != BPF_MAP_TYPE_ARRAY || info.value_size != value_size ||
-	    info.max_entries != n_elements || !(info.map_flags & BPF_F_MMAPABLE))
+	    !(info.map_flags & BPF_F_MMAPABLE))
 		return -EINVAL;
-	return map_memory(fd, n_elements, value_size, ret_memory);
+	r = map_memory(fd, info.max_entries, value_size, ret_memory);
+	if (r == 0)
+		*ret_elements = info.max_entries;
+	return r;
+}
+
+int fm_region_map_adopt(int fd, uint32_t n_elements, size_t value_size, void **ret_memory)
+{
+	uint32_t elements = 0;
+	void *memory = NULL;
+	int r = fm_region_map_take(fd, value_size, &elements, &memory);
+
+	if (r < 0)
+		return r;
+	if (elements != n_elements) {
+		fm_region_unmap(memory, elements, value_size);
+		return -EINVAL;
+	}
+	*ret_memory = memory;
+	return 0;
 }
 
 void fm_region_unmap(void *memory, uint32_t n_elements, size_t value_size)

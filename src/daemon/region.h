@@ -124,6 +124,9 @@ int fm_region_map_new(const char *name, uint32_t n_elements, size_t value_size, 
 /* Maps what fd is if it has that form: 0, -EINVAL it has not, -errno. */
 int fm_region_map_adopt(int fd, uint32_t n_elements, size_t value_size, void **ret_memory);
 
+/* The same of any number of elements. */
+int fm_region_map_take(int fd, size_t value_size, uint32_t *ret_elements, void **ret_memory);
+
 void fm_region_unmap(void *memory, uint32_t n_elements, size_t value_size);
 
 #endif

@@ -86,6 +86,11 @@ static size_t length_of(uint32_t header)
 	       8 * 8;
 }
 
+size_t fm_ring_waiting(const struct fm_ring *ring)
+{
+	return __atomic_load_n(ring->producer, __ATOMIC_ACQUIRE) - ring->read;
+}
+
 const void *fm_ring_read(struct fm_ring *ring, size_t *ret_size)
 {
 	for (;;) {

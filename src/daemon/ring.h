@@ -24,6 +24,9 @@ FM_DEFINE_CLEANUP(struct fm_ring *, fm_ring_free)
  */
 const void *fm_ring_read(struct fm_ring *ring, size_t *ret_size);
 
+/* Octets of events, with their headers, that were not read. */
+size_t fm_ring_waiting(const struct fm_ring *ring);
+
 /* Behind what was read; all before it can be consumed. */
 uint64_t fm_ring_position(const struct fm_ring *ring);
 

@@ -97,7 +97,11 @@ static void own_publish(void *userdata)
 /* For those who let nothing outlive them. */
 static int make_ledger(struct fm_sweep *sweep)
 {
-	static const struct fm_ledger_ops ops = {own_prepare, own_publish, own_apply};
+	static const struct fm_ledger_ops ops = {
+		.prepare = own_prepare,
+		.publish = own_publish,
+		.apply = own_apply,
+	};
 	int r = fm_ledger_new(&sweep->own, NULL, 1024);
 
 	if (r < 0)

@@ -288,7 +288,12 @@ static void apply(void *userdata, const struct fm_ledger_entry *entry)
 		applying->applied[entry->position]++;
 }
 
-static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply};
+static void finish(void *userdata, const struct fm_ledger_found *found)
+{
+	apply(userdata, &found->entry);
+}
+
+static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply, finish};
 
 static struct fm_ledger *open_ledger(struct fm_store *store, struct applying *applying)
 {

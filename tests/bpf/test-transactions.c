@@ -106,7 +106,12 @@ static void apply(void *userdata, const struct fm_ledger_entry *entry)
 	rig->account->records = entry->value;
 }
 
-static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply};
+static void finish(void *userdata, const struct fm_ledger_found *found)
+{
+	apply(userdata, &found->entry);
+}
+
+static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply, finish};
 
 static struct fm_config *make_config(void)
 {

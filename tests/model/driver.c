@@ -501,7 +501,8 @@ static void run_line(const char *line)
 
 static int open_all(char **argv)
 {
-	static const struct fm_ledger_ops ledger_ops = {prepare, publish, apply};
+	static const struct fm_ledger_ops ledger_ops = {
+		.prepare = prepare, .publish = publish, .apply = apply};
 	const struct fm_kernel_options options = {
 		.max_flows = strtoull(argv[1], NULL, 10),
 		.key_vlan = atoi(argv[2]),

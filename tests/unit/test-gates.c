@@ -19,8 +19,8 @@ static void begin(uint64_t rest_ns)
 	free(counters);
 	free(accounts);
 	free(table);
-	counters = calloc(FM_GATE_ELEMENT(CPUS, 0, 0), sizeof(*counters));
-	accounts = calloc(FM_GATES, sizeof(*accounts));
+	counters = calloc(FM_GATE_ELEMENT(CPUS + FM_GATE_BANKS, 0, 0), sizeof(*counters));
+	accounts = calloc(FM_GATES * FM_GATE_BANKS, sizeof(*accounts));
 	table = calloc(FM_GATE_HOMES, sizeof(*table));
 	if (!counters || !accounts || !table ||
 	    fm_gates_new(&gates, CPUS, counters, accounts, table, rest_ns) < 0)
