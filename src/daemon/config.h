@@ -97,6 +97,7 @@ FM_DEFINE_CLEANUP(struct fm_config *, fm_config_free)
  * line, what was given, what was expected. 0, -EINVAL (errors say why) or -errno of reading.
  */
 int fm_config_load(const char *path, struct fm_config **ret, struct fm_buf *errors);
+/* The same of an open file; for tests. */
 int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors);
 
 /* What is used without a file: all interfaces but loopback, readable lines on the terminal. */

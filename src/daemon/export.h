@@ -40,7 +40,7 @@ void fm_export_conversation(struct fm_export *exporter, const struct fm_conversa
 
 /*
  * Makes records of a conversation: 0 to 2. ret holds two. Halves without packets since the last
- * export make none.
+ * export make none. Others see it for tests and benchmarks.
  */
 size_t fm_export_records(const struct fm_export *exporter,
 			 const struct fm_conversation *conversation, enum fm_end_reason reason,

@@ -102,7 +102,7 @@ struct fm_link_counters;
 int fm_interfaces_counters(struct fm_interfaces *interfaces, unsigned int ns, uint32_t ifindex,
 			   struct fm_link_counters *ret);
 
-/* Hooks that could not be attached when last tried. */
+/* Hooks that could not be attached when last tried; for tests. */
 size_t fm_interfaces_failed(const struct fm_interfaces *interfaces);
 
 #endif

@@ -80,7 +80,7 @@ struct fm_ledger_entry *fm_ledger_add(struct fm_ledger *ledger);
 /* All that was added happens, and what was handed to the sinks goes out. */
 void fm_ledger_commit(struct fm_ledger *ledger);
 
-/* Out of the store. */
+/* Out of the store; for tests. */
 void fm_ledger_forget(struct fm_ledger *ledger);
 
 #endif

@@ -22,7 +22,7 @@ struct fm_link {
 	int32_t link_netnsid;	 /* namespace of device.link; -1: the device's own */
 };
 
-/* Reads one message. Of a device that is gone only the index is told. */
+/* For tests: reads one message. Of a device that is gone only the index is told. */
 enum fm_links_event fm_links_parse(const struct nlmsghdr *header, struct fm_link *ret);
 
 /* A non-blocking socket on which the current namespace tells of its devices. 0 or -errno. */

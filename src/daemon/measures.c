@@ -57,7 +57,11 @@ static bool is_quic(const struct fm_conversation *conversation)
 	return (conversation->tcp[0].notes | conversation->tcp[1].notes) & FM_TCP_NOTE_QUIC;
 }
 
-int fm_measures_initiator(const struct fm_conversation *conversation, unsigned int first)
+/*
+ * The endpoint that opened the conversation, by SYN and SYN-ACK; first: the direction seen first,
+ * which decides where both sent a SYN. -1: not known.
+ */
+static int find_initiator(const struct fm_conversation *conversation, unsigned int first)
 {
 	const struct fm_tcp_half *tcp = conversation->tcp;
 
@@ -73,7 +77,8 @@ int fm_measures_initiator(const struct fm_conversation *conversation, unsigned i
 	return -1;
 }
 
-enum fm_family fm_measures_family(const struct fm_conversation *conversation, enum fm_family base)
+/* TCP4 for IP4 and so on, where there are figures; else base. */
+static enum fm_family family_of(const struct fm_conversation *conversation, enum fm_family base)
 {
 	uint8_t notes = conversation->tcp[0].notes | conversation->tcp[1].notes;
 
@@ -235,7 +240,7 @@ static void set_ntop(struct fm_record *record, const struct fm_conversation *con
 static void set_tcp(struct fm_record *record, const struct fm_conversation *conversation,
 		    unsigned int d, unsigned int first, const struct fm_timebase *timebase)
 {
-	int initiator = fm_measures_initiator(conversation, first);
+	int initiator = find_initiator(conversation, first);
 	unsigned int client = initiator < 0 ? first : (unsigned int)initiator;
 	uint8_t notes = conversation->tcp[0].notes | conversation->tcp[1].notes;
 	struct side sides[2];
@@ -332,7 +337,7 @@ static void set_mpls(struct fm_record *record, uint64_t labels)
 void fm_measures_set(struct fm_record *record, const struct fm_conversation *conversation,
 		     unsigned int d, unsigned int first, const struct fm_timebase *timebase)
 {
-	record->family = (uint8_t)fm_measures_family(conversation, record->family);
+	record->family = (uint8_t)family_of(conversation, record->family);
 	if (FM_F_MEASURED & (1U << record->family))
 		set_tcp(record, conversation, d, first, timebase);
 	if (conversation->tunnel.type != FM_TUNNEL_NONE)

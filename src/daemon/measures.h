@@ -13,15 +13,6 @@
 #include "ipfix/record.h"
 
 /*
- * The endpoint that opened the conversation, by SYN and SYN-ACK; first: the direction seen first,
- * which decides where both sent a SYN. -1: not known.
- */
-int fm_measures_initiator(const struct fm_conversation *conversation, unsigned int first);
-
-/* TCP4 for IP4 and so on, where there are figures; else base. */
-enum fm_family fm_measures_family(const struct fm_conversation *conversation, enum fm_family base);
-
-/*
  * Fills the members of the record's family and encapsulation, which it sets: direction d, and with
  * record->biflow the other as reverse. The rest of the record is there already.
  */

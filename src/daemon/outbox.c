@@ -413,13 +413,6 @@ static struct entry *entry_of(const struct fm_outbox *outbox, uint64_t id)
 	return entry_at(outbox, id - 1);
 }
 
-const uint8_t *fm_outbox_message(const struct fm_outbox *outbox, uint64_t id)
-{
-	const struct entry *entry = entry_of(outbox, id);
-
-	return entry ? (const uint8_t *)(entry + 1) : NULL;
-}
-
 void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id)
 {
 	struct entry *entry = entry_of(outbox, id);

@@ -79,9 +79,6 @@ bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_
 /* Takes it. */
 void fm_outbox_give(struct fm_outbox *outbox);
 
-/* Its octets, while it is not done; NULL: it is. */
-const uint8_t *fm_outbox_message(const struct fm_outbox *outbox, uint64_t id);
-
 void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id);
 void fm_outbox_done(struct fm_outbox *outbox, uint64_t id);
 

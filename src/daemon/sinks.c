@@ -29,7 +29,7 @@ struct fm_config_ref *fm_config_ref_new(struct fm_config *config)
 	return ref;
 }
 
-struct fm_config_ref *fm_config_ref_ref(struct fm_config_ref *ref)
+static struct fm_config_ref *take_ref(struct fm_config_ref *ref)
 {
 	ref->n++;
 	return ref;
@@ -173,7 +173,7 @@ static int open_entry(struct fm_sinks *sinks, const struct kind *kind, struct fm
 		return r;
 	ret->kind = kind;
 	ret->index = index;
-	ret->ref = fm_config_ref_ref(ref);
+	ret->ref = take_ref(ref);
 	return 0;
 }
 

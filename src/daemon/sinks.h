@@ -14,7 +14,6 @@
 struct fm_config_ref;
 
 struct fm_config_ref *fm_config_ref_new(struct fm_config *config); /* takes it; NULL: no memory */
-struct fm_config_ref *fm_config_ref_ref(struct fm_config_ref *ref);
 struct fm_config_ref *fm_config_ref_unref(struct fm_config_ref *ref);
 const struct fm_config *fm_config_ref_get(const struct fm_config_ref *ref);
 

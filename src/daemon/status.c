@@ -104,11 +104,6 @@ const char *fm_status_not_sent_name(enum fm_not_sent cause)
 	return not_sent_rows[cause].name;
 }
 
-const char *fm_status_not_sent_help(enum fm_not_sent cause)
-{
-	return not_sent_rows[cause].help;
-}
-
 const char *fm_status_reason_name(enum fm_end_reason reason)
 {
 	return reason_names[reason];

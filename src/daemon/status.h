@@ -44,7 +44,6 @@ const char *fm_status_counter_help(enum fm_counter counter);
 
 /* Rows of not-sent.def. */
 const char *fm_status_not_sent_name(enum fm_not_sent cause);
-const char *fm_status_not_sent_help(enum fm_not_sent cause);
 
 /* Causes of what was not sent, with their records: "queue_full 100, stopped 2". */
 int fm_status_not_sent_line(const struct fm_sink_stats *stats, struct fm_buf *ret);

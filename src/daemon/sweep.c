@@ -227,11 +227,6 @@ const struct fm_sweep_stats *fm_sweep_get_stats(const struct fm_sweep *sweep)
 	return &sweep->stats;
 }
 
-bool fm_sweep_busy_with(const struct fm_sweep *sweep, const struct fm_generation *generation)
-{
-	return sweep->phase != PHASE_NONE && sweep->generation == generation;
-}
-
 /* Whether the daemon should look closer: one line of the slot is read. */
 static bool is_candidate(const struct fm_sweep *sweep, const struct fm_slot *slot)
 {

@@ -89,7 +89,4 @@ void fm_sweep_fenced(struct fm_sweep *sweep);
 enum fm_sweep_state fm_sweep_current(const struct fm_sweep *sweep);
 const struct fm_sweep_stats *fm_sweep_get_stats(const struct fm_sweep *sweep);
 
-/* Whether slots are marked but not collected: the generation must not be freed now. */
-bool fm_sweep_busy_with(const struct fm_sweep *sweep, const struct fm_generation *generation);
-
 #endif

@@ -52,7 +52,7 @@ struct fm_encoder {
 
 extern const struct fm_encoder_ops fm_encoder_ipfix, fm_encoder_v9;
 
-/* fm_session_new with an encoder of one's own. */
+/* fm_session_new with an encoder of one's own; for tests. */
 int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_options *options,
 			   const struct fm_encoder_ops *ops, fm_session_emit_fn emit,
 			   void *userdata);

@@ -59,4 +59,9 @@ struct fm_message *fm_stream_recall(struct fm_transport *transport);
 uint64_t fm_stream_taken(const struct fm_transport *transport, bool *ret_owes);
 void fm_stream_stop(struct fm_transport *transport);
 
+#define FM_STREAM_OPS                                                                              \
+	.start = fm_stream_start, .send = fm_stream_send, .flush = fm_stream_flush,                \
+	.dispatch = fm_stream_dispatch, .move = fm_stream_move, .recall = fm_stream_recall,        \
+	.taken = fm_stream_taken, .stop = fm_stream_stop
+
 #endif

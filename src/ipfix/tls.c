@@ -217,12 +217,6 @@ int fm_tls_context_new(SSL_CTX **ret, const struct fm_tls_files *files, bool dat
 	return 0;
 }
 
-SSL_CTX *fm_tls_context_ref(SSL_CTX *context)
-{
-	SSL_CTX_up_ref(context);
-	return context;
-}
-
 SSL_CTX *fm_tls_context_free(SSL_CTX *context)
 {
 	SSL_CTX_free(context);

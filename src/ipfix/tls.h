@@ -34,8 +34,6 @@ struct fm_tls_files {
  */
 int fm_tls_context_new(SSL_CTX **ret, const struct fm_tls_files *files, bool datagrams,
 		       const char *const **ret_part, struct fm_buf *complaint);
-/* One more owner; fm_tls_context_free when it is done. */
-SSL_CTX *fm_tls_context_ref(SSL_CTX *context);
 SSL_CTX *fm_tls_context_free(SSL_CTX *context);
 FM_DEFINE_CLEANUP(SSL_CTX *, fm_tls_context_free)
 

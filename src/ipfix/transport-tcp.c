@@ -63,12 +63,5 @@ const struct fm_transport_ops fm_transport_tcp = {
 	.name = "tcp",
 	.new = tcp_new,
 	.free = tcp_free,
-	.start = fm_stream_start,
-	.send = fm_stream_send,
-	.flush = fm_stream_flush,
-	.dispatch = fm_stream_dispatch,
-	.move = fm_stream_move,
-	.recall = fm_stream_recall,
-	.taken = fm_stream_taken,
-	.stop = fm_stream_stop,
+	FM_STREAM_OPS,
 };

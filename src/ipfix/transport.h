@@ -120,7 +120,7 @@ bool fm_transport_push(struct fm_transport *transport, const uint8_t *message, s
 /* A message is given up: it is the owner's again, or lost. */
 void fm_transport_lose(struct fm_transport *transport, const uint8_t *message, size_t size,
 		       const struct fm_message_info *info, enum fm_not_sent cause);
-/* Takes a message over, whatever the queue's limit. */
+/* Takes a message over, whatever the queue's limit; others see it for tests to stop there. */
 void fm_transport_append(struct fm_transport *transport, struct fm_message *message);
 void fm_transport_prepend(struct fm_transport *transport, struct fm_message *message);
 /* The first message, or the list of all, becomes the caller's. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Conversations over TCP: see talk.h. */
 #include "talk.h"
+#include "test.h"
 
 #include <netinet/in.h>
 #include <sched.h>
@@ -346,4 +347,24 @@ void talk_run(struct harness *h, void (*report)(bool ok, const char *name),
 			if (modes >> mode & 1)
 				run(&cases[i], mode);
 	}
+}
+
+static void report_tap(bool ok, const char *name)
+{
+	fm_test_ok(ok, "%s", name);
+}
+
+int talk_main(struct harness *h, const struct talk_case *cases, size_t n)
+{
+	struct fm_kernel_options options = {.max_flows = 4096, .tcp = true};
+	int r;
+
+	if (!harness_allowed())
+		return fm_test_skip_all("needs root");
+	r = harness_init(h, &options);
+	if (r < 0)
+		return fm_test_bail("harness", r);
+	talk_run(h, report_tap, cases, n);
+	harness_done(h);
+	return fm_test_done();
 }

@@ -11,10 +11,7 @@
 #include "harness.h"
 
 /* The sides. A opens and is the smaller address: half 0. */
-enum {
-	A,
-	B,
-};
+enum { A, B };
 
 enum talk_mode {
 	TALK_IP4,
@@ -146,5 +143,7 @@ void talk_time(uint64_t us, unsigned int pause_ms, const char *what);
 /* Runs cases in all their modes; each result goes to report. */
 void talk_run(struct harness *h, void (*report)(bool ok, const char *name),
 	      const struct talk_case *cases, size_t n);
+/* The same as a whole test program; the value to return from main. */
+int talk_main(struct harness *h, const struct talk_case *cases, size_t n);
 
 #endif

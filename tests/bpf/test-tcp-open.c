@@ -4,7 +4,6 @@
 
 #include "base/macro.h"
 #include "talk.h"
-#include "test.h"
 
 #define MEASURED FM_TCP_NOTE_MEASURED
 
@@ -541,22 +540,7 @@ static const struct talk_case cases[] = {
 	TALK_CASE("ECN fallback", ecn_fallback),
 };
 
-static void report(bool ok, const char *name)
-{
-	fm_test_ok(ok, "%s", name);
-}
-
 int main(void)
 {
-	struct fm_kernel_options kernel_options = {.max_flows = 4096, .tcp = true};
-	int r;
-
-	if (!harness_allowed())
-		return fm_test_skip_all("needs root");
-	r = harness_init(&h, &kernel_options);
-	if (r < 0)
-		return fm_test_bail("harness", r);
-	talk_run(&h, report, cases, FM_ARRAY_SIZE(cases));
-	harness_done(&h);
-	return fm_test_done();
+	return talk_main(&h, cases, FM_ARRAY_SIZE(cases));
 }

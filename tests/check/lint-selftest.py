@@ -13,7 +13,7 @@ APACHE = '/* SPDX-License-Identifier: Apache-2.0 */\n'
 GPL = '/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */\n'
 LONG = 'static int f(void)\n{\n' + '\tg();\n' * 100 + '}\n'
 
-# rule, file, text, what the complaint says
+# rule, file, text (or files and their texts), what the complaint says
 CASES = [
     ('names its licence', 'src/base/a.c', 'int a;\n', 'src/base/a.c: no SPDX'),
     ('names its licence', 'src/bpf/a.h', APACHE, 'expected GPL-2.0-only'),
@@ -32,9 +32,39 @@ CASES = [
     ('trailing blanks', 'src/base/a.c', APACHE + 'int a; \n', 'a.c:2'),
     ('clang-format', 'src/base/a.c', APACHE + 'int f( void ) {return 0;}\n', 'a.c'),
     ('scripts parse', 'scripts/a', '#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\nif\n', 'a'),
+    ('shellcheck', 'scripts/a', '#!/bin/sh\n# SPDX-License-Identifier: Apache-2.0\nrm -f $1\n',
+     'SC2086'),
+    ('outside its file', 'src/base/a.h', APACHE + 'int fm_a(void);\n', 'nobody uses fm_a'),
+    ('outside its file', 'src/base/a.h', {
+        'src/base/a.h': APACHE + '/* Says a. */\nint fm_a(void);\n',
+        'src/base/a.c': APACHE + 'int fm_a(void)\n{\n\treturn 0;\n}\n\nint fm_b(void)\n{\n'
+                        '\treturn fm_a();\n}\n',
+        'tests/unit/a.c': APACHE + 'int b(void)\n{\n\treturn fm_a();\n}\n'}, 'only tests use fm_a'),
+    ('like-this.c', 'src/base/a_b.c', APACHE, 'src/base/a_b.c: not like-this.c'),
+    ('like-this.c', 'src/base/a.c', APACHE + 'int a(void)\n{\n\treturn 0;\n}\n', 'a is seen by'),
+    ('like-this.c', 'src/base/a.c', APACHE + 'typedef struct a a;\n', 'src/base/a.c:2: typedef'),
+    ('named by a test', 'src/bpf/counters.def', GPL + 'FM_COUNTER(gone, LOST, "tested")\n',
+     'no test names gone'),
+    ('named by a test', 'src/ipfix/fields.def', {
+        'src/ipfix/fields.def': APACHE + 'FM_FIELD(rev_a, int, , U, "reverseA", 1)\n'
+                                'FM_FIELD(rev_b, int, , U, "reverseB", 1)\n',
+        'tests/a.c': APACHE + '#define BOTH(name) f(rev_##name)\n\nBOTH(a)\n'},
+     'no test names rev_b or reverseB'),
+    ('named by a test', 'src/ipfix/new.def', APACHE, 'by which arguments'),
+    ('written twice', 'src/base/b.c', {
+        'src/base/a.c': APACHE + ''.join('int fm_number_%d;\n' % i for i in range(8)),
+        'src/base/b.c': APACHE + ''.join('int fm_number_%d;\n' % i for i in range(8))},
+     'src/base/b.c:2: as src/base/a.c:2'),
     ('python files', 'tests/a.py', '# SPDX-License-Identifier: Apache-2.0\ndef\n', 'a.py:2'),
 ]
-GOOD = APACHE + '#include "base/b.h"\n\nint main(void)\n{\n\texit(0);\n}\n'
+GOOD = {
+    'src/base/a.c': APACHE + '#include "base/b.h"\n\nint main(void)\n{\n\texit(fm_b());\n}\n',
+    'src/base/b.h': APACHE + 'int fm_b(void);\n\n/* For tests. */\nint fm_c(void);\n',
+    'src/base/b.c': APACHE + '#include "base/b.h"\n\nint fm_b(void)\n{\n\treturn fm_c();\n}\n\n'
+                    'int fm_c(void)\n{\n\treturn 0;\n}\n',
+    'src/bpf/counters.def': GPL + 'FM_COUNTER(lost, LOST, "of no use")\n',
+    'tests/a.c': APACHE + 'int a = FM_COUNTER_lost;\nint b = fm_c();\n',
+}
 
 
 def lint(files):
@@ -74,7 +104,7 @@ def main():
     print('1..%d' % (len(CASES) + 1))
     bad = 0
     for number, (rule, name, text, expected) in enumerate(CASES, 1):
-        failed, comments = complaint_of(lint({name: text}), rule)
+        failed, comments = complaint_of(lint(text if isinstance(text, dict) else {name: text}), rule)
         title = 'complains: %s: %s' % (rule, expected)
         if failed is None:
             print('ok %d - %s # SKIP %s' % (number, title, comments))
@@ -84,7 +114,7 @@ def main():
         print('%s %d - %s' % ('ok' if fine else 'not ok', number, title))
         if not fine:
             print('# ' + comments.replace('\n', '\n# '))
-    output = lint({'src/base/a.c': GOOD})
+    output = lint(GOOD)
     fine = 'not ok' not in output
     print('%s %d - says nothing of good files' % ('ok' if fine else 'not ok', len(CASES) + 1))
     if not fine:

@@ -29,6 +29,17 @@ MAX_FUNCTION = 100
 MAX_BPF_NAME = 15
 MAX_SUBJECT = 72
 LICENCES = {'src/bpf/': 'GPL-2.0-only OR BSD-2-Clause', '': 'Apache-2.0'}
+# By which of its arguments a row of a table is known, apart from those of its help.
+ROW_NAMES = {'counters': (0,), 'features': (0,), 'metrics': (1,), 'tcp': (1,), 'fields': (0, 4),
+             'statistics': (1, 4), 'audit': (0, 3), 'config': (1,), 'config-words': (2,),
+             'not-sent': (0,)}
+# And as an enumerator.
+ROW_ENUMERATORS = {'counters': 'FM_COUNTER_', 'not-sent': 'FM_NOT_SENT_'}
+# Tables that a test reads, so that it covers what will be in them.
+ROWS_READ_BY = {'config-words': 'tests/golden/golden.py'}
+# Lines that say the same in two places of a room.
+SAME_LINES = 8
+SAME_TEST_LINES = 12
 # Texts and data that cannot carry a comment.
 NO_COMMENT = re.compile(r'^LICENSE$|^LICENSES/.*\.txt$|\.(json|pcap|bin)$|^tests/golden/.*\.(out|err|expected|ok|bad)$|^tests/fuzz/corpus/')
 # Paths of one machine, written so that this line does not find itself.
@@ -227,6 +238,133 @@ def shell_syntax():
                 yield run.stderr.strip()
 
 
+def shell_check():
+    """shellcheck has nothing to say"""
+    if not shutil.which('shellcheck'):
+        raise Skip('shellcheck is not installed')
+    names = [name for name in FILES if re.match(r'^#!/bin/(ba|da)?sh', read(name).split('\n', 1)[0])]
+    run = names and subprocess.run(['shellcheck', '--format=gcc', *names], cwd=ROOT, text=True,
+                                   capture_output=True, check=False)
+    if run:
+        yield from (run.stdout + run.stderr).splitlines()
+
+
+def prototypes(text):
+    """(name, comment before it) of the functions that a header declares; those of a paragraph share
+    its comment."""
+    comment = ''
+    for part in re.split(r'(/\*.*?\*/)', text, flags=re.S):
+        if part.startswith('/*'):
+            comment = part
+            continue
+        for found in re.finditer(r'^(?!static|typedef|#|\s|FM_)[\w *]*?\b(\w+)\([^;{}]*\)'
+                                 r'(?:\s*__attribute__\(\(.*\)\))?;', part, flags=re.M):
+            yield found.group(1), comment
+
+
+def used_functions():
+    """what a header declares is used outside its file, or is there for tests and says so"""
+    texts = {name: without_comments(read(name)) for name in sources('.c', '.h', under='src/')}
+    tests = ' '.join(read(name) for name in FILES if name.startswith(('tests/', 'bench/')))
+    tested = set(re.findall(r'\w+', tests))
+    for name in sources('.h', under='src/'):
+        for function, comment in prototypes(read(name)):
+            word = re.compile(r'\b%s\b' % function)
+            made = re.compile(r'^[^\s#].*\b%s\([^;]*?\)\n\{' % function, re.M)
+            users = [other for other, text in texts.items()
+                     if other != name and word.search(text) and not made.search(text)]
+            in_header = len(word.findall(texts[name])) > 1 and re.search(
+                r'^[\s.][^;]*[=,( ]\b%s\b' % function, texts[name], re.M)
+            if users or in_header:
+                continue
+            if function not in tested:
+                yield '%s: nobody uses %s' % (name, function)
+            elif not re.search(r'\btests?\b', comment):
+                yield '%s: only tests use %s, and its comment does not say so' % (name, function)
+
+
+def code_names():
+    """files are named like-this.c, functions that others see fm_like_this, types struct like_this"""
+    for name in sources('.c', '.h', '.def', under='src/'):
+        if not re.match(r'^[a-z0-9]+(-[a-z0-9]+)*(\.bpf)?\.(c|h|def)$', os.path.basename(name)):
+            yield '%s: not like-this.c' % name
+        text = without_comments(read(name))
+        for number, line in enumerate(text.split('\n'), 1):
+            if re.match(r'typedef\b[^(]*$', line):
+                yield '%s:%d: typedef' % (name, number)
+        if not name.endswith('.c') or name.startswith('src/bpf/'):
+            continue
+        for found in re.finditer(r'^(?!static\b|typedef\b|struct \w+ \{)[a-z][\w *]*?\b(\w+)'
+                                 r'\([^;{}]*\)\n\{', text, re.M):
+            if found.group(1) != 'main' and not found.group(1).startswith('fm_'):
+                yield '%s: %s is seen by others and not called fm_' % (name, found.group(1))
+
+
+def rows(text):
+    """Arguments of each row of a table."""
+    for found in re.finditer(r'^FM_\w+\((.*)\)$', re.sub(r'/\*.*?\*/', '', text, flags=re.S), re.M):
+        yield [argument.strip().strip('"') for argument in
+               re.findall(r'"(?:[^"\\]|\\.)*"|[^,]+|(?<=,)(?=,)', found.group(1))]
+
+
+def words_of_tests():
+    """Every word in a test, and those that its macros put together: rev_##name, used with mss."""
+    words = set()
+    for name in FILES:
+        if not name.startswith('tests/') or name.startswith('tests/check/'):
+            continue
+        text = read(name)
+        words.update(re.findall(r'\w+', text))
+        for macro, argument, body in re.findall(r'^#define (\w+)\((\w+)\)((?:.*\\\n)*.*)', text,
+                                                re.M):
+            for prefix in re.findall(r'\b(\w+)##%s\b' % argument, body):
+                words.update(prefix + used for used in re.findall(r'\b%s\((\w+)\)' % macro, text))
+    return words
+
+
+def tested_rows():
+    """every row of a table is named by a test"""
+    known = words_of_tests()
+    for name in sources('.def', under='src/'):
+        table = os.path.basename(name)[:-4]
+        places = ROW_NAMES.get(table)
+        if not places:
+            yield '%s: by which arguments are its rows known?' % name
+            continue
+        reader = ROWS_READ_BY.get(table)
+        if reader in FILES and os.path.basename(name) in read(reader):
+            continue
+        for row in rows(read(name)):
+            found = {row[place] for place in places if place < len(row)}
+            enumerator = ROW_ENUMERATORS.get(table, '') + row[0]
+            if not found & known and enumerator not in known:
+                yield '%s: no test names %s' % (name, ' or '.join(sorted(found - {''})))
+
+
+def telling_lines(name):
+    """(number, text) of the lines that say something."""
+    text = read(name)
+    text = without_comments(text) if name.endswith(('.c', '.h')) else text
+    for number, line in enumerate(text.split('\n'), 1):
+        line = ' '.join(line.split())
+        if re.search(r'\w{2}', line) and not re.match(r'#|import |from |return 0;|break;', line):
+            yield number, line
+
+
+def same_lines():
+    """nothing is written twice"""
+    for under, length in (('src/', SAME_LINES), ('tests/', SAME_TEST_LINES)):
+        seen = {}
+        for name in sources('.c', '.h', '.py', under=under):
+            lines, told = list(telling_lines(name)), -1
+            for at in range(len(lines) - length + 1):
+                run = tuple(line for _, line in lines[at:at + length])
+                first = seen.setdefault(run, (name, lines[at][0]))
+                if first != (name, lines[at][0]) and at > told:
+                    yield '%s:%d: as %s:%d' % (name, lines[at][0], *first)
+                    told = at + length
+
+
 def python_syntax():
     """python files compile"""
     for name in FILES:
@@ -243,7 +381,8 @@ class Skip(Exception):
 
 
 RULES = [licence_lines, arrows, file_lengths, function_lengths, no_goto, bpf_names,
-         commit_subjects, machine_paths, text_hygiene, formatting, shell_syntax, python_syntax]
+         commit_subjects, machine_paths, text_hygiene, formatting, shell_syntax,
+         shell_check, used_functions, code_names, tested_rows, same_lines, python_syntax]
 
 
 def main():

@@ -248,6 +248,11 @@ def elsewhere():
              'monitoringIntervalEndMilliSeconds', 'layer2FrameDeltaCount',
              'layer2OctetDeltaCount', 'packetDeltaCount', 'octetDeltaCount')
     equal('json', sorted(tuple(record[name] for name in names) for record in run().json), wanted)
+    own = {'seenPackets': 'seen', 'againPackets': 'again', 'ignoredPackets': 'ignored',
+           'lostPackets': 'lost', 'aggregatedPackets': 'aggregated', 'interfaceFrames':
+           'interface_frames'}
+    equal('json, own elements', sorted(tuple(record[name] for name in own) for record in run().json),
+          sorted(tuple(record[name] for name in own.values()) for record in run().full))
     causes = {}
     for record in run().json:
         for cause, count in record['causes'].items():

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Starts that must fail with clear words, and some that must not fail."""
 import os
+import re
 import signal
 import subprocess
 
@@ -124,6 +125,10 @@ def unprivileged():
 def check_option():
     status, seen = flowmond('--check')
     check('as root: status %d' % status, status == 0, seen)
+    for name in ('programs', 'clock', 'overflow', 'grace_period', 'tcx', 'clsact', 'tcp', 'tunnels',
+                 'membarrier', 'namespaces'):
+        check('tells of %s, and why not' % name,
+              re.search(r'^yes  %s  |^no   %s  .*: ' % (name, name), seen, re.M), seen)
     status, without = flowmond('--check', wrapper=NOBODY)
     check('as nobody: status %d' % status, status > 0 and 'CAP_BPF' in without, without)
     check('the two differ', seen != without)

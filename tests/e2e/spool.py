@@ -99,7 +99,9 @@ def tcp_back():
         for _ in range(6):
             site.send(500)
         wait_until(lambda: site.sink()['spooled_records'] == 3000, 10, 'the spool to have it')
-        equal('not sent', site.sink()['not_sent_records'], 0)
+        sink = site.sink()
+        equal('not sent', sink['not_sent_records'], 0)
+        equal('what is in it', (sink['spooled_packets'], sink['spooled_octets']), sums(site.sent))
         check('several files', len(site.files()) > 2, site.files())
         for reader in (dumped, dissected):
             seen = [reader(path) for path in site.files()]
@@ -220,7 +222,9 @@ def overflow():
         listener = TcpListener(site.m)
         site.empty()
         sink = site.sink()
-        dropped = {name: sink['spool_dropped_' + name] for name in ('records', 'packets', 'octets')}
+        dropped = {'records': sink['spool_dropped_records'],
+                   'packets': sink['spool_dropped_packets'],
+                   'octets': sink['spool_dropped_octets']}
         check('some was dropped', dropped['records'] > 5000, dropped)
         for name in dropped:
             equal('not sent ' + name, sink['not_sent_' + name], dropped[name])

@@ -101,7 +101,38 @@ def tables():
                 run('--list-%s=markdown' % table)[1])
 
 
+def rows(path):
+    """Arguments of the rows of a table, without quotes."""
+    with open(os.path.join(ROOT, path), encoding='utf-8') as file:
+        for line in file:
+            if line.startswith('FM_'):
+                yield [part.strip(' ")\n') for part in line.split('(', 1)[1].split(',')]
+
+
+# What a section must hold beside the setting.
+NEEDED = {'collector': '[collector a]\naddress = 192.0.2.1:4739\n',
+          'group': '[collector a]\naddress = 192.0.2.1:4739\n[group g]\nmembers = a\n',
+          'ipfix_file': '[ipfix_file]\ndirectory = /var/lib/flowmond\n'}
+
+
+def words():
+    """Every word of config-words.def that a setting of config.def takes is read and printed."""
+    kinds = {}
+    for kind, _, word in rows('src/daemon/config-words.def'):
+        kinds.setdefault('ENUM_' + kind, []).append(word)
+    for section, key, kind, *_ in rows('src/daemon/config.def'):
+        for word in kinds.get(kind, ()):
+            text = NEEDED.get(section, '[%s]\n' % section) + '%s = %s\n' % (key, word)
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(text.encode())
+                file.flush()
+                status, printed = run('--print-config', '--config', file.name)
+            result(status == 0 and ('\n%s = %s\n' % (key, word)).encode() in printed,
+                   '[%s] %s = %s' % (section, key, word), printed.decode(errors='replace'))
+
+
 configurations()
+words()
 hostile()
 tables()
 print('1..%d' % len(results))

@@ -418,6 +418,12 @@ def sound(events):
     return not open_sweep
 
 
+def sweeps(events):
+    """Where each begins and ends."""
+    at = [number for number, (name, _) in enumerate(events) if name in ('sweep', 'finish')]
+    return zip(at[::2], at[1::2])
+
+
 def shrink(driver, events, make=flows.Model):
     """A sequence that fails as well, from which nothing can be left out."""
     runs = 0
@@ -428,18 +434,24 @@ def shrink(driver, events, make=flows.Model):
         return runs <= SHRINK_RUNS and sound(candidate) and \
             bool(check(driver, candidate, make=make))
 
-    first, last = events[:1], events[-2:]
-    middle = events[1:-2]
-    size = max(1, len(middle) // 2)
+    first, middle, last = events[:1], events[1:-2], events[-2:]
+    size, before = max(1, len(middle) // 2), None
     while size and runs < SHRINK_RUNS:
         at = 0
-        while at < len(middle):
+        while at + size <= len(middle):
             less = middle[:at] + middle[at + size:]
             if fails(first + less + last):
                 middle = less
             else:
                 at += 1 if size < 3 else size
         size = size // 2 if size != 3 else 2
+        for begin, end in sweeps(middle) if size == 1 else ():
+            less = middle[:begin] + middle[begin + 1:end] + middle[end + 1:]
+            if fails(first + less + last):
+                middle = less
+                break
+        if not size and middle != before:  # what one lets go may let go others
+            size, before = min(2, len(middle)), middle
     changed = True
     while changed and runs < SHRINK_RUNS:
         changed = False
@@ -507,8 +519,8 @@ def notices(rng):
     less = shrink(driver, events, Late)
     found = bool(check(driver, less, make=Late))
     driver.stop()
-    # Begin, timeouts, a packet, the clock, a sweep and its end, the ring, the rest.
-    small = len(less) <= 9
+    # Begin, timeouts, a packet or two, the clock, a sweep and its end, the ring, the rest.
+    small = len(less) <= 12
     if not found or not small:
         print('# %d events: %s' % (len(less), less))
     return found and small

@@ -446,7 +446,7 @@ static void test_tunnels(void)
 	c.tunnel.family = 6;
 	export(&c, true, records);
 	FM_TEST(records[0].encapsulation == FM_ENCAPSULATION_TUNNEL6 &&
-			records[0].outer_src_ip6[12] == 10 &&
+			records[0].outer_src_ip6[12] == 10 && records[0].outer_dst_ip6[12] == 20 &&
 			records[0].nt_outer_dst_ip6[12] == 20 && records[0].tunnel_id == 77 &&
 			records[0].rev_tunnel_id == FM_ABSENT,
 		"outer IPv6, and the reverse id");
