@@ -103,7 +103,10 @@ void fm_about_unmap(struct fm_about *about);
  */
 int fm_about_read(int fd, struct fm_about **ret_memory, struct fm_about *ret_copy);
 
-/* Whether a copy can be believed: names end, members lie in their elements, numbers can be. */
+/*
+ * For tests: whether a copy can be believed: names end, members lie in their elements, numbers can
+ * be.
+ */
 bool fm_about_is_sound(const struct fm_about *about);
 
 /* Whether maps are laid out as this process' own. */
