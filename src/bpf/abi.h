@@ -161,8 +161,20 @@ enum fm_counter {
 
 #include "gate.h"
 
-/* Value of the interface table: what a packet that came in there means at egress. */
-#define FM_IFACE_SEEN 0x01 /* hooked at ingress, or stacked on what is: counted already */
+/* Value of the interface table: whether a packet that came in there was counted then. */
+enum fm_seen {
+	FM_SEEN_NO = 0,	    /* nor is it in the table */
+	FM_SEEN_YES = 1,    /* hooked at ingress, or stacked on what is */
+	FM_SEEN_MARKED = 2, /* on its way to that or from it: if the packet bears the mark */
+};
+
+/*
+ * While hooks come and go, those concerned mark the packets that they count, so that the next one
+ * on the way knows: in tc_index, which the kernel keeps with a packet for what is at TC hooks. Half
+ * of it is left to others.
+ */
+#define FM_MARK_BITS  0xff00u
+#define FM_MARK_SHIFT 8
 
 /* Read-only configuration: constants to the verifier. */
 struct fm_rodata {
@@ -198,6 +210,8 @@ struct fm_live {
 	__u32 linger_ticks;
 	__u32 brief_ticks; /* in place of idle_ticks for a direction's first packet; 0: not */
 	__u32 placeless;   /* set by the programs: a packet found no slot, nor room on the ring */
+	__u32 mark;	   /* of FM_MARK_BITS, never 0 */
+	__u32 others;	   /* FM_GATE_MARKS or 0: of the interfaces without a gate */
 	/* The interface table in short: the only index of a cell that is there, 0: none is. */
 	__u32 seen[FM_SEEN_CELLS];
 	/* FM_GATE_ENTRY of the hooked interfaces, 0: none. */

@@ -190,7 +190,7 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
  */
 FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
-	struct fm_counters *counters = fm_counters_of(skb, hook & 1);
+	struct fm_counters *counters = fm_counters_of(fm_gate_of(skb), hook & 1);
 	int counted;
 
 	if (!parser || !counters)

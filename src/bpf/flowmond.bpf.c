@@ -46,7 +46,7 @@ struct {
 	__type(value, struct fm_gate);
 } fm_gates SEC(".maps");
 
-/* Interface -> FM_IFACE_*. */
+/* Interface -> enum fm_seen. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -73,22 +73,32 @@ static __always_inline __u32 fm_ifindex(__u32 ifindex)
 	return ifindex ? ifindex + fm_ro.ifindex_base : 0;
 }
 
-/* This CPU's counters of the hook that a packet passes. */
-static __always_inline struct fm_counters *fm_counters_of(struct __sk_buff *skb, enum fm_hook hook)
+/* The gate that a packet passes, and FM_GATE_MARKS. */
+static __always_inline __u32 fm_gate_of(struct __sk_buff *skb)
 {
 	__u32 index = skb->ifindex + fm_ro.ifindex_base, home = FM_GATE_HOME(index);
-	__u32 cpu = bpf_get_smp_processor_id(), gate = FM_GATE_OTHERS, element;
 
 	for (int i = 0; i < FM_GATE_PROBES; i++) {
 		__u64 entry = FM_READ_ONCE(fm_live.gates[(home + i) & (FM_GATE_HOMES - 1)]);
 
-		if (entry >> 32 == index) {
-			gate = entry & (FM_GATES - 1);
-			break;
-		}
+		if (entry >> 32 == index)
+			return entry;
 	}
-	element = FM_GATE_ELEMENT(cpu, gate, hook);
+	return FM_GATE_OTHERS | FM_READ_ONCE(fm_live.others);
+}
+
+/* This CPU's counters of a hook. NULL: its gate is one that marks. */
+static __always_inline struct fm_counters *fm_counters_near(__u32 gate, enum fm_hook hook)
+{
+	__u32 cpu = bpf_get_smp_processor_id(), element = FM_GATE_ELEMENT(cpu, gate, hook);
+
 	return bpf_map_lookup_elem(&fm_counters, &element);
+}
+
+/* Of one that does, too. */
+static __always_inline struct fm_counters *fm_counters_of(__u32 gate, enum fm_hook hook)
+{
+	return fm_counters_near(FM_GATE_OF(gate), hook);
 }
 
 static __always_inline void fm_count(struct fm_counters *counters, enum fm_counter which,
@@ -126,18 +136,43 @@ static __always_inline void fm_count_notes(struct fm_counters *counters,
 		fm_count(counters, FM_COUNTER_tunnel_deep, packet);
 }
 
-/* Whether a packet at egress was counted when it came in. */
-static __always_inline int fm_counted_before(__u32 ingress_ifindex)
+static __always_inline int fm_is_marked(struct __sk_buff *skb)
 {
-	__u32 index = fm_ifindex(ingress_ifindex), cell, *flags;
+	return (FM_SKB_LOAD(skb, tc_index, __u32) & FM_MARK_BITS) == fm_live.mark;
+}
+
+/* Whether a packet at egress was counted when it came in. */
+static __always_inline int fm_counted_before(struct __sk_buff *skb, __u32 ingress_ifindex)
+{
+	__u32 index = fm_ifindex(ingress_ifindex), cell, *seen;
 
 	if (!index || fm_ro.observe_every)
 		return 0;
 	cell = FM_READ_ONCE(fm_live.seen[FM_SEEN_CELL(index)]);
 	if (cell != FM_SEEN_SHARED)
 		return cell == index;
-	flags = bpf_map_lookup_elem(&fm_ifaces, &index);
-	return flags && (*flags & FM_IFACE_SEEN);
+	seen = bpf_map_lookup_elem(&fm_ifaces, &index);
+	if (!seen)
+		return 0;
+	return *seen == FM_SEEN_MARKED ? fm_is_marked(skb) : *seen == FM_SEEN_YES;
+}
+
+/*
+ * Whether an earlier hook counted a packet. At a gate that marks, it is marked from now on.
+ * Verified by itself, so that the ways through it do not multiply those through fm_conclude().
+ */
+FM_GLOBAL int fm_is_again(struct __sk_buff *skb, int hook)
+{
+	int again = 0;
+
+	if (hook == FM_HOOK_EGRESS)
+		again = fm_counted_before(skb, FM_SKB_LOAD(skb, ingress_ifindex, __u32));
+	if (fm_ro.observe_every || !(fm_gate_of(skb) & FM_GATE_MARKS))
+		return again;
+	if (fm_is_marked(skb))
+		return 1;
+	skb->tc_index = (FM_SKB_LOAD(skb, tc_index, __u32) & ~FM_MARK_BITS) | fm_live.mark;
+	return again;
 }
 
 /* The parts of the key that are only there if configured. */
@@ -275,7 +310,6 @@ static __always_inline void fm_learn_egress(struct fm_counters *counters, void *
 
 	if (region)
 		slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &position);
-	fm_count(counters, FM_COUNTER_again, packet);
 	if (!slot) {
 		fm_count(counters, FM_COUNTER_egress_unknown, packet);
 		return;
@@ -347,7 +381,7 @@ static __always_inline void fm_measure(struct __sk_buff *skb, enum fm_hook hook)
 
 	if (!work || (work->packet.udp ? fm_quic_packet(skb, &work->packet) : fm_tcp_event(skb)))
 		return;
-	counters = fm_counters_of(skb, hook);
+	counters = fm_counters_of(fm_gate_of(skb), hook);
 	if (!counters)
 		return;
 	counters->count[FM_COUNTER_not_measured].packets += work->packet.packets;
@@ -415,40 +449,27 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	parser->tick = now_tick;
 }
 
-/* Counts a packet that was parsed: any flow, any slot. Verified by itself. */
+/* Counts a packet that was parsed, at its first hook: any flow, any slot. Verified by itself. */
 FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
 	struct fm_packet *packet = parser ? &parser->packet : NULL;
-	__u32 cpu = bpf_get_smp_processor_id(), interface, ingress_ifindex = 0;
-	struct fm_counters *counters = fm_counters_of(skb, hook & 1);
+	struct fm_counters *counters = fm_counters_of(fm_gate_of(skb), hook & 1);
+	__u32 cpu = bpf_get_smp_processor_id();
 	void *region;
 	__u64 hash;
-	int again;
 
 	if (!counters || !packet)
 		return 0;
 	fm_count_seen(counters, skb, packet);
-	if (hook == FM_HOOK_EGRESS)
-		ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
-	again = hook == FM_HOOK_EGRESS && fm_counted_before(ingress_ifindex);
 	if (packet->verdict != FM_PARSED) {
-		enum fm_counter which = FM_COUNTER_malformed;
-
-		if (again)
-			which = FM_COUNTER_again;
-		else if (packet->verdict == FM_NOT_IP)
-			which = FM_COUNTER_not_ip;
-		fm_count(counters, which, packet);
+		fm_count(counters,
+			 packet->verdict == FM_NOT_IP ? FM_COUNTER_not_ip : FM_COUNTER_malformed,
+			 packet);
 		return 0;
 	}
-	interface = fm_ifindex(again ? ingress_ifindex : skb->ifindex);
-	fm_key_extend(packet, interface, hook);
+	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
-	if (again) {
-		fm_learn_egress(counters, region, packet, hash, fm_ifindex(skb->ifindex));
-		return 0;
-	}
 	if (packet->notes)
 		fm_count_notes(counters, packet);
 	if (fm_ro.tunnel != FM_TUNNEL_KEY_OUTER && packet->headers) {
@@ -457,6 +478,28 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 			(__u64)packet->headers * packet->packets;
 	}
 	fm_account(counters, region, parser, hash, skb, hook);
+	return 0;
+}
+
+/* The same of one that an earlier hook counted. */
+FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser, int hook)
+{
+	struct fm_packet *packet = parser ? &parser->packet : NULL;
+	struct fm_counters *counters = fm_counters_of(fm_gate_of(skb), hook & 1);
+	__u32 cpu = bpf_get_smp_processor_id();
+	void *region;
+	__u64 hash;
+
+	if (!counters || !packet)
+		return 0;
+	fm_count_seen(counters, skb, packet);
+	fm_count(counters, FM_COUNTER_again, packet);
+	if (packet->verdict != FM_PARSED || hook == FM_HOOK_INGRESS)
+		return 0;
+	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
+	hash = fm_hash(&packet->key, fm_ro.seed);
+	region = bpf_map_lookup_elem(&fm_table, &cpu);
+	fm_learn_egress(counters, region, packet, hash, fm_ifindex(skb->ifindex));
 	return 0;
 }
 
@@ -469,6 +512,10 @@ FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int 
 
 	if (!packet)
 		return FM_DONE;
+	if (parser->again) {
+		fm_conclude_again(skb, parser, hook);
+		return FM_DONE;
+	}
 	fm_conclude(skb, parser, hook);
 	if (parser->placeless)
 		return FM_NO_PLACE;
@@ -481,8 +528,8 @@ FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int 
 }
 
 /*
- * A further packet of a flow near its home: most packets. FM_NOT_DONE: not one, and nothing was
- * counted.
+ * A further packet of a flow near its home, at a hook that stays: most packets. FM_NOT_DONE: not
+ * one, and nothing was counted.
  */
 static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct fm_packet *packet,
 						  enum fm_hook hook)
@@ -499,13 +546,13 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	if (hook == FM_HOOK_EGRESS) {
 		__u32 ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
 
-		again = fm_counted_before(ingress_ifindex);
+		again = fm_counted_before(skb, ingress_ifindex);
 		if (again)
 			interface = ingress_ifindex;
 	}
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
-	counters = fm_counters_of(skb, hook);
+	counters = fm_counters_near(fm_gate_of(skb), hook);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
 	if (!counters || !region)
 		return FM_NOT_DONE;
@@ -540,6 +587,7 @@ static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook,
 		return FM_DONE;
 	__builtin_memset(parser, 0, sizeof(*parser));
 	parser->position = FM_NO_POSITION;
+	parser->again = fm_is_again(skb, hook);
 	fm_parse_begin(skb, parser, layer3);
 	parser->packet.verdict = fm_parse_ip(skb, parser);
 	if (parser->packet.verdict == FM_PARSED)

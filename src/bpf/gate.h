@@ -28,6 +28,9 @@ struct fm_counters {
 #define FM_GATE_PROBES			 4
 #define FM_GATE_HOME(ifindex)		 (((ifindex) ^ (ifindex) >> 16) & (FM_GATE_HOMES - 1))
 #define FM_GATE_ENTRY(ifindex, gate)	 ((__u64)(ifindex) << 32 | (gate))
+#define FM_GATE_OF(entry)		 ((entry) & (FM_GATES - 1))
+/* In an entry: its hooks mark packets (abi.h). No element of an array of counters is as high. */
+#define FM_GATE_MARKS			 (1u << 24)
 #define FM_GATE_ELEMENT(cpu, gate, hook) (((cpu)*FM_GATES + (gate)) * _FM_HOOK_MAX + (hook))
 
 /* What an interface's own counters and its gate said at one moment. */

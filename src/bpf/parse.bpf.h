@@ -111,7 +111,7 @@ struct fm_parser {
 	__u32 position;
 	__u32 tick;
 	__u32 placeless; /* it found no slot and no room on the ring: left to fm_aggregate() */
-	__u32 unused;
+	__u32 again;	 /* an earlier hook counted it */
 	struct fm_cursor at;
 };
 

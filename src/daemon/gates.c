@@ -154,7 +154,7 @@ static void give(struct fm_gates *gates, unsigned int gate, uint32_t ifindex, __
 	struct fm_gate *account = &gates->accounts[gate];
 	__u64 *old = account->ifindex ? find_entry(gates, account->ifindex) : NULL;
 
-	if (old && *old == FM_GATE_ENTRY(account->ifindex, gate))
+	if (old && *old >> 32 == account->ifindex)
 		__atomic_store_n(old, 0, __ATOMIC_RELAXED);
 	for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
 		account->before[hook] = (struct fm_counters){};
@@ -163,6 +163,18 @@ static void give(struct fm_gates *gates, unsigned int gate, uint32_t ifindex, __
 	}
 	account->ifindex = ifindex;
 	__atomic_store_n(entry, FM_GATE_ENTRY(ifindex, gate), __ATOMIC_RELEASE);
+}
+
+bool fm_gates_mark(struct fm_gates *gates, uint32_t ifindex, bool marks)
+{
+	__u64 *entry = find_entry(gates, ifindex);
+
+	if (!entry || *entry >> 32 != ifindex)
+		return false;
+	__atomic_store_n(entry,
+			 FM_GATE_ENTRY(ifindex, FM_GATE_OF(*entry)) | (marks ? FM_GATE_MARKS : 0),
+			 __ATOMIC_RELEASE);
+	return true;
 }
 
 unsigned int fm_gates_open(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook)

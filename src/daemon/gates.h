@@ -52,6 +52,9 @@ void fm_gates_take_over(struct fm_gates *gates, const struct fm_gates_found *fou
 unsigned int fm_gates_open(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook);
 void fm_gates_close(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook);
 
+/* Whether an interface's hooks mark the packets that they count. False: it has no gate. */
+bool fm_gates_mark(struct fm_gates *gates, uint32_t ifindex, bool marks);
+
 /* FM_GATE_OTHERS: it has none. */
 unsigned int fm_gates_find(const struct fm_gates *gates, uint32_t ifindex);
 bool fm_gates_is_open(const struct fm_gates *gates, unsigned int gate, enum fm_hook hook);

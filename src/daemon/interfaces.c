@@ -3,18 +3,21 @@
  * Following network devices: see interfaces.h; what to do with each is decided in
  * interfaces-plan.c, this file does it and keeps account of what is done.
  *
- * The order of deeds, since packets pass between any two of them:
+ * Packets are between two hooks at any time, so hooks change in stages, and from one to the next
+ * all packets have gone on that were at a hook (a grace period, in which the event loop goes on):
  *
- *  1. ingress hooks, each followed at once by its "seen": until a device is seen, what came in by
- *     it is counted where it leaves. The other way round a packet between both would be counted
- *     nowhere, and until a failed attach is taken back, many.
- *  2. "seen" of covered devices, then egress hooks: at the start everything is seen before the
- *     first egress hook counts, so that nothing is counted twice.
- *  3. what is no more: "seen" goes before its ingress hook, for the same reason.
+ *  1. the hooks of every device that changes begin to mark what they count, and pass over what is
+ *     marked;
+ *  2. devices that will be seen, or will be no more, are "marked": where their packets leave, the
+ *     mark decides. Hooks that come are attached. Now the old and the new ones are there, and each
+ *     packet is counted by the first that it passes;
+ *  3. hooks that go are detached; what their device let in since has no mark and is counted where
+ * it leaves. Devices that came are seen;
+ *  4. devices that went are not, and nobody marks any more.
  *
- * New hooks come before old ones go, so that nothing is missed when a device takes over from
- * another (a bridge gets its first port): for some microseconds both count. At the end it is the
- * other way round, for nothing is missed by stopping: egress, ingress, seen.
+ * A stage that has nothing to do is not waited for. A plan that changes meanwhile begins at the
+ * first stage again, with what is done so far; a process that was killed left what the next finds.
+ * At the end nothing is missed by stopping: egress, ingress, seen.
  */
 #include "daemon/interfaces.h"
 
@@ -35,12 +38,16 @@
 #define LOOK_AGAIN_SOON_US (20 * 1000)
 /* Devices that change while they are listed: so often, then the list is taken as it is. */
 #define LIST_TRIES 16
+/* So often a change may begin again before its end. */
+#define RESTARTS_MAX 8
 
 /* A device as it is known, and what of its plan is done. */
 struct known {
 	struct fm_link link;
 	struct fm_plan plan;
 	struct fm_plan done;
+	enum fm_seen seen;
+	bool marks;   /* its hooks do */
 	bool failed;  /* a hook that is planned could not be attached */
 	bool told;    /* and that is in the log */
 	bool noted;   /* so is that it is mixed or foreign */
@@ -62,6 +69,14 @@ struct space {
 	size_t n_known;
 };
 
+enum stage {
+	STAGE_MARK,
+	STAGE_JOIN,
+	STAGE_PART,
+	STAGE_REST,
+	_STAGE_MAX,
+};
+
 struct fm_interfaces {
 	sd_event *event;
 	sd_event_source *timer;
@@ -76,6 +91,12 @@ struct fm_interfaces {
 	struct space *inside; /* where the thread is; NULL: at home */
 	bool changed;	      /* the owner must be told */
 	bool dirty;	      /* a new plan is needed */
+	enum stage stage;     /* the next */
+	bool waiting;	      /* for packets, before it; */
+	bool wait_again;      /* for those that have come since then as well */
+	bool in_between;      /* something was done that must be waited for */
+	bool rehooks;	      /* hooks come or go */
+	unsigned int restarts;
 };
 
 static bool is_open(const struct space *space)
@@ -117,6 +138,8 @@ static int go_to(struct space *space)
 	return r;
 }
 
+static void close_spaces(struct fm_interfaces *interfaces, bool settled);
+
 /* --- one deed --- */
 
 static bool *done_of(struct known *known, enum fm_hook hook)
@@ -129,13 +152,24 @@ static bool planned(const struct known *known, enum fm_hook hook)
 	return hook == FM_HOOK_INGRESS ? known->plan.ingress : known->plan.egress;
 }
 
-static void set_seen(struct space *space, struct known *known, bool seen)
+static void set_seen(struct space *space, struct known *known, enum fm_seen seen)
 {
-	if (known->done.seen == seen)
+	if (known->seen == seen)
 		return;
 	space->interfaces->ops.set_seen(space->interfaces->userdata, space->index,
 					known->link.device.ifindex, seen);
-	known->done.seen = seen;
+	known->seen = seen;
+	known->done.seen = seen != FM_SEEN_NO;
+}
+
+static void set_marks(struct space *space, struct known *known, bool marks)
+{
+	if (known->marks == marks)
+		return;
+	space->interfaces->ops.set_marks(space->interfaces->userdata, space->index,
+					 known->link.device.ifindex, marks);
+	known->marks = marks;
+	space->interfaces->in_between = true;
 }
 
 static void detach(struct space *space, struct known *known, enum fm_hook hook)
@@ -146,6 +180,7 @@ static void detach(struct space *space, struct known *known, enum fm_hook hook)
 				      known->link.device.ifindex, hook);
 	*done_of(known, hook) = false;
 	space->interfaces->changed = true;
+	space->interfaces->in_between = true;
 }
 
 static void attach(struct space *space, struct known *known, enum fm_hook hook)
@@ -163,7 +198,9 @@ static void attach(struct space *space, struct known *known, enum fm_hook hook)
 						  hook, known->plan.layer3);
 	if (r == 0) {
 		*done_of(known, hook) = true;
+		known->marks = true;
 		space->interfaces->changed = true;
+		space->interfaces->in_between = true;
 		return;
 	}
 	known->failed = true;
@@ -181,45 +218,68 @@ static bool may_be_seen(const struct known *known)
 	return known->plan.seen && (!known->plan.ingress || known->done.ingress);
 }
 
-/* --- all deeds, in order --- */
+/* --- all deeds, by stages --- */
 
 typedef void deed_fn(struct space *space, struct known *known);
 
-static void do_ingress(struct space *space, struct known *known)
+static bool is_hooked(const struct known *known)
+{
+	return known->done.ingress || known->done.egress;
+}
+
+static bool rehooks(const struct known *known)
+{
+	return known->done.ingress != known->plan.ingress ||
+	       known->done.egress != known->plan.egress;
+}
+
+static bool changes(const struct known *known)
+{
+	return rehooks(known) || known->seen != (known->plan.seen ? FM_SEEN_YES : FM_SEEN_NO);
+}
+
+static void do_mark(struct space *space, struct known *known)
+{
+	space->interfaces->rehooks |= rehooks(known);
+	if (is_hooked(known) && changes(known))
+		set_marks(space, known, true);
+}
+
+static void do_join(struct space *space, struct known *known)
 {
 	known->failed = false;
-	if (!known->plan.ingress)
-		return;
-	attach(space, known, FM_HOOK_INGRESS);
-	if (may_be_seen(known))
-		set_seen(space, known, true);
+	/* What is stacked on hooks that stay was counted there all the time. */
+	if (known->plan.seen && known->seen == FM_SEEN_NO)
+		set_seen(space, known,
+			 known->plan.covered && !space->interfaces->rehooks ? FM_SEEN_YES
+									    : FM_SEEN_MARKED);
+	for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
+		if (planned(known, (enum fm_hook)hook))
+			attach(space, known, (enum fm_hook)hook);
+	if (!may_be_seen(known) && known->seen == FM_SEEN_YES)
+		set_seen(space, known, FM_SEEN_MARKED);
 }
 
-static void do_seen(struct space *space, struct known *known)
+static void do_part(struct space *space, struct known *known)
 {
-	if (may_be_seen(known))
-		set_seen(space, known, true);
-}
-
-static void do_egress(struct space *space, struct known *known)
-{
-	if (known->plan.egress)
-		attach(space, known, FM_HOOK_EGRESS);
-}
-
-static void do_away(struct space *space, struct known *known)
-{
-	if (!may_be_seen(known))
-		set_seen(space, known, false);
 	for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
 		if (!planned(known, (enum fm_hook)hook))
 			detach(space, known, (enum fm_hook)hook);
+	if (may_be_seen(known))
+		set_seen(space, known, FM_SEEN_YES);
 	known->done.layer3 = known->plan.layer3;
 	known->done.covered = known->plan.covered;
 	known->done.mixed = known->plan.mixed;
 	known->done.foreign = known->plan.foreign;
 	if (!known->failed)
 		known->told = false;
+}
+
+static void do_rest(struct space *space, struct known *known)
+{
+	if (!may_be_seen(known))
+		set_seen(space, known, FM_SEEN_NO);
+	set_marks(space, known, false);
 }
 
 static void do_notes(struct space *space, struct known *known)
@@ -245,23 +305,65 @@ static void do_end_egress(struct space *space, struct known *known)
 static void do_end(struct space *space, struct known *known)
 {
 	detach(space, known, FM_HOOK_INGRESS);
-	set_seen(space, known, false);
+	set_seen(space, known, FM_SEEN_NO);
+	set_marks(space, known, false);
 }
 
-static void do_everywhere(struct fm_interfaces *interfaces, deed_fn *deed)
+/* Whether something was done that the next stage has to wait for. */
+static bool do_everywhere(struct fm_interfaces *interfaces, deed_fn *deed)
 {
+	interfaces->in_between = false;
 	for (size_t s = 0; s < interfaces->n_spaces; s++)
 		for (size_t i = 0; i < interfaces->spaces[s]->n_known; i++)
 			deed(interfaces->spaces[s], &interfaces->spaces[s]->known[i]);
 	go_home(interfaces);
+	return interfaces->in_between;
 }
 
-static void apply(struct fm_interfaces *interfaces)
+static void wait_for_packets(struct fm_interfaces *interfaces)
 {
-	static deed_fn *const deeds[] = {do_ingress, do_seen, do_egress, do_away, do_notes};
+	interfaces->waiting = true;
+	interfaces->wait_again = false;
+	interfaces->ops.pass(interfaces->userdata);
+}
 
-	for (size_t i = 0; i < FM_ARRAY_SIZE(deeds); i++)
-		do_everywhere(interfaces, deeds[i]);
+/* As far as it goes without waiting. */
+static void go_on(struct fm_interfaces *interfaces)
+{
+	static deed_fn *const deeds[_STAGE_MAX] = {
+		[STAGE_MARK] = do_mark,
+		[STAGE_JOIN] = do_join,
+		[STAGE_PART] = do_part,
+		[STAGE_REST] = do_rest,
+	};
+
+	while (interfaces->stage < _STAGE_MAX) {
+		bool wait = do_everywhere(interfaces, deeds[interfaces->stage]);
+
+		if (++interfaces->stage < _STAGE_MAX && wait && interfaces->ops.pass) {
+			wait_for_packets(interfaces);
+			return;
+		}
+	}
+	interfaces->stage = STAGE_MARK;
+	interfaces->restarts = 0;
+	interfaces->rehooks = false;
+	close_spaces(interfaces, true);
+}
+
+/* Another plan while packets are waited for: what was done so far is where it begins. */
+static void begin_again(struct fm_interfaces *interfaces)
+{
+	bool marked = do_everywhere(interfaces, do_mark);
+
+	interfaces->wait_again = true;
+	interfaces->restarts++;
+	if (interfaces->stage == STAGE_JOIN || marked) {
+		interfaces->stage = STAGE_JOIN;
+		return;
+	}
+	do_everywhere(interfaces, do_join);
+	interfaces->stage = STAGE_PART;
 }
 
 /* --- the plan --- */
@@ -337,13 +439,18 @@ static int update(struct fm_interfaces *interfaces)
 {
 	int r = 0;
 
-	if (interfaces->dirty) {
+	/* One that is put off too often is brought to its end first. */
+	while (interfaces->dirty && interfaces->restarts < RESTARTS_MAX && r == 0) {
 		r = make_plan(interfaces);
 		/* Without memory what is done stays; the next change tries again. */
-		if (r == 0) {
-			interfaces->dirty = false;
-			apply(interfaces);
-		}
+		if (r < 0)
+			break;
+		interfaces->dirty = false;
+		do_everywhere(interfaces, do_notes);
+		if (interfaces->waiting)
+			begin_again(interfaces);
+		else
+			go_on(interfaces);
 	}
 	if (interfaces->changed)
 		interfaces->ops.changed(interfaces->userdata);
@@ -378,6 +485,17 @@ static struct known *find(struct space *space, uint32_t ifindex)
 	return &space->known[position];
 }
 
+/* A device whose packets an earlier process counted. */
+static void find_left(struct space *space, struct known *known)
+{
+	const struct fm_interfaces *interfaces = space->interfaces;
+
+	if (interfaces->ops.get_seen)
+		known->seen = interfaces->ops.get_seen(interfaces->userdata, space->index,
+						       known->link.device.ifindex);
+	known->done.seen = known->seen != FM_SEEN_NO;
+}
+
 static int add(struct space *space, const struct fm_link *link)
 {
 	size_t position = position_of(space, link->device.ifindex);
@@ -390,6 +508,7 @@ static int add(struct space *space, const struct fm_link *link)
 		(space->n_known - position) * sizeof(*grown));
 	grown[position] = (struct known){.link = *link, .present = true};
 	space->n_known++;
+	find_left(space, &grown[position]);
 	return 0;
 }
 
@@ -398,9 +517,10 @@ static void forget(struct space *space, struct known *known)
 {
 	size_t position = (size_t)(known - space->known);
 
-	set_seen(space, known, false);
+	set_seen(space, known, FM_SEEN_NO);
 	detach(space, known, FM_HOOK_INGRESS);
 	detach(space, known, FM_HOOK_EGRESS);
+	set_marks(space, known, false);
 	memmove(known, known + 1, (space->n_known - position - 1) * sizeof(*known));
 	space->n_known--;
 	space->interfaces->changed = true;
@@ -599,13 +719,17 @@ static int name_spaces(struct fm_interfaces *interfaces)
 	return r;
 }
 
-/* A namespace without its name is let go: held on to, it would live on with all its devices. */
-static void close_spaces(struct fm_interfaces *interfaces)
+/*
+ * A namespace without its name is let go: held on to, it would live on with all its devices. One
+ * that is not wanted any more, when nothing is attached in it any more.
+ */
+static void close_spaces(struct fm_interfaces *interfaces, bool settled)
 {
 	for (size_t s = 1; s < interfaces->n_spaces; s++) {
 		struct space *space = interfaces->spaces[s];
 
-		if (!is_open(space) || (space->wanted && fm_netns_is(space->name, space->fd)))
+		if (!is_open(space) ||
+		    ((space->wanted || !settled) && fm_netns_is(space->name, space->fd)))
 			continue;
 		fm_log_info("network namespace %s: %s", space->name,
 			    space->wanted ? "gone" : "not monitored any more");
@@ -647,7 +771,7 @@ static bool open_spaces(struct fm_interfaces *interfaces)
 
 static void look_for_spaces(struct fm_interfaces *interfaces)
 {
-	close_spaces(interfaces);
+	close_spaces(interfaces, false);
 	if (interfaces->n_spaces > 1 && !interfaces->watch)
 		sd_event_add_inotify(interfaces->event, &interfaces->watch, FM_NETNS_DIRECTORY,
 				     IN_CREATE | IN_DELETE | IN_MOVE | IN_ONLYDIR, on_directory,
@@ -732,6 +856,21 @@ int fm_interfaces_reconfigure(struct fm_interfaces *interfaces, const struct fm_
 	look_for_spaces(interfaces);
 	r = update(interfaces);
 	return result < 0 ? result : r;
+}
+
+void fm_interfaces_passed(struct fm_interfaces *interfaces)
+{
+	int r;
+
+	if (interfaces->wait_again) {
+		wait_for_packets(interfaces);
+		return;
+	}
+	interfaces->waiting = false;
+	go_on(interfaces);
+	r = update(interfaces);
+	if (r < 0)
+		fm_log_warning("cannot plan what to attach: %s", strerror(-r));
 }
 
 struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces)

@@ -57,12 +57,18 @@ int fm_interfaces_plan(const struct fm_device *devices, size_t n, const struct f
 		       const char *const *names, enum fm_observe observe, struct fm_plan *ret);
 
 struct fm_interfaces_ops {
-	/* In the device's network namespace. 0 or -errno. */
+	/* In the device's network namespace; its hooks mark packets from then on. 0 or -errno. */
 	int (*attach)(void *userdata, const struct fm_device *device, enum fm_hook hook,
 		      bool layer3);
-	/* In any namespace; the device may be gone. */
+	/* In any namespace, all of them; the device may be gone. */
 	void (*detach)(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_hook hook);
-	void (*set_seen)(void *userdata, unsigned int ns, uint32_t ifindex, bool seen);
+	void (*set_marks)(void *userdata, unsigned int ns, uint32_t ifindex, bool marks);
+	void (*set_seen)(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_seen seen);
+	/* What an earlier process left. */
+	enum fm_seen (*get_seen)(void *userdata, unsigned int ns, uint32_t ifindex);
+	/* Asks for fm_interfaces_passed() when all packets that are at a hook now have gone on.
+	 * NULL: they have. */
+	void (*pass)(void *userdata);
 	/* After something was attached or detached, came, went or was renamed. */
 	void (*changed)(void *userdata);
 };
@@ -80,6 +86,9 @@ int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct 
 /* Other patterns: only differences are attached and detached. 0 or -errno. */
 int fm_interfaces_reconfigure(struct fm_interfaces *interfaces, const struct fm_names *patterns,
 			      enum fm_observe observe);
+
+/* What ops->pass asked for has come about. */
+void fm_interfaces_passed(struct fm_interfaces *interfaces);
 
 /* Detaches everything: no packet is counted twice by that. */
 struct fm_interfaces *fm_interfaces_free(struct fm_interfaces *interfaces);

@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -28,6 +30,7 @@ struct fm_kernel {
 	int clock_fd;
 	int fence_outer_fd;
 	int fence_inner_fd;
+	pthread_mutex_t fence_lock; /* of opening them */
 	bool fence_by_map;
 	unsigned int n_cpus;
 	struct fm_gates *gates;
@@ -92,6 +95,7 @@ int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store)
 	kernel->clock_fd = -1;
 	kernel->fence_outer_fd = -1;
 	kernel->fence_inner_fd = -1;
+	pthread_mutex_init(&kernel->fence_lock, NULL);
 	kernel->n_cpus = cpus;
 	kernel->store = store;
 	*ret = kernel;
@@ -121,6 +125,7 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 		close(kernel->fence_outer_fd);
 	if (kernel->fence_inner_fd >= 0)
 		close(kernel->fence_inner_fd);
+	pthread_mutex_destroy(&kernel->fence_lock);
 	free(kernel);
 	return NULL;
 }
@@ -215,6 +220,19 @@ static int keep_shared(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	return r;
 }
 
+/* Unlike that of another daemon, whose packets may come here through a veth pair. */
+static int choose_mark(struct fm_live *live)
+{
+	uint8_t random;
+
+	if (live->mark)
+		return 0;
+	if (getrandom(&random, sizeof(random), 0) != (ssize_t)sizeof(random))
+		return -EIO;
+	live->mark = (uint32_t)(random ? random : 1) << FM_MARK_SHIFT;
+	return 0;
+}
+
 int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
 	void *memory = NULL;
@@ -247,6 +265,9 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 		return r;
 	kernel->live = (void *)((char *)memory +
 				((char *)&skeleton->bss->fm_live - (char *)skeleton->bss));
+	r = choose_mark(kernel->live);
+	if (r < 0)
+		return r;
 	r = fm_gates_new(&kernel->gates, kernel->n_cpus, kernel->counters, kernel->gate_accounts,
 			 kernel->live->gates, FM_GATES_REST_NS);
 	if (r == 0)
@@ -321,30 +342,47 @@ struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel)
 	return kernel->gates;
 }
 
+enum fm_seen fm_kernel_seen(const struct fm_kernel *kernel, uint32_t ifindex)
+{
+	uint32_t value;
+
+	if (bpf_map_lookup_elem(kernel->map_fd[FM_SHARED_IFACES], &ifindex, &value) < 0)
+		return FM_SEEN_NO;
+	return value == FM_SEEN_MARKED ? FM_SEEN_MARKED : FM_SEEN_YES;
+}
+
 /* What the interface table says in short about the interfaces of ifindex's cell. */
-static uint32_t seen_cell(int fd, uint32_t ifindex)
+static uint32_t seen_cell(const struct fm_kernel *kernel, uint32_t ifindex)
 {
 	uint32_t cell = 0, *previous = NULL, key;
 
-	while (bpf_map_get_next_key(fd, previous, &key) == 0) {
+	while (bpf_map_get_next_key(kernel->map_fd[FM_SHARED_IFACES], previous, &key) == 0) {
 		previous = &key;
-		if (FM_SEEN_CELL(key) == FM_SEEN_CELL(ifindex))
-			cell = cell ? FM_SEEN_SHARED : key;
+		if (FM_SEEN_CELL(key) != FM_SEEN_CELL(ifindex))
+			continue;
+		if (cell || fm_kernel_seen(kernel, key) == FM_SEEN_MARKED)
+			return FM_SEEN_SHARED;
+		cell = key;
 	}
 	return cell;
 }
 
-int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen)
+int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, enum fm_seen seen)
 {
-	uint32_t flags = FM_IFACE_SEEN, *cell = &kernel->live->seen[FM_SEEN_CELL(ifindex)];
+	uint32_t value = seen, *cell = &kernel->live->seen[FM_SEEN_CELL(ifindex)];
 	int fd = kernel->map_fd[FM_SHARED_IFACES];
 
-	if (seen && bpf_map_update_elem(fd, &ifindex, &flags, BPF_ANY) < 0)
+	if (seen && bpf_map_update_elem(fd, &ifindex, &value, BPF_ANY) < 0)
 		return -errno;
 	if (!seen && bpf_map_delete_elem(fd, &ifindex) < 0 && errno != ENOENT)
 		return -errno;
-	__atomic_store_n(cell, seen_cell(fd, ifindex), __ATOMIC_RELEASE);
+	__atomic_store_n(cell, seen_cell(kernel, ifindex), __ATOMIC_RELEASE);
 	return 0;
+}
+
+void fm_kernel_mark_others(struct fm_kernel *kernel, bool marks)
+{
+	__atomic_store_n(&kernel->live->others, marks ? FM_GATE_MARKS : 0, __ATOMIC_RELEASE);
 }
 
 void fm_kernel_prune_seen(struct fm_kernel *kernel,
@@ -359,7 +397,7 @@ void fm_kernel_prune_seen(struct fm_kernel *kernel,
 			previous = &at;
 		} else {
 			/* The key is gone for the next step: from where the walk was. */
-			fm_kernel_set_seen(kernel, key, false);
+			fm_kernel_set_seen(kernel, key, FM_SEEN_NO);
 		}
 	}
 }
@@ -390,10 +428,9 @@ int fm_kernel_clock(const struct fm_kernel *kernel, struct fm_clock *ret)
  * Writing an element of an array of maps returns only when programs that might use the old one
  * are done; the kernel promises that since 4.15.
  */
-static int fence_map(struct fm_kernel *kernel)
+static int open_fence(struct fm_kernel *kernel)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts);
-	uint32_t zero = 0;
 
 	if (kernel->fence_inner_fd < 0) {
 		kernel->fence_inner_fd =
@@ -410,6 +447,19 @@ static int fence_map(struct fm_kernel *kernel)
 		if (kernel->fence_outer_fd < 0)
 			return -errno;
 	}
+	return 0;
+}
+
+static int fence_map(struct fm_kernel *kernel)
+{
+	uint32_t zero = 0;
+	int r;
+
+	pthread_mutex_lock(&kernel->fence_lock);
+	r = open_fence(kernel);
+	pthread_mutex_unlock(&kernel->fence_lock);
+	if (r < 0)
+		return r;
 	if (bpf_map_update_elem(kernel->fence_outer_fd, &zero, &kernel->fence_inner_fd, BPF_ANY) <
 	    0)
 		return -errno;
@@ -436,7 +486,7 @@ unsigned int fm_kernel_shared(const struct fm_kernel *kernel)
 
 int fm_kernel_inherit_seen(struct fm_kernel *kernel, int ifaces_fd)
 {
-	uint32_t *previous = NULL, key, flags;
+	uint32_t *previous = NULL, key, seen;
 	struct bpf_map_info info = {};
 	__u32 size = sizeof(info);
 	int r = 0;
@@ -444,12 +494,12 @@ int fm_kernel_inherit_seen(struct fm_kernel *kernel, int ifaces_fd)
 	if (bpf_obj_get_info_by_fd(ifaces_fd, &info, &size) < 0)
 		return -errno;
 	if (info.type != BPF_MAP_TYPE_HASH || info.key_size != sizeof(key) ||
-	    info.value_size != sizeof(flags))
+	    info.value_size != sizeof(seen))
 		return -EINVAL;
 	while (r == 0 && bpf_map_get_next_key(ifaces_fd, previous, &key) == 0) {
 		previous = &key;
-		if (bpf_map_lookup_elem(ifaces_fd, &key, &flags) == 0 && flags & FM_IFACE_SEEN)
-			r = fm_kernel_set_seen(kernel, key, true);
+		if (bpf_map_lookup_elem(ifaces_fd, &key, &seen) == 0 && seen == FM_SEEN_YES)
+			r = fm_kernel_set_seen(kernel, key, FM_SEEN_YES);
 	}
 	return r;
 }

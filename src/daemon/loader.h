@@ -53,8 +53,13 @@ void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)
 /* What each interface counts; NULL before the first generation. */
 struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel);
 
-/* Marks an interface (index with its namespace's base) as one whose packets are counted already. */
-int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, bool seen);
+/* Whether packets of an interface (index with its namespace's base) are counted at their ingress.
+ */
+int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, enum fm_seen seen);
+enum fm_seen fm_kernel_seen(const struct fm_kernel *kernel, uint32_t ifindex);
+
+/* Whether the hooks of interfaces without a gate mark packets. */
+void fm_kernel_mark_others(struct fm_kernel *kernel, bool marks);
 
 /* Forgets the marked interfaces that is_seen does not know: those of an earlier process. */
 void fm_kernel_prune_seen(struct fm_kernel *kernel,

@@ -14,6 +14,7 @@
 #include "base/macro.h"
 #include "daemon/audit.h"
 #include "daemon/control.h"
+#include "daemon/fence.h"
 #include "daemon/found.h"
 #include "daemon/hooks.h"
 #include "daemon/identity.h"
@@ -40,6 +41,7 @@ struct fm_manager {
 	struct fm_timebase timebase;
 	struct fm_hooks hooks;
 	struct fm_interfaces *interfaces;
+	struct fm_fence *fence; /* of their changes */
 	struct fm_export exporter;
 	struct fm_ledger *ledger;
 	struct fm_sweeper *sweeper;
@@ -302,6 +304,12 @@ static int start_audit(struct fm_manager *manager)
 
 /* --- interfaces --- */
 
+static void mark(struct fm_manager *manager, uint32_t ifindex, bool marks)
+{
+	if (!fm_gates_mark(fm_kernel_gates(manager->kernel), ifindex, marks))
+		fm_kernel_mark_others(manager->kernel, marks);
+}
+
 static int on_attach(void *userdata, const struct fm_device *device, enum fm_hook hook, bool layer3)
 {
 	struct fm_manager *manager = userdata;
@@ -309,6 +317,7 @@ static int on_attach(void *userdata, const struct fm_device *device, enum fm_hoo
 	int r;
 
 	fm_gates_open(fm_kernel_gates(manager->kernel), ifindex, hook);
+	mark(manager, ifindex, true);
 	r = fm_hooks_add(&manager->hooks, device->ns, device->ifindex, hook, layer3);
 	if (r < 0)
 		fm_gates_close(fm_kernel_gates(manager->kernel), ifindex, hook);
@@ -325,7 +334,33 @@ static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm
 		     fm_clock_realtime_ns());
 }
 
-static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, bool seen)
+static void on_set_marks(void *userdata, unsigned int ns, uint32_t ifindex, bool marks)
+{
+	mark(userdata, FM_INTERFACES_BASE(ns) + ifindex, marks);
+}
+
+static enum fm_seen on_get_seen(void *userdata, unsigned int ns, uint32_t ifindex)
+{
+	struct fm_manager *manager = userdata;
+
+	return fm_kernel_seen(manager->kernel, FM_INTERFACES_BASE(ns) + ifindex);
+}
+
+static void on_pass(void *userdata)
+{
+	fm_fence_request(((struct fm_manager *)userdata)->fence);
+}
+
+/* Also without the wait, if that failed: some packets may be counted at two hooks then. */
+static void on_passed(void *userdata, int error)
+{
+	struct fm_manager *manager = userdata;
+
+	if (manager->interfaces)
+		fm_interfaces_passed(manager->interfaces);
+}
+
+static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_seen seen)
 {
 	struct fm_manager *manager = userdata;
 	int r = fm_kernel_set_seen(manager->kernel, FM_INTERFACES_BASE(ns) + ifindex, seen);
@@ -347,7 +382,10 @@ static void on_changed(void *userdata)
 static const struct fm_interfaces_ops interfaces_ops = {
 	.attach = on_attach,
 	.detach = on_detach,
+	.set_marks = on_set_marks,
 	.set_seen = on_set_seen,
+	.get_seen = on_get_seen,
+	.pass = on_pass,
 	.changed = on_changed,
 };
 
@@ -653,6 +691,9 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 	r = start_sinks(manager);
 	if (r == 0)
 		r = start_audit(manager);
+	if (r == 0)
+		r = fm_fence_new(&manager->fence, manager->event, manager->kernel, on_passed,
+				 manager);
 	if (r < 0)
 		return r;
 	r = fm_interfaces_new(&manager->interfaces, manager->event, &config->interfaces,
@@ -715,6 +756,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_control_free(manager->control);
 	sd_event_source_disable_unref(manager->audit_timer);
 	fm_interfaces_free(manager->interfaces);
+	fm_fence_free(manager->fence);
 	fm_hooks_done(&manager->hooks);
 	fm_sweeper_free(manager->sweeper);
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());

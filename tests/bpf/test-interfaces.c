@@ -29,7 +29,8 @@ struct device {
 	uint32_t ifindex;
 	char name[IFNAMSIZ];
 	bool hooked[_FM_HOOK_MAX];
-	bool seen;
+	bool marks;
+	enum fm_seen seen;
 };
 
 /* One run of the module with what it did. */
@@ -39,10 +40,14 @@ struct run {
 	struct fm_names patterns;
 	struct device devices[DEVICES_MAX];
 	size_t n;
-	char log[LOG_OCTETS]; /* "+i:NAME " attached at ingress, "-e:", "+s:" seen, ... */
-	const char *refused;  /* a device that nothing can be attached to */
+	/* "+i:NAME " attached at ingress, "-e:", "+m:" marks, "~s:" marked, "+s:" seen, "|" waits
+	 */
+	char log[LOG_OCTETS];
+	const char *refused; /* a device that nothing can be attached to */
 	unsigned int refusals;
 	unsigned int changes;
+	bool asked; /* for packets to pass */
+	bool left;  /* what the run before left is there still */
 	bool wrong; /* attached in the wrong namespace, twice, or detached what was not there */
 };
 
@@ -91,6 +96,7 @@ static int on_attach(void *userdata, const struct fm_device *device, enum fm_hoo
 	}
 	of->wrong |= told->hooked[hook];
 	told->hooked[hook] = true;
+	told->marks = true;
 	note(of, hook == FM_HOOK_INGRESS ? "+i" : "+e", told);
 	return 0;
 }
@@ -105,14 +111,45 @@ static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm
 	note(of, hook == FM_HOOK_INGRESS ? "-i" : "-e", told);
 }
 
-static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, bool seen)
+static void on_set_marks(void *userdata, unsigned int ns, uint32_t ifindex, bool marks)
 {
+	struct run *of = userdata;
+	struct device *told = device_of(of, ns, ifindex);
+
+	of->wrong |= told->marks == marks;
+	told->marks = marks;
+	note(of, marks ? "+m" : "-m", told);
+}
+
+static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, enum fm_seen seen)
+{
+	static const char *const names[] = {"-s", "+s", "~s"};
 	struct run *of = userdata;
 	struct device *told = device_of(of, ns, ifindex);
 
 	of->wrong |= told->seen == seen;
 	told->seen = seen;
-	note(of, seen ? "+s" : "-s", told);
+	note(of, names[seen], told);
+}
+
+static enum fm_seen on_get_seen(void *userdata, unsigned int ns, uint32_t ifindex)
+{
+	struct run *of = userdata;
+
+	/* As if an earlier process had got as far as that. */
+	if (ns || !of->left || of->n == 0)
+		return FM_SEEN_NO;
+	return device_of(of, ns, ifindex)->seen;
+}
+
+static void on_pass(void *userdata)
+{
+	struct run *of = userdata;
+	size_t size = strlen(of->log);
+
+	of->wrong |= of->asked;
+	of->asked = true;
+	snprintf(of->log + size, sizeof(of->log) - size, " |");
 }
 
 static void on_changed(void *userdata)
@@ -125,7 +162,10 @@ static void on_changed(void *userdata)
 static const struct fm_interfaces_ops ops = {
 	.attach = on_attach,
 	.detach = on_detach,
+	.set_marks = on_set_marks,
 	.set_seen = on_set_seen,
+	.get_seen = on_get_seen,
+	.pass = on_pass,
 	.changed = on_changed,
 };
 
@@ -152,10 +192,20 @@ static void stop(struct run *of)
 	fm_parse_list_free(of->patterns.v, of->patterns.n);
 }
 
+/* What was asked for has come about. False: nothing was. */
+static bool pass(struct run *of)
+{
+	if (!of->asked)
+		return false;
+	of->asked = false;
+	fm_interfaces_passed(of->interfaces);
+	return true;
+}
+
 /* Until nothing has happened for a while. */
 static void settle(struct run *of)
 {
-	while (sd_event_run(of->event, 60000) > 0)
+	while (sd_event_run(of->event, 60000) > 0 || pass(of))
 		;
 }
 
@@ -190,7 +240,8 @@ __attribute__((format(printf, 2, 3))) static void expect(const char *log, const 
 static bool wait_for(const char *deed, unsigned int tenths)
 {
 	while (tenths-- && !strstr(run.log, deed))
-		sd_event_run(run.event, 100000);
+		if (!pass(&run))
+			sd_event_run(run.event, 100000);
 	return strstr(run.log, deed);
 }
 
@@ -222,8 +273,9 @@ static void test_order(void)
 	netlab_run("ip link add p2 type veth peer name x2");
 	netlab_run("ip link set p1 master br0; ip link set p2 master br0");
 	FM_TEST(start(&run, "br*, p*", FM_OBSERVE_ONCE) == 0, "started");
-	expect("+i:p1 +s:p1 +i:p2 +s:p2 +s:br0 +e:p1 +e:p2",
-	       "at the start: ingress with seen, what is covered, egress");
+	settle(&run);
+	expect("~s:br0 ~s:p1 +i:p1 +e:p1 ~s:p2 +i:p2 +e:p2 | +s:br0 +s:p1 +s:p2 -m:p1 -m:p2",
+	       "at the start: hooks that mark, then seen");
 	FM_TEST(run.changes == 1, "the owner is told once");
 	stop(&run);
 	expect("-e:p1 -e:p2 -s:br0 -i:p1 -s:p1 -i:p2 -s:p2",
@@ -236,7 +288,7 @@ static void test_coming_and_going(void)
 	start(&run, "!x*", FM_OBSERVE_ONCE);
 	expect("", "nothing there, nothing done");
 	after("ip link add p1 type veth peer name x1");
-	expect("+i:p1 +s:p1 +e:p1", "a device comes");
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "a device comes");
 	run.changes = 0;
 	after("ip link set p1 up; ip link set p1 mtu 1400; ip link set p1 promisc on");
 	expect("", "changes that do not matter do nothing");
@@ -249,9 +301,9 @@ static void test_coming_and_going(void)
 	FM_TEST(run.changes == 2, "the owner is told of its alias");
 	/* Before Linux 6.2 a device must be down for that. */
 	after("ip link set p9 down; ip link set p9 name x9");
-	expect("-s:p1 -i:p1 -e:p1", "renamed, it is excluded");
+	expect("+m:p1 | ~s:p1 -i:p1 -e:p1 | -s:p1 -m:p1", "renamed, it is excluded");
 	after("ip link set x9 name p1");
-	expect("+i:p1 +s:p1 +e:p1", "renamed back");
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "renamed back");
 	after("ip link del p1");
 	expect("-s:p1 -i:p1 -e:p1", "a device goes");
 	after("ip link add p1 type veth peer name x1 && ip link del p1");
@@ -265,13 +317,15 @@ static void test_stacking(void)
 {
 	netlab_run("ip link add br0 type bridge");
 	start(&run, "!x*", FM_OBSERVE_ONCE);
-	expect("+i:br0 +s:br0 +e:br0", "a bridge without ports is hooked itself");
+	settle(&run);
+	expect("~s:br0 +i:br0 +e:br0 | +s:br0 -m:br0", "a bridge without ports is hooked itself");
 	after("ip link add p1 type veth peer name x1");
-	expect("+i:p1 +s:p1 +e:p1", "a device beside it");
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "a device beside it");
 	after("ip link set p1 master br0");
-	expect("-i:br0 -e:br0", "becomes its port: the bridge is covered, but seen as before");
+	expect("+m:br0 | -i:br0 -e:br0 | -m:br0",
+	       "becomes its port: the bridge is covered, but seen as before");
 	after("ip link add p2 type veth peer name x2; ip link set p2 master br0");
-	expect("+i:p2 +s:p2 +e:p2", "another port");
+	expect("~s:p2 +i:p2 +e:p2 | +s:p2 -m:p2", "another port");
 	after("ip link set p1 nomaster; ip link del p2");
 	FM_TEST(strstr(run.log, "+i:br0") && strstr(run.log, "+e:br0") &&
 			!strstr(run.log, "s:br0") && !strstr(run.log, "p1"),
@@ -291,18 +345,59 @@ static void test_takeover(void)
 	netlab_run("ip link add br0 type bridge; ip link add p1 type veth peer name x1");
 	netlab_run("ip link set p1 master br0");
 	start(&run, "br0", FM_OBSERVE_ONCE);
-	expect("+i:br0 +s:br0 +e:br0", "a bridge by name");
+	settle(&run);
+	expect("~s:br0 +i:br0 +e:br0 | +s:br0 -m:br0", "a bridge by name");
 	run.log[0] = '\0';
 	fm_interfaces_reconfigure(run.interfaces, &ports, FM_OBSERVE_ONCE);
-	expect("+i:p1 +s:p1 +e:p1 -i:br0 -e:br0",
+	settle(&run);
+	expect("+m:br0 | ~s:p1 +i:p1 +e:p1 | -i:br0 -e:br0 +s:p1 | -m:br0 -m:p1",
 	       "its ports instead: new hooks before old ones go");
 	run.log[0] = '\0';
 	fm_interfaces_reconfigure(run.interfaces, &ports, FM_OBSERVE_ONCE);
 	expect("", "the same again does nothing");
 	fm_interfaces_reconfigure(run.interfaces, &ports, FM_OBSERVE_EVERY);
-	expect("-s:br0 -s:p1", "every: nothing is seen");
+	settle(&run);
+	expect("+m:p1 | ~s:br0 ~s:p1 -s:br0 -s:p1 -m:p1", "every: nothing is seen");
 	stop(&run);
 	netlab_run("ip link del p1; ip link del br0");
+}
+
+/* Plans that change before the last one is carried out. */
+static void test_restart(void)
+{
+	struct fm_names both = {(char *[]){"p*"}, 1}, first = {(char *[]){"p1"}, 1},
+			none = {(char *[]){"y*"}, 1};
+
+	netlab_run("ip link add p1 type veth peer name x1; ip link add p2 type veth peer name x2");
+	start(&run, "p1", FM_OBSERVE_ONCE);
+	fm_interfaces_reconfigure(run.interfaces, &both, FM_OBSERVE_ONCE);
+	settle(&run);
+	expect("~s:p1 +i:p1 +e:p1 | ~s:p2 +i:p2 +e:p2 | +s:p1 +s:p2 -m:p1 -m:p2",
+	       "another device comes meanwhile: hooked at once, both wait again");
+	run.log[0] = '\0';
+	fm_interfaces_reconfigure(run.interfaces, &first, FM_OBSERVE_ONCE);
+	fm_interfaces_reconfigure(run.interfaces, &none, FM_OBSERVE_ONCE);
+	fm_interfaces_reconfigure(run.interfaces, &first, FM_OBSERVE_ONCE);
+	settle(&run);
+	expect("+m:p2 | +m:p1 | ~s:p2 -i:p2 -e:p2 | -m:p1 -s:p2 -m:p2",
+	       "what is to go and is not: nothing is attached before all have marked");
+	run.log[0] = '\0';
+	fm_interfaces_reconfigure(run.interfaces, &none, FM_OBSERVE_ONCE);
+	pass(&run);
+	fm_interfaces_reconfigure(run.interfaces, &first, FM_OBSERVE_ONCE);
+	settle(&run);
+	expect("+m:p1 | ~s:p1 -i:p1 -e:p1 | +i:p1 +e:p1 | +s:p1 -m:p1",
+	       "one that has gone comes back: the mark decides all the time");
+	run.log[0] = '\0';
+	for (int i = 0; i < 100; i++)
+		fm_interfaces_reconfigure(run.interfaces, i % 2 ? &none : &both, FM_OBSERVE_ONCE);
+	FM_TEST(strlen(run.log) < 200 && !run.wrong, "a hundred plans do not put off the first");
+	settle(&run);
+	FM_TEST(!device_of(&run, 0, if_nametoindex("p1"))->seen &&
+			!device_of(&run, 0, if_nametoindex("p2"))->hooked[FM_HOOK_EGRESS],
+		"and the last one holds in the end");
+	stop(&run);
+	netlab_run("ip link del p1; ip link del p2");
 }
 
 static void test_pairs(void)
@@ -319,7 +414,8 @@ static void test_pairs(void)
 	FM_TEST(is_end("va") && is_end("vb") && !strstr(run.log, "s:va") && !run.wrong,
 		"it comes into a namespace that is followed: egress only again");
 	after("ip -n blue link set vb name x0");
-	expect("+i:va -s:vb -e:vb", "it is excluded by its name: ingress again");
+	expect("+m:va +m:vb | +i:va ~s:vb | -e:vb | -m:va -s:vb -m:vb",
+	       "it is excluded by its name: ingress again");
 	after("ip link del va; ip netns del far; ip netns del blue");
 	stop(&run);
 	FM_TEST(!run.wrong, "pairs: nothing was done twice");
@@ -329,11 +425,12 @@ static void test_moving(void)
 {
 	netlab_run("ip netns add far; ip link add p1 type veth peer name x1");
 	start(&run, "p1", FM_OBSERVE_ONCE);
-	expect("+i:p1 +s:p1 +e:p1", "a device here");
+	settle(&run);
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "a device here");
 	after("ip link set p1 netns far");
 	expect("-s:p1 -i:p1 -e:p1", "moved away");
 	after("ip -n far link set p1 netns %d", getpid());
-	expect("+i:p1 +s:p1 +e:p1", "moved back");
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "moved back");
 	stop(&run);
 	netlab_run("ip link del p1; ip netns del far");
 }
@@ -343,11 +440,12 @@ static void test_refusal(void)
 	start(&run, "p*", FM_OBSERVE_ONCE);
 	run.refused = "p1";
 	after("ip link add p1 type veth peer name x1; ip link add p2 type veth peer name x2");
-	expect("+i:p2 +s:p2 +e:p2", "one that cannot be attached is not seen, others are attached");
+	expect("~s:p1 ~s:p2 +i:p2 +e:p2 | +s:p2 -s:p1 -m:p2",
+	       "one that cannot be attached is not seen, others are attached");
 	FM_TEST(fm_interfaces_failed(run.interfaces) == 1, "it is counted");
 	run.refused = NULL;
 	after("ip link set p1 mtu 1400");
-	expect("+i:p1 +s:p1 +e:p1", "tried again when it changes");
+	expect("~s:p1 +i:p1 +e:p1 | +s:p1 -m:p1", "tried again when it changes");
 	FM_TEST(fm_interfaces_failed(run.interfaces) == 0, "no failure any more");
 	after("ip link del p1; ip link del p2");
 	stop(&run);
@@ -360,7 +458,8 @@ static void test_layer3(void)
 		return;
 	}
 	start(&run, "t*", FM_OBSERVE_ONCE);
-	expect("+i:t0 +s:t0 +e:t0", "a tun device");
+	settle(&run);
+	expect("~s:t0 +i:t0 +e:t0 | +s:t0 -m:t0", "a tun device");
 	stop(&run);
 	netlab_run("ip link del t0");
 }
@@ -374,9 +473,10 @@ static void test_namespace(const struct stat *home)
 	run.log[0] = '\0';
 	netlab_run("ip netns add blue; ip -n blue link add q0 type veth peer name x0");
 	FM_TEST(wait_for("+e:q0", 50) && !run.wrong, "it comes: its devices are attached, inside");
+	settle(&run);
 	FM_TEST(is_home(home), "and the thread is home again");
 	after("ip -n blue link add q1 type veth peer name x1");
-	expect("+i:q1 +s:q1 +e:q1", "a device comes there");
+	expect("~s:#5 +i:q1 +e:q1 | +s:q1 -m:q1", "a device comes there");
 	FM_TEST(device_of(&run, 1, 0)->ns == 1 && is_home(home), "under the second index");
 	after("ip link add p0 type veth peer name q2 netns blue");
 	FM_TEST(is_end("p0") && is_end("q2") && !run.wrong,
@@ -407,12 +507,15 @@ static void test_namespace_reload(const struct stat *home)
 	netlab_run("ip netns add blue; ip -n blue link add q0 type veth peer name x0");
 	netlab_run("ip link add p0 type veth peer name x0");
 	start(&run, "p*", FM_OBSERVE_ONCE);
+	settle(&run);
 	run.log[0] = '\0';
 	fm_interfaces_reconfigure(run.interfaces, &both, FM_OBSERVE_ONCE);
-	expect("+i:q0 +s:q0 +e:q0", "a namespace is named by a reload");
+	settle(&run);
+	expect("~s:#3 +i:q0 +e:q0 | +s:q0 -m:q0", "a namespace is named by a reload");
 	run.log[0] = '\0';
 	fm_interfaces_reconfigure(run.interfaces, &one, FM_OBSERVE_ONCE);
-	expect("-s:q0 -i:q0 -e:q0", "and not named any more");
+	settle(&run);
+	expect("+m:q0 | ~s:q0 -i:q0 -e:q0 | -s:q0 -m:q0", "and not named any more");
 	FM_TEST(is_home(home), "the thread is home");
 	netlab_run("ip netns del blue");
 	settle(&run);
@@ -437,7 +540,7 @@ static void test_no_privilege(void)
 		bool ok = prctl(PR_SET_KEEPCAPS, 1) == 0 && setresuid(65534, 65534, 65534) == 0 &&
 			  syscall(SYS_capset, &header, data) == 0 &&
 			  start(&run, "p*, q*@blue", FM_OBSERVE_ONCE) == 0 &&
-			  !strcmp(run.log, "+i:p0 +s:p0 +e:p0") && !run.wrong;
+			  !strcmp(run.log, "~s:p0 +i:p0 +e:p0 |") && !run.wrong;
 
 		if (ok) {
 			settle(&run);
@@ -479,8 +582,10 @@ static bool as_if_new(struct run *of, const char *patterns)
 	size_t hooks = 0, fresh_hooks = 0, known = 0, fresh_known = 0;
 	bool same = start(&fresh, patterns, FM_OBSERVE_ONCE) == 0;
 
+	settle(&fresh);
 	for (size_t i = 0; i < of->n; i++)
-		hooks += of->devices[i].hooked[0] + of->devices[i].hooked[1] + of->devices[i].seen;
+		hooks += of->devices[i].hooked[0] + of->devices[i].hooked[1] + of->devices[i].seen +
+			 of->devices[i].marks;
 	for (size_t i = 0; i < fresh.n; i++) {
 		const struct device *device = &fresh.devices[i];
 		const struct device *old = device_of(of, device->ns, device->ifindex);
@@ -578,6 +683,7 @@ int main(void)
 	test_coming_and_going();
 	test_stacking();
 	test_takeover();
+	test_restart();
 	test_namespace(&home);
 	test_namespace_reload(&home);
 	test_pairs();

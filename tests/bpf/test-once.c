@@ -147,6 +147,11 @@ static void test_cells(void)
 		"interfaces that share a cell are told apart");
 	fm_kernel_set_seen(h.kernel, MONITORED, true);
 	FM_TEST(counted_before(MONITORED), "and come back");
+	fm_kernel_set_seen(h.kernel, MONITORED, FM_SEEN_MARKED);
+	FM_TEST(fm_kernel_seen(h.kernel, MONITORED) == FM_SEEN_MARKED &&
+			!counted_before(MONITORED) && !counted_before(others[0]),
+		"one whose packets are counted if they are marked");
+	fm_kernel_set_seen(h.kernel, MONITORED, FM_SEEN_YES);
 }
 
 /* The last known egress stays, a later one replaces it. */

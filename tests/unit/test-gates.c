@@ -82,6 +82,36 @@ static void test_apart(void)
 	FM_TEST(total() == 54321, "the total has them all");
 }
 
+static bool marks(uint32_t ifindex)
+{
+	return table[FM_GATE_HOME(ifindex)] & FM_GATE_MARKS;
+}
+
+static void test_marks(void)
+{
+	unsigned int gate;
+
+	begin(0);
+	gate = fm_gates_open(gates, 7, FM_HOOK_EGRESS);
+	FM_TEST(!marks(7) && fm_gates_mark(gates, 7, true) && marks(7) && look(7) == gate,
+		"a gate that marks is still the interface's");
+	fm_gates_open(gates, 7, FM_HOOK_INGRESS);
+	FM_TEST(marks(7) && fm_gates_mark(gates, 7, false) && !marks(7) && look(7) == gate,
+		"until it is told not to");
+	FM_TEST(FM_GATE_ELEMENT(0u, FM_GATE_MARKS, FM_HOOK_INGRESS) >=
+			FM_GATE_ELEMENT(1u << 15, 0, 0),
+		"no array of counters has an element of a gate that marks");
+	FM_TEST(!fm_gates_mark(gates, 8, true) && look(8) == FM_GATE_OTHERS,
+		"an interface without a gate");
+	fm_gates_mark(gates, 7, true);
+	fm_gates_close(gates, 7, FM_HOOK_EGRESS);
+	fm_gates_close(gates, 7, FM_HOOK_INGRESS);
+	for (uint32_t i = 0; i < FM_GATES && look(7) != FM_GATE_OTHERS; i++)
+		fm_gates_open(gates, 100 + i, FM_HOOK_EGRESS);
+	FM_TEST(look(7) == FM_GATE_OTHERS && fm_gates_open(gates, 7, FM_HOOK_EGRESS) != gate,
+		"given away while it marks, it is nobody else's entry");
+}
+
 static void test_kept(void)
 {
 	unsigned int gate;
@@ -146,6 +176,7 @@ static void test_crowded(void)
 int main(void)
 {
 	test_apart();
+	test_marks();
 	test_kept();
 	test_full(0);
 	test_full(1000000000000ULL);

@@ -178,7 +178,7 @@ class Network:
         neighbour(self.r, peer, mac(name), v4 + '1', v6 + '1')
 
     def packets(self):
-        return self.r.counter('r1', 'rx', 'packets') + self.r.counter('r2', 'rx', 'packets')
+        return self.a.counter('a0', 'tx', 'packets') + self.b.counter('b0', 'tx', 'packets')
 
     def dropped(self):
         """Packets that were lost on a link: before a hook, or between it and the oracle."""
