@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * TLS and DTLS against peers of all manners: whom to trust, whom not, what is sent before that is
- * known (nothing), what becomes of messages when a session ends. Certificates are made by openssl.
+ * known (nothing), what becomes of messages when a session ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,125 +14,10 @@
 
 #include <openssl/err.h>
 
-#include "ipfix/tls.h"
-#include "rig.h"
+#include "peer.h"
 #include "test.h"
 
-#define NAME "collector.test"
-
-static char directory[] = "/tmp/test-secure-XXXXXX";
-
-/* Authorities ca and other; what they vouch for. */
-static const char certificates[] =
-	"exec >/dev/null 2>&1; set -e; cd %s\n"
-	"new='-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes'\n"
-	"for ca in ca other; do openssl req -x509 $new -days 2 -subj /CN=$ca -keyout $ca.key -out $ca.pem; done\n"
-	"sign() { openssl req $new -subj /CN=$1 -keyout $1.key -out $1.csr; echo subjectAltName=$2 >ext;"
-	" openssl x509 -req -in $1.csr -CA ca.pem -CAkey ca.key -days $3 -extfile ext -out $1.pem; }\n"
-	"sign server DNS:" NAME ",IP:::1 2\n"
-	"sign expired DNS:" NAME " -1\n"
-	"sign " NAME " DNS:else.where 2\n"
-	"sign client DNS:exporter.test 2\n"
-	"chmod 644 server.key; cp client.key open.key; chmod 604 open.key; echo rubbish >rubbish.pem";
-
-static const char *path_of(const char *name)
-{
-	static char paths[4][300];
-	static unsigned int next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
-	return path;
-}
-
-/* A collector: its socket, and one association at a time. */
-struct peer {
-	SSL_CTX *context;
-	SSL *connection;
-	int listener; /* DTLS: the socket */
-	struct sockaddr_in6 address;
-	bool datagrams;
-	struct reader reader;
-	bool ended; /* by the other side, or never agreed */
-	bool known; /* the other side's certificate */
-};
-
-static void peer_init(struct peer *peer, bool datagrams, const char *identity)
-{
-	char key[256];
-
-	*peer = (struct peer){.datagrams = datagrams};
-	peer->context = SSL_CTX_new(datagrams ? DTLS_server_method() : TLS_server_method());
-	snprintf(key, sizeof(key), "%.*s.key", (int)(strlen(identity) - 4), identity);
-	if (SSL_CTX_use_certificate_chain_file(peer->context, path_of(identity)) != 1 ||
-	    SSL_CTX_use_PrivateKey_file(peer->context, path_of(key), SSL_FILETYPE_PEM) != 1 ||
-	    SSL_CTX_load_verify_file(peer->context, path_of("ca.pem")) != 1)
-		abort();
-	SSL_CTX_set_verify(peer->context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
-	peer->listener = datagrams ? rig_socket(AF_INET6, SOCK_DGRAM, &peer->address)
-				   : rig_listen(AF_INET6, false, &peer->address);
-}
-
-static void peer_forget(struct peer *peer)
-{
-	SSL_free(peer->connection);
-	peer->connection = NULL;
-}
-
-static void peer_done(struct peer *peer)
-{
-	peer_forget(peer);
-	SSL_CTX_free(peer->context);
-	if (peer->listener >= 0)
-		close(peer->listener);
-}
-
-/* Takes a connection, or for datagrams whatever comes. */
-static void peer_accept(struct peer *peer)
-{
-	struct pollfd poll_fd = {.fd = peer->listener, .events = POLLIN};
-	BIO *bio;
-
-	if (peer->listener < 0 || poll(&poll_fd, 1, 0) <= 0)
-		return;
-	if (peer->datagrams) {
-		bio = BIO_new_dgram(peer->listener, BIO_NOCLOSE);
-		fcntl(peer->listener, F_SETFL, O_NONBLOCK);
-	} else {
-		bio = BIO_new_socket(accept4(peer->listener, NULL, NULL, SOCK_NONBLOCK), BIO_CLOSE);
-	}
-	peer->connection = SSL_new(peer->context);
-	SSL_set_bio(peer->connection, bio, bio);
-	SSL_set_accept_state(peer->connection);
-	if (peer->datagrams)
-		SSL_set_options(peer->connection, SSL_OP_NO_QUERY_MTU),
-			SSL_set_mtu(peer->connection, 1400);
-	peer->ended = false;
-}
-
-static void peer_step(struct peer *peer)
-{
-	uint8_t data[20000];
-	int n;
-
-	if (!peer->connection)
-		peer_accept(peer);
-	if (!peer->connection || peer->ended)
-		return;
-	ERR_clear_error();
-	while ((n = SSL_read(peer->connection, data, sizeof(data))) > 0)
-		reader_feed(&peer->reader, data, (size_t)n, !peer->datagrams);
-	peer->known |= SSL_is_init_finished(peer->connection) &&
-		       SSL_get0_peer_certificate(peer->connection);
-	switch (SSL_get_error(peer->connection, n)) {
-	case SSL_ERROR_WANT_READ:
-	case SSL_ERROR_WANT_WRITE:
-		break;
-	default:
-		peer->ended = true;
-	}
-	ERR_clear_error();
-}
+#define NAME PEER_NAME
 
 /* Both sides go on until the condition holds. */
 #define BOTH_UNTIL(rig, peer, condition) STEP_UNTIL(rig, (peer_step(peer), (condition)))
@@ -580,13 +465,10 @@ static void test_files(void)
 
 int main(void)
 {
-	char command[2048];
+	int r = peer_certificates_new();
 
-	if (!mkdtemp(directory))
-		return fm_test_bail("mkdtemp", errno);
-	snprintf(command, sizeof(command), certificates, directory);
-	if (system(command) != 0)
-		return fm_test_bail("openssl", 0);
+	if (r < 0)
+		return fm_test_bail("certificates", -r);
 	signal(SIGPIPE, SIG_IGN); /* as the daemon does */
 	test_files();
 	test_carries(false, TLS1_2_VERSION, "tls 1.2");
@@ -606,8 +488,7 @@ int main(void)
 	test_dtls_forgotten();
 	test_dtls_path();
 	test_dtls_again();
-	snprintf(command, sizeof(command), "rm -r %s", directory);
-	if (system(command) != 0)
+	if (peer_certificates_done() < 0)
 		return fm_test_bail("rm", 0);
 	return fm_test_done();
 }
