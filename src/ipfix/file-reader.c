@@ -290,12 +290,8 @@ static void count_records(const struct fm_file_reader *reader, uint16_t id, cons
 	}
 }
 
-/*
- * What is in a message, by the templates that are known: learns those it brings. 0; -EBADMSG: it
- * does not hold together.
- */
-static int inspect(struct fm_file_reader *reader, const uint8_t *message, size_t size,
-		   struct fm_message_info *ret_info)
+int fm_file_reader_inspect(struct fm_file_reader *reader, const uint8_t *message, size_t size,
+			   struct fm_message_info *ret_info)
 {
 	struct fm_message_info info = {.is_template = true};
 
@@ -378,7 +374,7 @@ int fm_file_reader_next(struct fm_file_reader *reader, uint64_t limit, const uin
 		if (r <= 0)
 			return r;
 		message = reader->buffer + (reader->offset - reader->at);
-		if (inspect(reader, message, size, &info) < 0)
+		if (fm_file_reader_inspect(reader, message, size, &info) < 0)
 			return 0;
 		reader->offset += size;
 		if (reader->offset <= reader->skip && !info.is_template)

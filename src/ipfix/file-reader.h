@@ -38,6 +38,13 @@ uint64_t fm_file_reader_offset(const struct fm_file_reader *reader);
 /* Octets of the file behind that. */
 uint64_t fm_file_reader_rest(const struct fm_file_reader *reader);
 
+/*
+ * What is in a message, by the templates that are known: learns those it brings. 0; -EBADMSG: it
+ * does not hold together. Others see it for tests.
+ */
+int fm_file_reader_inspect(struct fm_file_reader *reader, const uint8_t *message, size_t size,
+			   struct fm_message_info *ret_info);
+
 /* Seconds since 1970 in the header of a message. */
 uint32_t fm_file_export_time(const uint8_t *message);
 

@@ -95,6 +95,16 @@ static void peer_open(struct peer *peer, const struct fm_transport_ops *ops)
 	fcntl(peer->listener, F_SETFL, O_NONBLOCK);
 }
 
+/* A collector of datagrams at the same address. */
+static void peer_come_back(struct peer *peer)
+{
+	peer->listener = socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (bind(peer->listener, (struct sockaddr *)&peer->address, sizeof(peer->address)) < 0) {
+		close(peer->listener);
+		peer->listener = -1;
+	}
+}
+
 /* Without a trace, so that ports are free again; or in order. */
 static void peer_hang_up(struct peer *peer, bool in_order)
 {
@@ -102,6 +112,13 @@ static void peer_hang_up(struct peer *peer, bool in_order)
 
 	SSL_free(peer->connection);
 	peer->connection = NULL;
+	if (!peer->stream && peer->listener >= 0) {
+		close(peer->listener);
+		peer->listener = -1;
+		return;
+	}
+	if (!peer->stream)
+		peer_come_back(peer);
 	if (peer->fd < 0)
 		return;
 	if (in_order) {
@@ -123,7 +140,8 @@ static void peer_close(struct peer *peer)
 		peer->fd = fd;
 		peer_hang_up(peer, false);
 	}
-	close(peer->listener);
+	if (peer->listener >= 0)
+		close(peer->listener);
 }
 
 /* Who is there to be talked to. */
@@ -142,7 +160,7 @@ static int peer_find(struct peer *peer)
 				(struct sockaddr *)&peer->client, &peer->client_size) > 0)
 			;
 	}
-	return peer->client.sin6_port ? peer->listener : -1;
+	return peer->client.sin6_port ? peer->listener : -1; /* -1: gone for now */
 }
 
 static void peer_say(struct peer *peer, const uint8_t *data, size_t size)
@@ -161,7 +179,7 @@ static void peer_agree(struct peer *peer)
 	uint8_t data[4096];
 	BIO *bio;
 
-	if (!peer->secure || (peer->stream && peer_find(peer) < 0))
+	if (!peer->secure || (peer->stream ? peer_find(peer) : peer->listener) < 0)
 		return;
 	if (!peer->connection) {
 		bio = peer->stream ? BIO_new_socket(peer->fd, BIO_NOCLOSE)

@@ -53,8 +53,8 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	FUZZ_CHECK(found.is_template == info->is_template && found.domain == info->domain);
 }
 
-static void add_record(struct fm_session *session, struct input *input, const struct state *state,
-		       struct state *sum)
+static void add_records(struct fm_session *session, struct input *input, const struct state *state,
+			struct state *sum, unsigned int copies)
 {
 	struct fm_record record;
 	size_t octets = input_u8(input);
@@ -68,10 +68,12 @@ static void add_record(struct fm_session *session, struct input *input, const st
 	record.biflow = state->options.biflow;
 	if (!record.biflow) /* record.h: what is not of its templates is 0 */
 		record.rev_packets = record.rev_octets = 0;
-	FUZZ_CHECK(fm_session_record(session, &record, NOW_NS) == 0);
-	sum->records++;
-	sum->packets += record.packets + record.rev_packets;
-	sum->octets += record.octets + record.rev_octets;
+	for (; copies > 0; copies--) {
+		FUZZ_CHECK(fm_session_record(session, &record, NOW_NS) == 0);
+		sum->records++;
+		sum->packets += record.packets + record.rev_packets;
+		sum->octets += record.octets + record.rev_octets;
+	}
 }
 
 static void add_name(struct fm_session *session, struct input *input)
@@ -135,7 +137,7 @@ static void play(struct fm_session *session, struct input *input, const struct s
 			FUZZ_CHECK(fm_session_templates(session, NOW_NS) == 0);
 			break;
 		default:
-			add_record(session, input, state, sum);
+			add_records(session, input, state, sum, 1 + (what >> 3));
 			break;
 		}
 	}

@@ -37,7 +37,19 @@ static void on_apply(void *userdata, const struct fm_ledger_entry *entry)
 	fm_sweep_apply(&generation, entry);
 }
 
-static const struct fm_ledger_ops ops = {on_prepare, on_publish, on_apply};
+/* Accounts lie in the entry, whatever its form. */
+static void on_finish(void *userdata, const struct fm_ledger_found *found)
+{
+	struct fm_ledger_entry entry = found->entry;
+
+	fuzz_touch(found->exported, found->exported_size);
+	fuzz_touch(found->tcp_exported, found->tcp_exported_size);
+	if (found->exported_size == sizeof(entry.exported))
+		memcpy(&entry.exported, found->exported, sizeof(entry.exported));
+	on_apply(userdata, &entry);
+}
+
+static const struct fm_ledger_ops ops = {on_prepare, on_publish, on_apply, on_finish};
 
 static void add(struct fm_ledger *ledger, struct input *input)
 {
@@ -47,6 +59,29 @@ static void add(struct fm_ledger *ledger, struct input *input)
 	entry->region = input_u8(input);
 	entry->position = input_u16(input);
 	entry->exported.half[0].packets = input_u8(input);
+}
+
+/* The begin of ledger.c's header: killed between a commit and its end, with more or less in it. */
+static void garble(void *memory, struct input *input)
+{
+	struct {
+		char magic[8];
+		uint32_t version, entry_size;
+		uint64_t committed, applied;
+		uint32_t n, unused;
+	} *header = memory;
+	uint8_t how = input_u8(input);
+
+	if (how & 1)
+		header->committed = header->applied + 1;
+	if (how & 2)
+		header->n = input_u32(input);
+	if (how & 4)
+		header->n = input_u8(input);
+	if (how & 8)
+		header->entry_size = input_u16(input);
+	if (how & 0x10)
+		header->committed = input_u64(input);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -70,6 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fm_ledger_commit(ledger);
 	fm_ledger_free(ledger); /* killed there */
 	memory = keep_memory(NAME, &octets);
+	garble(memory, &input);
 	/* Most of it are entries: the header is worth more. */
 	input_patch(&input, memory, 64, input_u8(&input) & 7);
 	input_patch(&input, memory, octets, input_u8(&input) & 15);

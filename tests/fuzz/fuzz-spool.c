@@ -152,6 +152,9 @@ static void use(struct fm_spool *spool, struct input *input, struct account *acc
 			break;
 		case 2:
 			fm_spool_done(spool, ids[what >> 3], what & 4);
+			/* Ids that nobody was given are of no consequence. */
+			fm_spool_done(spool, UINT64_MAX - what, true);
+			fm_spool_done(spool, ids[what >> 3] + 1000, true);
 			break;
 		case 3:
 			if (what == 3)
@@ -180,12 +183,13 @@ static void empty(struct fm_spool *spool)
 
 static void open_and_use(struct input *input, bool is_new)
 {
+	uint8_t how = input_u8(input);
 	const struct fm_spool_options options = {
 		.directory = "/dev/shm",
 		.name = directory + sizeof("/dev/shm"),
 		.max_octets = 8192,
 		.file_octets = 2048,
-		.sync_ns = input_u8(input) & 1,
+		.sync_ns = how & 1,
 	};
 	struct fm_spool_stats stats;
 	struct account account = {};
@@ -200,7 +204,7 @@ static void open_and_use(struct input *input, bool is_new)
 		FUZZ_CHECK(fm_spool_template(spool, message, make_message(message, 0)) == 0);
 	}
 	use(spool, input, &account);
-	if (input_u8(input) & 1) {
+	if (how & 2) {
 		empty(spool);
 		fm_spool_stats(spool, &stats);
 		FUZZ_CHECK(stats.put.records == account.put && !stats.files && !stats.file_octets);

@@ -23,6 +23,7 @@ static struct fm_exported exported[CPUS][SLOTS];
 static struct fm_tcp_slot tcp[CPUS][SLOTS];
 static struct fm_tcp_exported tcp_exported[CPUS][SLOTS];
 static struct fm_tunnel tunnels[CPUS][SLOTS];
+static struct fm_look looks[CPUS][SLOTS / FM_BLOCK_SLOTS + 1];
 
 static struct fm_region regions[CPUS];
 static struct fm_generation generation = {
@@ -132,6 +133,7 @@ static void fill(struct input *input, uint8_t how)
 	memset(tcp, 0, sizeof(tcp));
 	memset(tcp_exported, 0, sizeof(tcp_exported));
 	memset(tunnels, 0, sizeof(tunnels));
+	memset(looks, 0, sizeof(looks));
 	for (unsigned int i = 0; i < CPUS; i++)
 		regions[i] = (struct fm_region){
 			.slots = slots[i],
@@ -139,6 +141,7 @@ static void fill(struct input *input, uint8_t how)
 			.tcp = how & 1 ? tcp[i] : NULL,
 			.tcp_exported = how & 1 ? tcp_exported[i] : NULL,
 			.tunnels = how & 2 ? tunnels[i] : NULL,
+			.looks = looks[i],
 		};
 	if (how & 4) /* a CPU that was never online */
 		regions[1] = (struct fm_region){};
