@@ -8,26 +8,22 @@ where a message was with the network and nobody could note it.
 FLOWMOND_TEST_SEED chooses the instants of the long case, FLOWMOND_TEST_INSTANTS how many,
 FLOWMOND_TEST_AT only those whose names hold it."""
 import os
-import platform
 import random
-import re
-import signal
 import socket
-import subprocess
 import threading
 
 from lib import tap
-from lib.daemon import BUILD, FLOWMOND
+from lib.daemon import FLOWMOND
+from lib.instant import CALLS, HELD, functions, impossible, is_held, kill_at
 from lib.ipfix import Messages
 from lib.lives import Lives
 from lib.load import exact
 from lib.net import wait_until
-from lib.tap import Failure, case, check, equal, note
+from lib.tap import case, check, equal, note
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
 COUNT = int(os.environ.get('FLOWMOND_TEST_INSTANTS', '80'))
 ONLY = os.environ.get('FLOWMOND_TEST_AT', '')
-KILL_AT = os.path.join(BUILD, 'tests', 'tools', 'kill-at')
 # Where state moves from one keeper to another: while it takes over, and always.
 TAKING = ('fm_courier_open', 'fm_courier_start', 'fm_ledger_finish', 'fm_ledger_new', 'fm_outbox_new',
           'fm_store_put', 'fm_store_take', 'fm_sweep_new')
@@ -37,10 +33,6 @@ KEEPING = ('fm_courier_deliver', 'fm_courier_flush', 'fm_courier_hold', 'fm_cour
            'fm_outbox_publish', 'fm_session_flush', 'fm_session_record', 'fm_sweep_apply',
            'fm_sweep_begin', 'fm_sweep_fenced', 'fm_sweep_step', 'fm_transport_append',
            'fm_transport_pop_sent', 'file_flush', 'file_send', 'tcp_write', 'udp_flush', 'udp_send')
-# System calls of x86-64 that hand something on or change the kernel's side.
-CALLS = {'write': 1, 'sendmsg': 46, 'sendmmsg': 307, 'bpf': 321, 'epoll_wait': 232}
-# Waits to be let go by the tool before it becomes the daemon.
-HELD = ('sh', '-c', 'kill -STOP $$; exec "$@"', 'sh')
 # The load is small: a life is short.
 LIGHT = {'rate': 3000, 'flows': 150, 'tcp': False}
 # (taking over or running, where, name, how many times it is reached, steps from there)
@@ -58,34 +50,6 @@ CHOSEN = (
     ('starts', 'at', 'fm_outbox_new', 2, 400),
     ('starts', 'at', 'fm_store_take', 5, 10),
 )
-
-
-def functions(binary):
-    """{name: address in the file}; all that are named here are there."""
-    text = subprocess.run(['nm', '--defined-only', binary], stdout=subprocess.PIPE, text=True,
-                          check=True).stdout
-    found = {name: int(address, 16) for address, name in re.findall(r'^([0-9a-f]+) [tT] (\w+)$', text,
-                                                                    re.M)}
-    equal('functions that are no more', {*TAKING, *KEEPING} - set(found), set())
-    return {name: found[name] for name in (*TAKING, *KEEPING)}
-
-
-def kill_at(daemon, how, where, times, steps):
-    """Kills the daemon at a function ("at") or system call ("before", "after"); whether it got there
-    before the tool gave up (it is killed then, too)."""
-    done = subprocess.run([KILL_AT, str(daemon.process.pid), how, hex(where), str(times),
-                           str(steps)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          timeout=30, check=False)
-    seen = daemon.process.wait(10)
-    if seen != -signal.SIGKILL:
-        raise Failure('killed at %s %#x: ended with %s\n%s\n%s' % (how, where, seen, done.stdout,
-                                                                   daemon.log()[-3000:]))
-    return done.returncode == 0
-
-
-def is_held(pid):
-    with open('/proc/%d/stat' % pid, encoding='ascii') as file:
-        return file.read().rpartition(')')[2].split()[0] == 'T'
 
 
 class Careful(threading.Thread):
@@ -136,7 +100,7 @@ def lives(network, instants):
     careful = Careful(network.r, 9993)
     life = Lives(network, careful.settings, SEED, **LIGHT)
     life.end('kill')
-    reached, names = 0, functions(FLOWMOND)
+    reached, names = 0, functions(FLOWMOND, (*TAKING, *KEEPING))
     for when, how, name, times, steps in instants:
         life.daemon.wrapper = HELD if when == 'starts' else ()
         life.start()
@@ -158,10 +122,6 @@ def lives(network, instants):
         reached, careful.again))
     equal('careful', careful.account().flows, truth.flows)
     return reached
-
-
-def impossible():
-    return None if platform.machine() == 'x86_64' else 'x86-64 only'
 
 
 @case('killed at %d instants where it matters: nothing lost, nothing twice' % len(CHOSEN), impossible)
