@@ -414,6 +414,28 @@ static void test_headers(void)
 	    .dst_port = 5, .octets = 48, .ttl = 33, .tos = 0xb8);
 }
 
+/* The same of further packets of a flow, which go the short way. */
+static void test_padding(void)
+{
+	for (int version = 4; version <= 6; version += 2) {
+		const uint64_t octets = version == 4 ? 28 : 48;
+		struct fm_slot *slot;
+		struct packet p;
+
+		ip_of(&p, version, IPPROTO_UDP, false);
+		packet_udp(&p, 4, 5);
+		packet_end(&p);
+		packet_payload(&p, 18);
+		harness_reset(&h);
+		harness_packet(&h, &p, .repeat = 3);
+		FM_TEST(harness_slots(&h, &slot) == 1 &&
+				slot->half[0].octets + slot->half[1].octets == 3 * octets &&
+				slot->half[0].max_length + slot->half[1].max_length == octets &&
+				harness_identity(&h),
+			"Ethernet padding is never counted, IPv%d", version);
+	}
+}
+
 /* Eight extension headers are followed, nine are noted. */
 static void test_deep(void)
 {
@@ -516,6 +538,7 @@ int main(void)
 	test_icmp();
 	test_sctp();
 	test_headers();
+	test_padding();
 	test_deep();
 	test_layer3();
 	test_ignored();

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "daemon/audit.h"
 #include "daemon/gates.h"
 #include "test.h"
 
@@ -173,6 +174,56 @@ static void test_crowded(void)
 		"interfaces of one home: as many as programs look for");
 }
 
+/* --- intervals --- */
+
+static struct fm_audit_record told[8];
+static unsigned int n_told;
+
+/* The device counts what its gate does. */
+static int read_device(void *userdata, uint32_t ifindex, enum fm_hook hook, uint64_t *ret_frames,
+		       uint64_t *ret_octets)
+{
+	*ret_frames = frames_of(ifindex, hook);
+	*ret_octets = 100 * *ret_frames;
+	return 0;
+}
+
+static void take(void *userdata, const struct fm_audit_row *row)
+{
+	if (row->record.ifindex == 7 && n_told < 8)
+		told[n_told++] = row->record;
+}
+
+static bool is_interval(unsigned int i, uint64_t start_ns, uint64_t end_ns, uint64_t frames)
+{
+	return told[i].start_ns == start_ns && told[i].end_ns == end_ns &&
+	       told[i].frames == frames && told[i].interface_frames == frames &&
+	       told[i].interface_octets == 100 * frames;
+}
+
+static void test_intervals(void)
+{
+	struct fm_audit audit = {.read = read_device, .tell = take};
+
+	begin(0);
+	audit.gates = gates;
+	n_told = 0;
+	count(7, 0, FM_HOOK_INGRESS, 1);
+	fm_gates_open(gates, 7, FM_HOOK_INGRESS);
+	fm_audit_follow(&audit, 1000);
+	for (unsigned int i = 1; i <= 3; i++) {
+		count(7, i % CPUS, FM_HOOK_INGRESS, i * 10);
+		fm_audit_run(&audit, 1000 * (i + 1));
+	}
+	count(7, 0, FM_HOOK_INGRESS, 5);
+	fm_gates_close(gates, 7, FM_HOOK_INGRESS);
+	fm_audit_end(&audit, 7, FM_HOOK_INGRESS, 4500);
+	fm_audit_run(&audit, 5000);
+	FM_TEST(n_told == 4 && is_interval(0, 1000, 2000, 10) && is_interval(1, 2000, 3000, 20) &&
+			is_interval(2, 3000, 4000, 30) && is_interval(3, 4000, 4500, 5),
+		"an audit's intervals follow each other, each with what came in it");
+}
+
 int main(void)
 {
 	test_apart();
@@ -181,6 +232,7 @@ int main(void)
 	test_full(0);
 	test_full(1000000000000ULL);
 	test_crowded();
+	test_intervals();
 	gates = fm_gates_free(gates);
 	free(counters);
 	free(accounts);

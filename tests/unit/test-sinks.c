@@ -386,6 +386,40 @@ static void test_udp(void)
 	close(fd);
 }
 
+/* As in a transaction of the ledger: nothing goes out before its end. */
+static void test_transaction(void)
+{
+	const struct fm_sink_ops *const all[] = {&fm_sink_collector, &fm_sink_ipfix_file,
+						 &fm_sink_json, &fm_sink_text};
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+	int fd = receiver(SOCK_DGRAM, &port);
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(all); i++)
+		n += all[i]->prepare != NULL;
+	FM_TEST(n == FM_ARRAY_SIZE(all), "every sink takes part in transactions");
+	collector_rig(&rig, &reader, "127.0.0.1", port, "");
+	give(&rig, 100);
+	reader_drain(&reader, fd, false);
+	for (unsigned int i = 0; i < 500; i++)
+		give_one(&rig, false, NULL, NULL);
+	rig.sink->ops->prepare(rig.sink, 1);
+	reader_drain(&reader, fd, false);
+	FM_TEST(reader.got.records == 100,
+		"collector udp: nothing of an open transaction goes out");
+	rig.sink->ops->flush(rig.sink);
+	reader_drain(&reader, fd, false);
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults,
+		"collector udp: all of it at its end");
+	stats = rig_done(&rig, FM_NS_PER_S);
+	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records,
+		"collector udp: counted as sent then");
+	close(fd);
+}
+
 static void test_template_interval(void)
 {
 	struct reader reader;
@@ -840,6 +874,7 @@ int main(void)
 	test_json_stalled();
 	test_text(dir);
 	test_udp();
+	test_transaction();
 	test_template_interval();
 	test_name();
 	test_rate();

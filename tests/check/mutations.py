@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What mutate.py breaks: one promise a row. killers: tests that must fail for it, by their names in
+meson; ": " and a part of a case's title where one case is enough."""
+import collections
+
+Mutation = collections.namedtuple('Mutation', 'what file old new killers')
+
+
+def bpf(what, name, old, new, *killers):
+    return Mutation(what, 'src/bpf/' + name, old, new, killers)
+
+
+def daemon(what, name, old, new, *killers):
+    return Mutation(what, 'src/daemon/' + name, old, new, killers)
+
+
+def ipfix(what, name, old, new, *killers):
+    return Mutation(what, 'src/ipfix/' + name, old, new, killers)
+
+
+COUNTING = (
+    bpf('padding counts, the short way', 'fast.bpf.h',
+        'packet->octets = total;\n\tpacket->ttl = ip->ttl;',
+        'packet->octets = available;\n\tpacket->ttl = ip->ttl;', 'bpf-fields'),
+    bpf('padding counts, the long way', 'parse.bpf.h',
+        'parser->packet.octets = total;\n\tparser->packet.ip_id',
+        'parser->packet.octets = parser->packet.l3_octets;\n\tparser->packet.ip_id', 'bpf-fields'),
+    bpf('a super-packet is one packet', 'segments.bpf.h',
+        'parser->packet.packets = segments;', 'parser->packet.packets = 1;', 'bpf-segments'),
+    bpf('headers of segments do not count', 'segments.bpf.h',
+        'payload + segments * headers', 'payload + headers', 'bpf-segments'),
+    bpf('counted at egress once more', 'flowmond.bpf.c',
+        'return cell == index;', 'return 0;', 'bpf-once'),
+    bpf('observe = every counts once', 'flowmond.bpf.c',
+        'if (!index || fm_ro.observe_every)', 'if (!index)', 'bpf-options'),
+    bpf('the flow does not learn where it leaves', 'flowmond.bpf.c',
+        'half->egress_if = ifindex;', ';', 'bpf-once'),
+    bpf('the VLAN is not in the key', 'flowmond.bpf.c',
+        'packet->key.vlan = packet->vlan;', ';', 'bpf-options'),
+    bpf('the tunnel is not in the key', 'tunnel.bpf.h',
+        'fm_ro.tunnel == FM_TUNNEL_KEY_BOTH ? fm_tunnel_hash(tunnel, id) : id;', '0;', 'bpf-tunnels'),
+    bpf('the answer to an ICMP type is another', 'parse.bpf.h',
+        'case 13: /* timestamp, RFC 792 */\n\t\t\treturn 14;',
+        'case 13: /* timestamp, RFC 792 */\n\t\t\treturn 15;', 'bpf-fields'),
+    bpf('directions change places', 'parse.bpf.h',
+        '__u32 d = src > dst || (src == dst && src_port > dst_port);\n\n\tparser->packet.direction = d;',
+        '__u32 d = src > dst || (src == dst && src_port > dst_port);\n\n\tparser->packet.direction = !d;',
+        'bpf-fields'),
+    bpf('later fragments have no ports', 'parse.bpf.h',
+        'parser->at.src_port = known->src_port;', ';', 'bpf-fragments'),
+    bpf('TCP flags of later packets are forgotten', 'flowmond.bpf.c',
+        'half->tcp_flags |= packet->tcp_flags;', 'half->tcp_flags = packet->tcp_flags;', 'bpf-fields'),
+    bpf('a probe ends at a tombstone', 'table.bpf.h',
+        'if (seen == FM_TAG_FREE) {\n\t\t\tif', 'if (seen <= FM_TAG_TOMBSTONE) {\n\t\t\tif', 'bpf-table'),
+    bpf('a block with slots has no mark', 'table.bpf.h',
+        '*(volatile __u8 *)&marks[block & (FM_MARKS_PER_SLOT - 1)] = 1;', ';', 'bpf-sweep'),
+    bpf('aggregates do not count', 'aggregate.bpf.h',
+        'fm_half_count(half, &parser->packet, skb, hook, now_tick);', ';', 'bpf-flood'),
+    bpf('what finds no place is not counted as lost', 'flowmond.bpf.c',
+        'fm_count(counters, FM_COUNTER_no_table, packet);', ';', 'bpf-table'),
+    bpf('all interfaces count at one gate', 'flowmond.bpf.c',
+        'gate = entry & (FM_GATES - 1);', ';', 'bpf-gates'),
+)
+
+MEASURING = (
+    bpf('a retransmission counts twice', 'tcp-loss.bpf.h',
+        'half->retransmitted_packets += packets;', 'half->retransmitted_packets += 2 * packets;',
+        'bpf-tcp'),
+    bpf('a round trip is timed over a retransmission', 'tcp-loss.bpf.h',
+        'else\n\t\t\tme->timed_end = 0;', 'else\n\t\t\t;', 'bpf-tcp-figures'),
+    bpf('an ambiguous acknowledgement is taken for the first', 'tcp.bpf.h',
+        'if (ambiguous && !(echoes && stamp && options->echo == stamp))',
+        'if (ambiguous && !stamp && !echoes)', 'bpf-tcp-figures'),
+    bpf('what is late counts as sent again', 'tcp-loss.bpf.h',
+        'if (late) {\n\t\t\thalf->out_of_order', 'if (late > 1) {\n\t\t\thalf->out_of_order', 'bpf-tcp'),
+    bpf('duplicate acknowledgements are not seen', 'tcp.bpf.h',
+        'half->dup_acks += segment->packets;', ';', 'bpf-tcp-figures'),
+)
+
+SWEEPING = (
+    daemon('a fold row is forgotten: octets', 'fold.c',
+           '#define FOLD_SUM(name) into->name += from->name;',
+           '#define FOLD_SUM(name) if (sizeof(#name) != sizeof("octets")) into->name += from->name;',
+           'unit-fold'),
+    daemon('a fold row is forgotten: flags', 'fold.c',
+           '#define FOLD_OR(name) into->name |= from->name;', '#define FOLD_OR(name)', 'unit-fold'),
+    daemon('an active timeout exports everything again', 'fold.c',
+           '#define SUBTRACT_SUM(name) half.name -= before->half[d].name;',
+           '#define SUBTRACT_SUM(name)', 'unit-fold'),
+    daemon('the FIN of one side ends a connection', 'fold.c',
+           '(a->tcp_flags & b->tcp_flags & FM_TCP_FIN)',
+           '((a->tcp_flags | b->tcp_flags) & FM_TCP_FIN)', 'unit-fold'),
+    daemon('one CPU decides what is idle', 'sweep.c',
+           'if (sweep->regions[i] == candidate->region)', 'if (1)', 'bpf-sweep'),
+    daemon('closed slots are read without a grace period', 'sweep.c',
+           'sweep->phase = PHASE_FENCE;\n\tsweep->stats.fences++;\n\treturn FM_SWEEP_FENCE;',
+           'sweep->phase = PHASE_COLLECT;\n\tsweep->stats.fences++;\n\treturn FM_SWEEP_MORE;', 'bpf-sweep'),
+    daemon('the grace period is not waited for', 'fence.c',
+           'r = fm_kernel_fence(fence->kernel);', 'r = 0;', 'bpf-sweep'),
+    daemon('a tombstone is freed without a grace period', 'sweep.c',
+           'sweep->next_ref += collect(sweep);\n\t\tsweep->tombstones_young = true;',
+           'sweep->next_ref += collect(sweep);', 'bpf-sweep'),
+    daemon('a tombstone of this sweep is freed by it', 'sweep.c',
+           'sweep->keep_until = sweep->home + sweep->window + FM_PROBES;', ';', 'bpf-sweep'),
+    daemon('what was exported is not kept', 'sweep.c',
+           'entry->exported = sweep->now_sums[i];', ';', 'bpf-sweep'),
+    daemon('packets of the ring are dropped', 'overflow.c',
+           'fm_fold_half(find(reader, &event.key), event.direction & 1, &event.half);', ';', 'full'),
+    daemon('the second record of a conversation is not given', 'export.c',
+           'set_record(exporter, &ret[n++], conversation, d, first, reason);',
+           'if (!n) set_record(exporter, &ret[n++], conversation, d, first, reason);', 'unit-measures'),
+    daemon('the last counters row is in no sum', 'gates.c',
+           'for (size_t i = 0; i < N_WORDS; i++)\n\t\tto[i] +=',
+           'for (size_t i = 0; i < N_WORDS - 2; i++)\n\t\tto[i] +=', 'unit-gates'),
+    daemon('a gate begins with what others counted', 'gates.c',
+           'fm_counters_subtract(ret, &gates->accounts[gate].before[hook]);', ';', 'unit-gates'),
+    daemon('an interval of the audit does not begin where the last ended', 'audit.c',
+           '\t*mark = now;\n', '', 'unit-gates'),
+)
+
+SURVIVING = (
+    daemon('slots that were being closed stay closed', 'region.c',
+           'uint32_t closing = FM_TAG_CLOSING, tag', 'uint32_t closing = FM_TAG_FREE - 1, tag',
+           'bpf-sweep'),
+    daemon('committed before it is prepared', 'ledger.c',
+           '\tledger->ops.prepare(ledger->userdata, serial);\n\theader->n = (uint32_t)ledger->n;\n'
+           '\t__atomic_store_n(&header->committed, serial, __ATOMIC_SEQ_CST);\n',
+           '\theader->n = (uint32_t)ledger->n;\n'
+           '\t__atomic_store_n(&header->committed, serial, __ATOMIC_SEQ_CST);\n'
+           '\tledger->ops.prepare(ledger->userdata, serial);\n', 'bpf-survival'),
+    daemon('published before it is committed', 'ledger.c',
+           '\tledger->ops.prepare(ledger->userdata, serial);\n',
+           '\tledger->ops.prepare(ledger->userdata, serial);\n'
+           '\tledger->ops.publish(ledger->userdata);\n', 'bpf-survival'),
+    daemon('a slot is freed twice', 'sweep.c',
+           'if (entry->op == FM_LEDGER_FREE && slot->tag != FM_TAG_CLOSING)\n\t\treturn;', '',
+           'bpf-sweep'),
+    daemon('what was committed is carried out by nobody', 'ledger.c',
+           'return header->committed != header->applied;', 'return false;',
+           'bpf-survival'),
+    daemon('what was given to a transport is not given again', 'outbox.c',
+           'if (entry->state == STATE_FILL || entry->state == STATE_DONE) {\n\t\t\toutbox->given',
+           'if (entry->state != STATE_WAITING) {\n\t\t\toutbox->given', 'bpf-survival'),
+    daemon('what was prepared is not taken over', 'outbox.c',
+           'outbox->now = header->prepared;\n\tif', ';\n\tif', 'bpf-survival'),
+    daemon('messages carry no sequence numbers', 'outbox.c',
+           'memcpy(message + outbox->sequence_offset, &number, sizeof(number));', '(void)number;',
+           'bpf-survival'),
+    daemon('lines are no part of the transaction', 'sink-lines.h',
+           '\t.prepare = fm_sink_lines_prepare, ', '\t', 'sinks'),
+    daemon('an open transaction goes out', 'courier.c',
+           'if (courier->held)\n\t\treturn;', '', 'sinks'),
+)
+
+SENDING = (
+    ipfix('two fields of a v9 template change places', 'encode-v9.c',
+          'SCOPE_SYSTEM : layout->fields[i].v9);', 'SCOPE_SYSTEM : layout->fields[i ^ (i / 2 == 3)].v9);',
+          'encode'),
+    ipfix('v9 packets are not padded', 'encode-v9.c',
+          'while ((end - v9->message) % 4)', 'while (0)', 'encode'),
+    ipfix('v9 packets are not numbered', 'encode-v9.c',
+          'fm_put_u32(at, v9->sequence++);', 'fm_put_u32(at, v9->sequence);', 'session'),
+    ipfix('a record of two is not in its message', 'encode-ipfix.c',
+          'for (size_t i = 1; i < n; i++)', 'for (size_t i = 1; i + 1 < n; i++)', 'encode'),
+    ipfix('a new session begins without templates', 'session.c',
+          'session->batches[i]->described = false;', ';', 'session'),
+    ipfix('an absent value is a value', 'layout.c',
+          'value == all_ones(size) ? all_ones(wire) :', '', 'encode'),
+    ipfix('a message that a dead port answered counts as sent', 'transport-udp.c',
+          'if (before)\n\t\tfm_transport_lose(',
+          'if (before)\n\t\toptions->sent(options->userdata, &before->info, before->size);\n'
+          '\tif (0)\n\t\tfm_transport_lose(', 'transport'),
+    ipfix('a message that a dead port answered counts nowhere', 'transport-udp.c',
+          'if (before)\n\t\tfm_transport_lose(', 'if (0)\n\t\tfm_transport_lose(', 'transport'),
+    ipfix('an answer in the middle of a batch is overlooked', 'transport-udp.c',
+          'if (cut)\n\t\t\t\trefused(udp);', '', 'transport'),
+    ipfix('a message that is cut in a connection goes on in the next', 'transport.c',
+          'transport->first->done = 0;', ';', 'transport'),
+    ipfix('a message in the middle of a queue is lost', 'transport.c',
+          'memcpy(message->data, data, size);\n\tfm_transport_append(transport, message);',
+          'memcpy(message->data, data, size);\n\tif (transport->waiting != 7)\n'
+          '\t\tfm_transport_append(transport, message);', 'transport'),
+    ipfix('what waited is not numbered anew', 'transport.c',
+          'if (numbers)\n\t\t\tfm_numbers_put(numbers, message);', '', 'transport'),
+    ipfix('what waited is lost with the connection', 'transport.c',
+          'fm_transport_append(transport, fm_transport_take(transport));',
+          'fm_transport_pop_lost(transport);', 'transport'),
+    ipfix('the name in a certificate does not matter', 'tls.c',
+          'return SSL_set1_host(connection, peer_name) == 1 &&', 'return 1 &&', 'secure'),
+    ipfix('nobody needs to vouch for a certificate', 'tls.c',
+          'SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);',
+          'SSL_CTX_set_verify(context, SSL_VERIFY_NONE, NULL);', 'secure'),
+    daemon('failover doubles', 'route.c',
+           'give_member(&route->members[route->chosen], records, n);',
+           'for (size_t m = 0; m < route->n; m++)\n\t\t\t\tgive_member(&route->members[m], records, n);',
+           'unit-route'),
+    daemon('a dead member of a group gets its part', 'route.c',
+           'if (!fm_route_chosen(route, i) || (best', 'if ((best', 'unit-route'),
+    daemon('ICMP parts the directions of a group', 'route.c',
+           'if (key->protocol != IPPROTO_ICMP && key->protocol != IPPROTO_ICMPV6)', 'if (1)',
+           'unit-route'),
+    daemon('the place on disk is noted before it was sent', 'spool.c',
+           'while (spool->first_id < spool->next_id && entry_of(spool, spool->first_id)->done) {',
+           'while (spool->first_id < spool->next_id) {', 'unit-spool'),
+    daemon('what the disk had no room for counts nowhere', 'spool.c',
+           'add_sum(&spool->stats.dropped, sum);', ';',
+           'unit-spool'),
+    daemon('a file on disk does not begin with its templates', 'spool.c',
+           'for (size_t i = 0; r == 0 && i < spool->n_templates; i++)', 'for (size_t i = 0; 0; i++)',
+           'unit-spool'),
+    daemon('templates are not sent again over UDP', 'sink-collector.c',
+           '(now >= collector->templates_ns || ', '(', 'sinks'),
+    daemon('a collector gets more than its rate', 'sink-collector.c',
+           'collector->tokens -= (double)told;', '', 'sinks'),
+)
+
+MUTATIONS = COUNTING + MEASURING + SWEEPING + SURVIVING + SENDING
