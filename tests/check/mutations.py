@@ -59,7 +59,7 @@ COUNTING = (
     bpf('what finds no place is not counted as lost', 'flowmond.bpf.c',
         'fm_count(counters, FM_COUNTER_no_table, packet);', ';', 'bpf-table'),
     bpf('all interfaces count at one gate', 'flowmond.bpf.c',
-        'gate = entry & (FM_GATES - 1);', ';', 'bpf-gates'),
+        'if (entry >> 32 == index)\n\t\t\treturn entry;', ';', 'bpf-gates'),
 )
 
 MEASURING = (
