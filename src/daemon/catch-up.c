@@ -254,6 +254,7 @@ static void adopt(struct fm_catch_up *catch_up, struct fm_message *head)
 		while (fm_spool_next(catch_up->spool, &message, &size, &info) > 0) {
 			if (!info.is_template) {
 				head->info.spool_id = info.spool_id;
+				head->info.spool_place = info.spool_place;
 				break;
 			}
 			/* The collector has it: the message was sent in this session. */
@@ -490,6 +491,23 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- the whole --- */
 
+static int new_spool(struct fm_catch_up *catch_up)
+{
+	struct fm_courier *courier = catch_up->options.courier;
+	struct fm_spool_intent *intent = catch_up->options.spool.intent;
+	int r = fm_spool_new(&catch_up->spool, &catch_up->options.spool);
+
+	if (r < 0)
+		return r;
+	/* Killed between putting a message there and taking it out of the outbox. */
+	if (!courier->transport && fm_spool_has(catch_up->spool, &intent->place))
+		fm_courier_settle_old(courier, intent->outbox_id);
+	*intent = (struct fm_spool_intent){};
+	fm_spool_settle(catch_up->spool, courier->spooled, courier->n_spooled);
+	courier->n_spooled = 0;
+	return 0;
+}
+
 static void open_spool(struct fm_catch_up *catch_up)
 {
 	uint64_t now = fm_clock_monotonic_ns();
@@ -497,7 +515,7 @@ static void open_spool(struct fm_catch_up *catch_up)
 
 	if (!catch_up->options.enabled || catch_up->stopping || now < catch_up->retry_ns)
 		return;
-	r = fm_spool_new(&catch_up->spool, &catch_up->options.spool);
+	r = new_spool(catch_up);
 	/* The sink that this one replaces has it until it is closed. */
 	if (r == -EWOULDBLOCK)
 		return;
@@ -530,6 +548,7 @@ int fm_catch_up_new(struct fm_catch_up **ret, const struct fm_catch_up_options *
 	if (!catch_up)
 		return -ENOMEM;
 	catch_up->options = *options;
+	catch_up->options.spool.intent = options->courier->intent;
 	r = sd_event_add_time_relative(options->event, &catch_up->timer, CLOCK_MONOTONIC, TURN_US,
 				       0, on_timer, catch_up);
 	if (r < 0) {
@@ -539,7 +558,7 @@ int fm_catch_up_new(struct fm_catch_up **ret, const struct fm_catch_up_options *
 	sd_event_source_set_enabled(catch_up->timer, SD_EVENT_OFF);
 	catch_up->tokens_ns = fm_clock_monotonic_ns();
 	if (options->enabled) {
-		r = fm_spool_new(&catch_up->spool, &options->spool);
+		r = new_spool(catch_up);
 		if (r < 0 && r != -EWOULDBLOCK)
 			report(catch_up, r);
 	}

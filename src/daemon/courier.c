@@ -28,11 +28,6 @@
 /* How long one look lasts when the end waits for the network. */
 #define WAIT_MS 10
 
-static void on_handed(void *userdata, const struct fm_message_info *info)
-{
-	fm_outbox_handed(((struct fm_courier *)userdata)->outbox, info->outbox_id);
-}
-
 static void done(struct fm_courier *courier, const struct fm_message_info *info)
 {
 	if (!info->outbox_id)
@@ -41,16 +36,20 @@ static void done(struct fm_courier *courier, const struct fm_message_info *info)
 	courier->full_since_ns = 0;
 }
 
-static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
+static void count_sent(struct fm_sink_stats *stats, const struct fm_message_info *info, size_t size)
 {
-	struct fm_courier *courier = userdata;
-	struct fm_sink_stats *stats = courier->stats;
-
 	stats->messages++;
 	stats->message_octets += size;
 	stats->records += info->records;
 	stats->packets += info->packets;
 	stats->octets += info->octets;
+}
+
+static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
+{
+	struct fm_courier *courier = userdata;
+
+	count_sent(courier->stats, info, size);
 	done(courier, info);
 	if (courier->hooks && courier->hooks->sent)
 		courier->hooks->sent(courier->userdata, info);
@@ -270,32 +269,64 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 struct account {
 	uint64_t size;
 	struct fm_transport_mark mark;
+	struct fm_spool_intent intent;
 	struct fm_sink_stats stats;
 };
+
+/* A message went out, and a killed process could not note it. */
+static void settle_old(struct fm_courier *courier, uint64_t id)
+{
+	struct fm_message_info info;
+	size_t size;
+
+	if (fm_outbox_settle(courier->outbox, id, &size, &info))
+		count_sent(courier->stats, &info, size);
+}
+
+/*
+ * What the system call that a killed process was in, or came from, gave to the network or wrote.
+ * Returns of how many messages nobody knows.
+ */
+static unsigned int read_mark(struct fm_courier *courier, const struct fm_transport_mark *mark)
+{
+	const struct fm_slip *slip = &mark->slip;
+	unsigned int unsure = 0;
+
+	settle_old(courier, mark->written[mark->which & 1].outbox_id);
+	for (unsigned int i = 0; i < fm_slip_rows(slip); i++) {
+		struct fm_slip_row row;
+		enum fm_slip_state state = fm_slip_row(slip, i, &row);
+
+		unsure += state == FM_SLIP_STATE_UNSURE &&
+			  fm_outbox_was_given(courier->outbox, row.outbox_id);
+		if (state != FM_SLIP_STATE_OUT)
+			continue;
+		settle_old(courier, row.outbox_id);
+		if (row.spool_place.file)
+			courier->spooled[courier->n_spooled++] = row.spool_place;
+	}
+	return unsure;
+}
 
 static void find_account(struct fm_courier *courier, const struct fm_outbox_found *found)
 {
 	struct account *account = fm_outbox_account(courier->outbox);
-	struct fm_sink_stats *stats = &account->stats;
+	unsigned int unsure;
 
 	if (account->size != sizeof(*account))
 		*account = (struct account){.size = sizeof(*account)};
-	courier->stats = stats;
-	stats->messages += found->handed;
-	stats->message_octets += found->handed_size;
-	stats->records += found->handed_sum.records;
-	stats->packets += found->handed_sum.packets;
-	stats->octets += found->handed_sum.octets;
-	stats->unsure_messages += found->unsure;
-	courier->has_old = found->messages;
+	courier->stats = &account->stats;
+	courier->intent = &account->intent;
+	unsure = read_mark(courier, &account->mark);
+	courier->stats->unsure_messages += unsure;
+	courier->has_old = fm_outbox_waiting(courier->outbox);
 	if (found->unsound)
 		fm_log_warning("%s: what an earlier process left to be sent cannot be used",
 			       courier->name);
-	if (found->messages)
-		fm_log_info(
-			"%s: %llu messages of an earlier process are sent now, %llu of them perhaps again",
-			courier->name, (unsigned long long)found->messages,
-			(unsigned long long)found->unsure);
+	if (courier->has_old)
+		fm_log_info("%s: %zu messages of an earlier process are sent now%s", courier->name,
+			    fm_outbox_waiting(courier->outbox),
+			    unsure ? ", one of them perhaps again" : "");
 }
 
 /* FNV-1a. */
@@ -369,7 +400,6 @@ int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *
 	options->queue_octets = GIVEN_OCTETS;
 	options->mark = &((struct account *)fm_outbox_account(courier->outbox))->mark;
 	options->begun = on_begun;
-	options->handed = on_handed;
 	options->sent = on_sent;
 	options->lost = on_lost;
 	options->unsent = on_unsent;
@@ -433,6 +463,14 @@ void fm_courier_deliver(struct fm_courier *courier, const uint8_t *message, size
 void fm_courier_settle(struct fm_courier *courier, const struct fm_message_info *info)
 {
 	done(courier, info);
+}
+
+void fm_courier_settle_old(struct fm_courier *courier, uint64_t outbox_id)
+{
+	struct fm_message_info info;
+	size_t size;
+
+	fm_outbox_settle(courier->outbox, outbox_id, &size, &info);
 }
 
 void fm_courier_flush(struct fm_courier *courier)

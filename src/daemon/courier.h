@@ -12,6 +12,7 @@
 #include "daemon/outbox.h"
 #include "daemon/patience.h"
 #include "daemon/sink.h"
+#include "daemon/spool.h"
 #include "ipfix/transport.h"
 
 /* All may be NULL. */
@@ -57,7 +58,11 @@ struct fm_courier {
 	unsigned int flaps; /* changes since then */
 	char state[256];    /* as it was told last; "": never */
 	bool up;
-	bool has_old;	     /* messages of an earlier process were found */
+	bool has_old; /* messages of an earlier process were found */
+	/* Of its spool, that it sent and could not note. */
+	struct fm_spool_place spooled[FM_SLIP_CALL + 1];
+	size_t n_spooled;
+	struct fm_spool_intent *intent; /* beside the outbox, for whoever puts messages on disk */
 	bool template_lost;  /* set here: what follows it cannot be read until it is sent again */
 	uint64_t changed_ns; /* when it went up or down, or began */
 	enum fm_hindrance hindrance;
@@ -100,8 +105,9 @@ void fm_courier_send(struct fm_courier *courier, const uint8_t *message, size_t 
 /* Past the outbox: to the transport. */
 void fm_courier_deliver(struct fm_courier *courier, const uint8_t *message, size_t size,
 			const struct fm_message_info *info);
-/* Somebody else keeps a message of the outbox now. */
+/* Somebody else keeps a message of the outbox now, or since an earlier process: before start. */
 void fm_courier_settle(struct fm_courier *courier, const struct fm_message_info *info);
+void fm_courier_settle_old(struct fm_courier *courier, uint64_t outbox_id);
 
 /* The peer has another address now: a new transport session, which what waits goes to. */
 void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *address,

@@ -13,11 +13,12 @@
 #include "base/macro.h"
 #include "daemon/region.h"
 
-#define MAGIC	    "fmoutbox"
-#define VERSION	    1
-#define PAGE	    4096u
-#define DOMAINS_MAX 4
-#define MESSAGE_MAX (1 << 20)
+#define MAGIC	     "fmoutbox"
+#define VERSION	     2
+#define PAGE	     4096u
+#define HEADER_PAGES 2
+#define DOMAINS_MAX  4
+#define MESSAGE_MAX  (1 << 20)
 /* Nothing counts up to here. */
 #define POSITION_MAX (UINT64_MAX / 2)
 
@@ -30,7 +31,7 @@ struct point {
 	} sequences[DOMAINS_MAX];
 };
 
-/* In shared memory: the first page. */
+/* In shared memory: the first pages. */
 struct header {
 	char magic[8];
 	uint32_t version, pages;
@@ -39,15 +40,14 @@ struct header {
 	uint32_t which;
 	uint64_t serial; /* of prepared; 0: there is nothing prepared */
 	struct point prepared;
-	uint64_t account[256];
+	uint64_t account[768];
 };
 
-_Static_assert(sizeof(struct header) <= PAGE, "a page");
+_Static_assert(sizeof(struct header) <= HEADER_PAGES * PAGE, "its pages");
 
 enum state {
 	STATE_WAITING = 1,
 	STATE_GIVEN,
-	STATE_HANDED,
 	STATE_DONE,
 	STATE_FILL, /* up to the end of the ring */
 };
@@ -96,17 +96,6 @@ static bool entry_is_sound(const struct fm_outbox *outbox, uint64_t position, ui
 	       entry->state <= STATE_FILL;
 }
 
-/* What is with the network stays so: the process that could hear of it is gone. */
-static void settle(struct entry *entry, struct fm_outbox_found *ret)
-{
-	ret->handed++;
-	ret->handed_size += entry->size;
-	ret->handed_sum.records += entry->records;
-	ret->handed_sum.packets += entry->packets;
-	ret->handed_sum.octets += entry->octets;
-	entry->state = STATE_DONE;
-}
-
 /* Looks through what is there; false: it contradicts itself. */
 static bool survey(struct fm_outbox *outbox, struct fm_outbox_found *ret)
 {
@@ -118,15 +107,10 @@ static bool survey(struct fm_outbox *outbox, struct fm_outbox_found *ret)
 		return false;
 	*ret = (struct fm_outbox_found){};
 	while (position < end) {
-		struct entry *entry = entry_at(outbox, position);
+		const struct entry *entry = entry_at(outbox, position);
 
 		if (!entry_is_sound(outbox, position, end))
 			return false;
-		/* What is with the network is settled: the process that could hear of it is gone.
-		 */
-		if (entry->state == STATE_HANDED)
-			settle(entry, ret);
-		ret->unsure += entry->state == STATE_GIVEN;
 		n += entry->state == STATE_WAITING || entry->state == STATE_GIVEN;
 		position += entry->length;
 	}
@@ -171,8 +155,8 @@ static bool adopt(struct fm_outbox *outbox, const struct fm_outbox_options *opti
 static void set_memory(struct fm_outbox *outbox, void *memory)
 {
 	outbox->header = memory;
-	outbox->ring = (uint8_t *)memory + PAGE;
-	outbox->size = (size_t)(outbox->pages - 1) * PAGE;
+	outbox->ring = (uint8_t *)memory + HEADER_PAGES * PAGE;
+	outbox->size = (size_t)(outbox->pages - HEADER_PAGES) * PAGE;
 }
 
 static int take(struct fm_outbox *outbox, const struct fm_outbox_options *options,
@@ -237,7 +221,7 @@ int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *option
 	outbox->fd = -1;
 	outbox->store = options->store;
 	strcpy(outbox->name, options->name);
-	outbox->pages = 1 + (uint32_t)((options->octets + PAGE - 1) / PAGE);
+	outbox->pages = HEADER_PAGES + (uint32_t)((options->octets + PAGE - 1) / PAGE);
 	outbox->sequence_offset = options->sequence_offset;
 	if (options->store) {
 		r = take(outbox, options, ret_found);
@@ -369,6 +353,53 @@ static uint64_t published_end(const struct fm_outbox *outbox)
 	return outbox->header->published[outbox->header->which & 1].end;
 }
 
+static struct fm_message_info info_of(const struct entry *entry, uint64_t position)
+{
+	return (struct fm_message_info){
+		.records = entry->records,
+		.packets = entry->packets,
+		.octets = entry->octets,
+		.sequenced = entry->sequenced,
+		.domain = entry->domain,
+		.is_template = entry->is_template,
+		.is_kept = entry->is_kept,
+		.outbox_id = position + 1,
+	};
+}
+
+static struct entry *find_given(const struct fm_outbox *outbox, uint64_t id)
+{
+	uint64_t position = outbox->header->tail;
+
+	/* An id that is no entry's may be anything. */
+	while (position < published_end(outbox) && position + 1 < id)
+		position += entry_at(outbox, position)->length;
+	if (position >= published_end(outbox) || position + 1 != id ||
+	    entry_at(outbox, position)->state != STATE_GIVEN)
+		return NULL;
+	return entry_at(outbox, position);
+}
+
+bool fm_outbox_was_given(const struct fm_outbox *outbox, uint64_t id)
+{
+	return find_given(outbox, id);
+}
+
+bool fm_outbox_settle(struct fm_outbox *outbox, uint64_t id, size_t *ret_size,
+		      struct fm_message_info *ret_info)
+{
+	struct entry *entry = find_given(outbox, id);
+
+	if (!entry)
+		return false;
+	*ret_size = entry->size;
+	*ret_info = info_of(entry, id - 1);
+	entry->state = STATE_DONE;
+	outbox->waiting--;
+	advance(outbox);
+	return true;
+}
+
 bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_t *ret_size,
 		    struct fm_message_info *ret_info)
 {
@@ -382,16 +413,7 @@ bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_
 		}
 		*ret_message = (const uint8_t *)(entry + 1);
 		*ret_size = entry->size;
-		*ret_info = (struct fm_message_info){
-			.records = entry->records,
-			.packets = entry->packets,
-			.octets = entry->octets,
-			.sequenced = entry->sequenced,
-			.domain = entry->domain,
-			.is_template = entry->is_template,
-			.is_kept = entry->is_kept,
-			.outbox_id = outbox->given + 1,
-		};
+		*ret_info = info_of(entry, outbox->given);
 		return true;
 	}
 	return false;
@@ -411,14 +433,6 @@ static struct entry *entry_of(const struct fm_outbox *outbox, uint64_t id)
 	if (id == 0 || id - 1 < outbox->header->tail || id - 1 >= outbox->given)
 		return NULL;
 	return entry_at(outbox, id - 1);
-}
-
-void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id)
-{
-	struct entry *entry = entry_of(outbox, id);
-
-	if (entry && entry->state == STATE_GIVEN)
-		__atomic_store_n(&entry->state, STATE_HANDED, __ATOMIC_RELEASE);
 }
 
 void fm_outbox_done(struct fm_outbox *outbox, uint64_t id)

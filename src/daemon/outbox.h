@@ -4,8 +4,8 @@
  * process: a ring. Used by the courier.
  *
  * Appended messages are nobody's until they are published: at once, or, in a transaction of the
- * ledger, when it is committed. What was published is given to a transport, marked when it is with
- * the network (handed), and leaves the ring when nothing can come of it any more (done).
+ * ledger, when it is committed. What was published is given to a transport, and leaves the ring
+ * when nothing can come of it any more (done).
  */
 #ifndef FM_OUTBOX_H
 #define FM_OUTBOX_H
@@ -36,11 +36,7 @@ struct fm_outbox_options {
 /* What an earlier process left. */
 struct fm_outbox_found {
 	uint64_t messages; /* to be sent now */
-	uint64_t unsure;   /* of them: may be with the network already */
 	bool unsound;	   /* there was one that could not be used */
-	/* Those that are with the network, in sum; not counted as sent yet. */
-	uint64_t handed, handed_size;
-	struct fm_message_info handed_sum;
 };
 
 /*
@@ -71,6 +67,14 @@ void fm_outbox_prepare(struct fm_outbox *outbox, uint64_t serial);
 void fm_outbox_publish(struct fm_outbox *outbox);
 
 /*
+ * Whether an earlier process gave a message to a transport and did not hear what became of it; and:
+ * it went out, so it is done. Before the first peek, with any id.
+ */
+bool fm_outbox_was_given(const struct fm_outbox *outbox, uint64_t id);
+bool fm_outbox_settle(struct fm_outbox *outbox, uint64_t id, size_t *ret_size,
+		      struct fm_message_info *ret_info);
+
+/*
  * The next message that was published and not given out; info->id is how it is known from then on.
  * Valid until it is done. False: there is none.
  */
@@ -79,7 +83,6 @@ bool fm_outbox_peek(struct fm_outbox *outbox, const uint8_t **ret_message, size_
 /* Takes it. */
 void fm_outbox_give(struct fm_outbox *outbox);
 
-void fm_outbox_handed(struct fm_outbox *outbox, uint64_t id);
 void fm_outbox_done(struct fm_outbox *outbox, uint64_t id);
 
 /* Octets that can be appended, in the worst case. */

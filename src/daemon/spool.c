@@ -505,6 +505,20 @@ int fm_spool_template(struct fm_spool *spool, const uint8_t *message, size_t siz
 	return 0;
 }
 
+/* The message with this id is about to be written; 0: none is. */
+static void intend(struct fm_spool *spool, uint64_t id, size_t size)
+{
+	struct fm_spool_intent *intent = spool->options.intent;
+
+	if (!intent)
+		return;
+	__atomic_store_n(&intent->outbox_id, 0, __ATOMIC_SEQ_CST);
+	if (!id)
+		return;
+	intent->place = (struct fm_spool_place){spool->last->number, spool->last->size + size};
+	__atomic_store_n(&intent->outbox_id, id, __ATOMIC_SEQ_CST);
+}
+
 static int try_put(struct fm_spool *spool, const uint8_t *message, size_t size,
 		   const struct fm_message_info *info)
 {
@@ -518,9 +532,12 @@ static int try_put(struct fm_spool *spool, const uint8_t *message, size_t size,
 			return r;
 		}
 	}
+	intend(spool, info->outbox_id, size);
 	r = append(spool, message, size);
-	if (r < 0)
+	if (r < 0) {
+		intend(spool, 0, 0);
 		return r;
+	}
 	add_sum(&spool->last->sum, &sum);
 	add_sum(&spool->stats.put, &sum);
 	return 0;
@@ -692,6 +709,7 @@ int fm_spool_next(struct fm_spool *spool, const uint8_t **ret_message, size_t *r
 		.export_time = fm_file_export_time(*ret_message),
 		.sum = sum_of(&info),
 	};
+	info.spool_place = (struct fm_spool_place){entry->file->number, entry->end};
 	add_sum(&spool->reading->taken, &entry->sum);
 	*ret_info = info;
 	return 1;
@@ -764,6 +782,38 @@ void fm_spool_rewind(struct fm_spool *spool)
 		file->finished = false;
 	stop_reading(spool);
 	spool->at_end = false;
+}
+
+bool fm_spool_has(const struct fm_spool *spool, const struct fm_spool_place *place)
+{
+	for (const struct file *file = spool->first; file; file = file->next)
+		if (file->number == place->file)
+			return file->size >= place->end;
+	return place->file < spool->next_number;
+}
+
+static bool is_among(const struct fm_spool_place *places, size_t n,
+		     const struct fm_spool_place *place)
+{
+	for (size_t i = 0; i < n; i++)
+		if (places[i].file == place->file && places[i].end == place->end)
+			return true;
+	return false;
+}
+
+void fm_spool_settle(struct fm_spool *spool, const struct fm_spool_place *sent, size_t n)
+{
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	while (n && fm_spool_next(spool, &message, &size, &info) > 0) {
+		/* What follows one that was not sent comes again with it. */
+		if (!info.is_template && !is_among(sent, n, &info.spool_place))
+			break;
+		fm_spool_done(spool, info.spool_id, true);
+	}
+	fm_spool_rewind(spool);
 }
 
 void fm_spool_gap(const struct fm_spool *spool, struct fm_spool_gap *ret)

@@ -6,7 +6,7 @@
  *
  * NUMBER.ipfix files are written one after the other and never again once they were closed;
  * "position" says how far the oldest was sent. It is written with one write whenever a message is
- * done, so what a killed process sent again is what one system call of the transport took.
+ * done; what a killed process could not note is in its slip (ipfix/slip.h).
  */
 #ifndef FM_SPOOL_H
 #define FM_SPOOL_H
@@ -21,12 +21,22 @@
 /* Messages that may be under way. */
 #define FM_SPOOL_WINDOW 256
 
+/*
+ * In memory that outlives the process: which message of an outbox is being put where. It is in the
+ * spool if that place is: what was killed in between asks fm_spool_has.
+ */
+struct fm_spool_intent {
+	uint64_t outbox_id; /* 0: none */
+	struct fm_spool_place place;
+};
+
 struct fm_spool_options {
 	const char *directory; /* of all spools; made if only its last part is missing */
 	const char *name;      /* of the collector, its directory in that */
 	uint64_t max_octets;   /* of all files */
 	uint64_t file_octets;  /* of a file, about; a quarter of max_octets at most */
 	uint64_t sync_ns;      /* between synchronisations with the disk; 0: when a file is full */
+	struct fm_spool_intent *intent; /* NULL: none */
 };
 
 struct fm_spool_sum {
@@ -87,6 +97,12 @@ void fm_spool_done(struct fm_spool *spool, uint64_t id, bool sent);
 
 /* What is under way was not sent: it comes again, with the templates it needs. */
 void fm_spool_rewind(struct fm_spool *spool);
+
+/* Whether a place was written to its end, be it that it was sent or dropped since. */
+bool fm_spool_has(const struct fm_spool *spool, const struct fm_spool_place *place);
+
+/* These an earlier process sent and could not note. Once, before the first message is asked for. */
+void fm_spool_settle(struct fm_spool *spool, const struct fm_spool_place *sent, size_t n);
 
 /* Synchronises with the disk where it is time to; 0 or -errno of the last time. */
 int fm_spool_sync(struct fm_spool *spool, uint64_t now_ns);

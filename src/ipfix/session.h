@@ -43,6 +43,11 @@ struct fm_session_options {
 	uint64_t boot_ns;	    /* v9: when sysUptime was 0, nanoseconds since 1970 */
 };
 
+/* Where a message ends on disk (daemon/spool.h): in which file, and at which octet; 0: nowhere. */
+struct fm_spool_place {
+	uint64_t file, end;
+};
+
 /* What a message holds. */
 struct fm_message_info {
 	uint32_t records;	  /* flow records */
@@ -50,8 +55,9 @@ struct fm_message_info {
 	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
 	uint32_t domain;
 	bool is_template;
-	bool is_kept;	    /* options that are not told again: waits like flow records */
-	uint64_t spool_id;  /* comes from a spool (daemon/spool.h); 0: it does not */
+	bool is_kept;	   /* options that are not told again: waits like flow records */
+	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
+	struct fm_spool_place spool_place;
 	uint64_t outbox_id; /* comes from an outbox (daemon/outbox.h); 0: it does not */
 };
 

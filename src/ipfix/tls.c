@@ -248,7 +248,7 @@ int fm_tls_connection_new(SSL **ret, SSL_CTX *context, BIO *bio, const char *pee
 
 	ERR_clear_error();
 	if (!connection) {
-		BIO_free(bio);
+		BIO_free_all(bio);
 		return -ENOMEM;
 	}
 	SSL_set_bio(connection, bio, bio);

@@ -24,6 +24,7 @@
 #include <openssl/err.h>
 
 #include "base/macro.h"
+#include "ipfix/tls-witness.h"
 #include "ipfix/tls.h"
 #include "ipfix/transport.h"
 
@@ -39,6 +40,7 @@
 struct dtls {
 	struct fm_transport transport;
 	SSL *connection;
+	struct fm_tls_witness witness;
 	bool up;
 	bool complained;   /* of a message, though up */
 	uint64_t limit_ns; /* of the handshake */
@@ -57,12 +59,21 @@ static struct fm_transport *dtls_new(const struct fm_transport_options *options)
 {
 	struct dtls *dtls = calloc(1, sizeof(*dtls));
 
-	return dtls ? &dtls->transport : NULL;
+	if (!dtls)
+		return NULL;
+	if (fm_tls_witness_init(&dtls->witness) < 0) {
+		free(dtls);
+		return NULL;
+	}
+	return &dtls->transport;
 }
 
 static void dtls_free(struct fm_transport *transport)
 {
-	free(transport);
+	struct dtls *dtls = of(transport);
+
+	fm_tls_witness_done(&dtls->witness);
+	free(dtls);
 }
 
 static int error_of(struct dtls *dtls, int result)
@@ -94,8 +105,10 @@ static void hang_up(struct dtls *dtls, bool refused)
 {
 	struct fm_transport *transport = &dtls->transport;
 
-	if (refused && dtls->before)
+	if (refused && dtls->before) {
+		fm_slip_before(transport->slip, NULL);
 		fm_transport_prepend(transport, FM_TAKE_PTR(dtls->before));
+	}
 	settle(dtls);
 	if (dtls->up && !refused) {
 		ERR_clear_error();
@@ -173,6 +186,7 @@ static int open_connection(struct dtls *dtls)
 		BIO_free(bio);
 		return -ENOMEM;
 	}
+	bio = fm_tls_witness_push(&dtls->witness, dtls->transport.slip, bio);
 	r = fm_tls_connection_new(&dtls->connection, options->tls, bio, options->peer_name);
 	if (r < 0)
 		return r;
@@ -289,6 +303,20 @@ static bool not_sent(struct dtls *dtls, uint64_t now_ns, int error)
 	return true;
 }
 
+/* As SSL_write. */
+static int write_first(struct dtls *dtls)
+{
+	struct fm_transport *transport = &dtls->transport;
+	const struct fm_message *message = transport->first;
+
+	fm_slip_clear(transport->slip);
+	fm_slip_add(transport->slip, &message->info, 0, FM_SLIP_NOT_OUT);
+	fm_tls_witness_begin(&dtls->witness, message->size);
+	ERR_clear_error();
+	errno = 0;
+	return fm_tls_witness_write(&dtls->witness, dtls->connection, message->data, message->size);
+}
+
 static void dtls_flush(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct dtls *dtls = of(transport);
@@ -300,10 +328,7 @@ static void dtls_flush(struct fm_transport *transport, uint64_t now_ns)
 			too_long(dtls);
 			continue;
 		}
-		ERR_clear_error();
-		errno = 0;
-		n = SSL_write(dtls->connection, transport->first->data,
-			      (int)transport->first->size);
+		n = write_first(dtls);
 		if (n <= 0) {
 			if (not_sent(dtls, now_ns, error_of(dtls, n)))
 				continue;
@@ -312,6 +337,7 @@ static void dtls_flush(struct fm_transport *transport, uint64_t now_ns)
 		transport->stalled_since_ns = 0;
 		settle(dtls);
 		dtls->before = fm_transport_take(transport);
+		fm_slip_before(transport->slip, &dtls->before->info);
 		if (dtls->complained)
 			tell(dtls, 0);
 		dtls->complained = false;

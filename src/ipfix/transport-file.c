@@ -57,6 +57,14 @@ static void set_state(struct file *file, int error)
 	file->failed = error < 0;
 }
 
+static void note(struct fm_transport_mark *mark, uint64_t octets, uint64_t outbox_id)
+{
+	uint64_t other = !(mark->which & 1);
+
+	mark->written[other] = (struct fm_transport_written){octets, outbox_id};
+	__atomic_store_n(&mark->which, other, __ATOMIC_SEQ_CST);
+}
+
 /*
  * What a killed process wrote and could not note is taken back: the messages come again. A file
  * that is another, or was cut, begins where it ends.
@@ -64,24 +72,41 @@ static void set_state(struct file *file, int error)
 static void resume(struct file *file, const struct stat *status)
 {
 	struct fm_transport_mark *mark = file->transport.options.mark;
-	uint64_t size = (uint64_t)status->st_size;
+	uint64_t size = (uint64_t)status->st_size, octets;
 
 	if (!mark || !file->regular)
 		return;
-	if (mark->device == status->st_dev && mark->inode == status->st_ino &&
-	    size > mark->octets && size - mark->octets <= UNNOTED_MAX &&
-	    ftruncate(file->transport.fd, (off_t)mark->octets) == 0)
-		size = mark->octets;
-	*mark = (struct fm_transport_mark){status->st_dev, status->st_ino, size};
+	octets = mark->written[mark->which & 1].octets;
+	if (mark->device == status->st_dev && mark->inode == status->st_ino && size > octets &&
+	    size - octets <= UNNOTED_MAX && ftruncate(file->transport.fd, (off_t)octets) == 0)
+		size = octets;
+	/* In this order: nothing of one file is ever said of another. */
+	__atomic_store_n(&mark->inode, 0, __ATOMIC_SEQ_CST);
+	mark->device = status->st_dev;
+	note(mark, size, 0);
+	__atomic_store_n(&mark->inode, status->st_ino, __ATOMIC_SEQ_CST);
 }
 
-/* A message is in the file whole. */
-static void note_written(struct file *file, size_t octets)
+/* A message is in the file whole: one store says both where it ends and that it is there. */
+static void note_written(struct file *file, const struct fm_message *message)
 {
 	struct fm_transport_mark *mark = file->transport.options.mark;
 
 	if (mark && file->regular)
-		__atomic_store_n(&mark->octets, mark->octets + octets, __ATOMIC_RELEASE);
+		note(mark, mark->written[mark->which & 1].octets + message->size,
+		     message->info.outbox_id);
+}
+
+/* Of what is written to a pipe nothing can be taken back, and nothing says how far it came. */
+static void doubt(struct file *file, const struct fm_message *message)
+{
+	struct fm_slip *slip = file->transport.slip;
+
+	if (file->regular)
+		return;
+	fm_slip_clear(slip);
+	fm_slip_add(slip, &message->info, 0, FM_SLIP_UNSURE);
+	fm_slip_arm(slip);
 }
 
 static void file_start(struct fm_transport *transport, uint64_t now_ns)
@@ -149,6 +174,7 @@ static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 			stalled(transport, now_ns);
 			return;
 		}
+		doubt(file, message);
 		n = write(transport->fd, message->data + message->done,
 			  message->size - message->done);
 		if (n >= 0) {
@@ -156,7 +182,7 @@ static void file_flush(struct fm_transport *transport, uint64_t now_ns)
 			message->done += (size_t)n;
 			if (message->done == message->size) {
 				set_state(file, 0);
-				note_written(file, message->size);
+				note_written(file, message);
 				fm_transport_pop_sent(transport);
 			}
 		} else if (errno == EAGAIN) {

@@ -2,7 +2,6 @@
 /* TCP: a stream of whole messages (RFC 7011 10.4), as they are. See stream.h. */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/uio.h>
 
 #include "ipfix/stream.h"
 
@@ -12,18 +11,21 @@
 /* Octets of several messages in one call; the first may be half written. */
 static ssize_t tcp_write(struct fm_stream *stream)
 {
+	struct fm_slip *slip = stream->transport.slip;
 	struct iovec parts[BATCH];
-	struct msghdr header = {.msg_iov = parts};
 	struct fm_message *message = stream->transport.first;
-	ssize_t n;
+	size_t n = 0, octets = 0;
 
-	for (; message && header.msg_iovlen < BATCH; message = message->next)
-		parts[header.msg_iovlen++] = (struct iovec){
+	fm_slip_clear(slip);
+	for (; message && n < BATCH; message = message->next) {
+		parts[n++] = (struct iovec){
 			.iov_base = message->data + message->done,
 			.iov_len = message->size - message->done,
 		};
-	n = sendmsg(stream->transport.fd, &header, MSG_NOSIGNAL);
-	return n < 0 ? -errno : n;
+		octets += message->size - message->done;
+		fm_slip_add(slip, &message->info, 0, octets);
+	}
+	return fm_slip_write(slip, stream->transport.fd, parts, n);
 }
 
 /* A collector has nothing to say: what it sends is thrown away, an end is the session's end. */

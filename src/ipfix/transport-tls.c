@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 
 #include "ipfix/stream.h"
+#include "ipfix/tls-witness.h"
 #include "ipfix/tls.h"
 
 /* What a record of TLS holds: so many octets of messages are encrypted at once. */
@@ -25,6 +26,7 @@
 struct tls {
 	struct fm_stream stream;
 	SSL *connection;
+	struct fm_tls_witness witness;
 	uint64_t limit_ns;    /* of the handshake */
 	uint64_t accepted_ns; /* the peer is taken to be content; 0: handshake */
 	size_t filled;	      /* octets of record that are to be written */
@@ -63,9 +65,11 @@ static int open_connection(struct tls *tls, uint64_t now_ns)
 	tls->limit_ns = now_ns + FM_TLS_HANDSHAKE_NS;
 	tls->accepted_ns = 0;
 	tls->filled = 0;
-	return fm_tls_connection_new(&tls->connection, transport->options.tls,
-				     BIO_new_socket(transport->fd, BIO_NOCLOSE),
-				     transport->options.peer_name);
+	return fm_tls_connection_new(
+		&tls->connection, transport->options.tls,
+		fm_tls_witness_push(&tls->witness, transport->slip,
+				    BIO_new_socket(transport->fd, BIO_NOCLOSE)),
+		transport->options.peer_name);
 }
 
 /* The handshake is over: whether the peer is content. */
@@ -117,17 +121,24 @@ static int tls_shake(struct fm_stream *stream, uint64_t now_ns)
 	return -EAGAIN;
 }
 
-/* As many octets of what waits as a record holds. */
+/* As many octets of what waits as a record holds; what ends in it is in the slip. */
 static void fill(struct tls *tls)
 {
 	const struct fm_message *message = tls->stream.transport.first;
+	struct fm_slip *slip = tls->stream.transport.slip;
 
-	for (; message && tls->filled < RECORD_OCTETS; message = message->next) {
-		size_t part = FM_MIN(message->size - message->done, RECORD_OCTETS - tls->filled);
+	fm_slip_clear(slip);
+	for (; message && tls->filled < RECORD_OCTETS && slip->filled < FM_SLIP_CALL;
+	     message = message->next) {
+		size_t left = message->size - message->done;
+		size_t part = FM_MIN(left, RECORD_OCTETS - tls->filled);
 
 		memcpy(tls->record + tls->filled, message->data + message->done, part);
 		tls->filled += part;
+		if (part == left)
+			fm_slip_add(slip, &message->info, 0, FM_SLIP_NOT_OUT);
 	}
+	fm_tls_witness_begin(&tls->witness, tls->filled);
 }
 
 static ssize_t tls_write(struct fm_stream *stream)
@@ -141,7 +152,7 @@ static ssize_t tls_write(struct fm_stream *stream)
 		fill(tls);
 	ERR_clear_error();
 	errno = 0;
-	n = SSL_write(tls->connection, tls->record, (int)tls->filled);
+	n = fm_tls_witness_write(&tls->witness, tls->connection, tls->record, tls->filled);
 	if (n <= 0)
 		return error_of(tls, n);
 	filled = tls->filled; /* all or nothing */
@@ -178,13 +189,20 @@ static struct fm_transport *tls_new(const struct fm_transport_options *options)
 
 	if (!tls)
 		return NULL;
+	if (fm_tls_witness_init(&tls->witness) < 0) {
+		free(tls);
+		return NULL;
+	}
 	tls->stream.layer = &layer;
 	return &tls->stream.transport;
 }
 
 static void tls_free(struct fm_transport *transport)
 {
-	free(transport);
+	struct tls *tls = of(fm_stream_of(transport));
+
+	fm_tls_witness_done(&tls->witness);
+	free(tls);
 }
 
 const struct fm_transport_ops fm_transport_tls = {

@@ -8,13 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/uio.h>
 
 #include "base/macro.h"
 #include "ipfix/transport.h"
 
 /* Datagrams a system call. */
-#define BATCH 32
+#define BATCH FM_SLIP_CALL
 /* A socket that cannot be opened is tried again after this. */
 #define OPEN_RETRY_NS	   (5 * FM_NS_PER_S)
 #define SEND_BUFFER_OCTETS (1 << 20)
@@ -111,9 +110,11 @@ static void refused(struct udp *udp)
 		options->state(options->userdata, -ECONNREFUSED);
 	udp->refused = true;
 	udp->asked_ns = 0;
-	if (before)
-		fm_transport_lose(&udp->transport, before->data, before->size, &before->info,
-				  FM_NOT_SENT_unreachable);
+	if (!before)
+		return;
+	fm_slip_before(udp->transport.slip, NULL);
+	fm_transport_lose(&udp->transport, before->data, before->size, &before->info,
+			  FM_NOT_SENT_unreachable);
 }
 
 /* The datagram before is past any answer. */
@@ -152,20 +153,21 @@ static void listen_for_answers(struct udp *udp, uint64_t now_ns)
 	options->state(options->userdata, 0);
 }
 
-static int send_batch(struct fm_transport *transport, unsigned int *ret_asked)
+static int send_batch(struct udp *udp, unsigned int *ret_asked)
 {
-	struct mmsghdr headers[BATCH] = {};
+	struct fm_transport *transport = &udp->transport;
 	struct iovec parts[BATCH];
 	struct fm_message *message = transport->first;
 	unsigned int n = 0;
 
+	fm_slip_clear(transport->slip);
 	for (; message && n < BATCH; message = message->next, n++) {
 		parts[n] = (struct iovec){.iov_base = message->data, .iov_len = message->size};
-		headers[n].msg_hdr.msg_iov = &parts[n];
-		headers[n].msg_hdr.msg_iovlen = 1;
+		fm_slip_header(transport->slip, n, &parts[n], 1);
+		fm_slip_add(transport->slip, &message->info, n, message->size);
 	}
 	*ret_asked = n;
-	return sendmmsg(transport->fd, headers, n, MSG_NOSIGNAL);
+	return fm_slip_send(transport->slip, transport->fd, n);
 }
 
 /* Moves what was sent from the queue; only the last may still be answered. */
@@ -179,10 +181,9 @@ static void took(struct udp *udp, int n, uint64_t now_ns)
 		struct fm_message *message = fm_transport_take(transport);
 
 		settle(udp);
-		if (transport->options.handed)
-			transport->options.handed(transport->options.userdata, &message->info);
 		udp->before = message;
 	}
+	fm_slip_before(transport->slip, &udp->before->info);
 }
 
 /* Nothing goes for now; a full device queue tells nobody when it has room, so that is tried. */
@@ -224,7 +225,7 @@ static void udp_flush(struct fm_transport *transport, uint64_t now_ns)
 	listen_for_answers(udp, now_ns);
 	while (transport->first) {
 		unsigned int asked;
-		int n = send_batch(transport, &asked);
+		int n = send_batch(udp, &asked);
 
 		if (n > 0) {
 			/*

@@ -23,6 +23,12 @@ int fm_transport_new(struct fm_transport **ret, const struct fm_transport_ops *o
 	transport->options = *options;
 	transport->fd = -1;
 	transport->deadline_ns = UINT64_MAX;
+	transport->slip = options->mark ? &options->mark->slip : calloc(1, sizeof(struct fm_slip));
+	if (!transport->slip) {
+		ops->free(transport);
+		return -ENOMEM;
+	}
+	fm_slip_init(transport->slip);
 	*ret = transport;
 	return 0;
 }
@@ -34,6 +40,8 @@ struct fm_transport *fm_transport_free(struct fm_transport *transport)
 	transport->ops->stop(transport);
 	if (transport->fd >= 0)
 		close(transport->fd);
+	if (!transport->options.mark)
+		free(transport->slip);
 	transport->ops->free(transport);
 	return NULL;
 }

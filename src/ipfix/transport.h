@@ -15,19 +15,15 @@
 #include "base/cleanup.h"
 #include "ipfix/numbers.h"
 #include "ipfix/session.h"
+#include "ipfix/slip.h"
 
 struct fm_transport;
-
-/* How far a file was written, in memory that outlives the process. */
-struct fm_transport_mark {
-	uint64_t device, inode, octets;
-};
 
 struct fm_transport_options {
 	struct sockaddr_storage address; /* see fm_transport_move */
 	socklen_t address_size;
 	const char *path;		/* files: where to, - is standard output */
-	struct fm_transport_mark *mark; /* files; NULL: none */
+	struct fm_transport_mark *mark; /* NULL: none */
 	size_t queue_octets;		/* octets that may wait */
 	uint64_t reconnect_ns;		/* between attempts to connect, at least */
 	/* tls, dtls: both outlive the transport; see tls.h. Dtls: a new association after renew. */
@@ -39,8 +35,6 @@ struct fm_transport_options {
 	 * waits number each session's messages. From start, dispatch and move; may call send.
 	 */
 	void (*begun)(void *userdata);
-	/* A message is with the network; what becomes of it is heard later. NULL: not asked for. */
-	void (*handed)(void *userdata, const struct fm_message_info *info);
 	/* A message was handed to the network whole. */
 	void (*sent)(void *userdata, const struct fm_message_info *info, size_t size);
 	/* A message was given up. */
@@ -94,8 +88,9 @@ struct fm_transport {
 	size_t waiting, waiting_octets;
 	uint64_t stalled_since_ns; /* the network takes nothing since; 0: it does */
 	unsigned int attempts;	   /* sockets opened */
-	size_t message_max; /* octets that the path takes, from begun on; 0: no limit known */
-	char trouble[160];  /* what the last error was about; "": the error says it all */
+	size_t message_max;   /* octets that the path takes, from begun on; 0: no limit known */
+	struct fm_slip *slip; /* of the mark, or its own */
+	char trouble[160];    /* what the last error was about; "": the error says it all */
 };
 
 extern const struct fm_transport_ops fm_transport_udp, fm_transport_tcp, fm_transport_tls,

@@ -53,9 +53,9 @@ class Replaced(Lives):
             check('it says that it took over', told, self.daemon.log()[-2000:])
             self.took = [self.took[0] + int(told[1]), self.took[1] + int(told[2])]
 
-    def note_unsure(self):
+    def status(self):
         """And what its counters say: packets and octets in flows, over all lives."""
-        status = super().note_unsure()
+        status = super().status()
         self.counted = [sum(
             count[what] * {'SEEN': 1, 'AGAIN': -1, 'IGNORED': -1}.get(count['class'], 0)
             for count in status['counters'].values()) for what in ('packets', 'octets')]
@@ -78,7 +78,7 @@ def replaced(ends, settings, load):
 def whole(life):
     """What went into aggregates has no flow: the sums."""
     truth, _ = life.load.stop()
-    counters = life.note_unsure()['counters']
+    counters = life.status()['counters']
     life.daemon.stop()
     note('%d packets, %d by way of rings, %d of them taken over, %d in aggregates' % (
         truth.packets(), counters['overflow']['packets'], life.took[1],

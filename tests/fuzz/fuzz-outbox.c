@@ -50,7 +50,7 @@ static void use(struct fm_outbox *outbox, struct input *input, uint64_t *ids)
 			ids[what >> 3] = found.outbox_id;
 			break;
 		case 5:
-			fm_outbox_handed(outbox, id);
+			fm_outbox_settle(outbox, id, &size, &found);
 			break;
 		case 6:
 			fm_outbox_done(outbox, id);

@@ -132,9 +132,9 @@ def stop():
     equal('left on r1', attached(Life.network.r, 'r1'), (0, []))
     equal('kinds of objects seen', {kind for kind, _ in Life.objects}, {'map', 'prog', 'link'})
     bpfsys.wait_freed(Life.objects)
-    note('%d packets, %d octets, %d flows; %d messages in doubt; %d objects, %d in the store' % (
+    note('%d packets, %d octets, %d flows; %d objects, %d in the store' % (
         truth.packets(), truth.octets(), len(truth.flows),
-        sum(sink['unsure_messages'] for sink in last['sinks']), len(Life.objects), Life.stored[0]))
+        len(Life.objects), Life.stored[0]))
     with open(Life.container.root + JSON, encoding='utf-8') as file:
         lines = [line for line in map(json.loads, file) if 'type' not in line]
     Life.collectors.compare(lines, truth, crafted, last)

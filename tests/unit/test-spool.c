@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -535,6 +536,139 @@ static void test_restart(void)
 	spool_options.file_octets = 20000;
 }
 
+/* Outlives processes that are killed. */
+struct shared {
+	struct fm_spool_intent intent;
+	struct fm_spool_place places[20]; /* of messages under way, in order */
+	size_t n_places;
+	size_t noted; /* messages that were put, as the process saw it */
+};
+
+static struct shared *shared;
+
+/* As killed_after, and tells where each message under way ends. */
+static void killed_with_places(size_t sent, size_t under_way)
+{
+	pid_t pid = fork();
+
+	shared->n_places = 0;
+	if (pid == 0) {
+		struct fm_spool *spool = open_spool();
+		struct fm_spool_sum put = {};
+		struct fm_message_info info;
+		const uint8_t *message;
+		size_t size;
+
+		put_all(spool, &put);
+		take(spool, 0, sent, true);
+		while (shared->n_places < under_way &&
+		       fm_spool_next(spool, &message, &size, &info) > 0)
+			if (!info.is_template)
+				shared->places[shared->n_places++] = info.spool_place;
+		raise(SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+}
+
+/* What was under way and is known to be out does not come again; what follows a gap does. */
+static void test_settled(void)
+{
+	const struct fm_spool_place foreign[] = {{0, 0}, {1, 1}, {UINT64_MAX, UINT64_MAX}};
+	unsigned int wrong = 0;
+
+	make(400, FM_P_STANDARD, false, 1400);
+	spool_options.file_octets = 6000;
+	for (size_t out = 0; out < 18; out++) {
+		struct fm_spool *spool;
+		struct fm_spool_gap gap;
+		size_t expected = 0, at;
+
+		clean();
+		killed_with_places(7, out + 2);
+		wrong += shared->n_places != out + 2;
+		/* The last but one is not out. */
+		shared->places[out] = shared->places[out + 1];
+		for (size_t i = 0; i < 7 + out; i++)
+			expected = next_kept(expected) + 1;
+		spool = open_spool();
+		fm_spool_settle(spool, foreign, FM_ARRAY_SIZE(foreign));
+		fm_spool_settle(spool, shared->places, out + 1);
+		fm_spool_gap(spool, &gap);
+		wrong += gap.sum.messages != 7 + out;
+		at = take(spool, expected, SIZE_MAX, true);
+		wrong += at != n_kept || !fm_spool_is_empty(spool);
+		fm_spool_free(spool);
+	}
+	FM_TEST(wrong == 0, "spool: killed with 0 to 17 messages out: the next is the one behind");
+	spool_options.file_octets = 20000;
+}
+
+/* Puts without end, each noted when it was put, until it is killed. */
+static void put_until_killed(void)
+{
+	struct fm_spool *spool = open_spool();
+
+	for (size_t i = 0;; i = (i + 1) % n_kept) {
+		struct fm_message_info info = kept[i].info;
+
+		if (info.is_template) {
+			fm_spool_template(spool, kept[i].data, kept[i].size);
+			continue;
+		}
+		info.outbox_id = shared->noted + 1;
+		if (fm_spool_put(spool, kept[i].data, kept[i].size, &info) == 0)
+			shared->noted++;
+	}
+}
+
+static size_t count_left(struct fm_spool *spool)
+{
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size, n = 0;
+
+	while (fm_spool_next(spool, &message, &size, &info) > 0) {
+		n += !info.is_template;
+		fm_spool_done(spool, info.spool_id, true);
+	}
+	return n;
+}
+
+static void test_intent(void)
+{
+	unsigned int wrong = 0, between = 0;
+
+	make(400, FM_P_STANDARD, false, 1400);
+	spool_options.file_octets = 6000;
+	spool_options.intent = &shared->intent;
+	for (unsigned int i = 0; i < 100; i++) {
+		struct fm_spool *spool;
+		size_t put;
+		pid_t pid;
+
+		clean();
+		*shared = (struct shared){};
+		pid = fork();
+		if (pid == 0)
+			put_until_killed();
+		usleep(2000 + (unsigned int)random() % 3000);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		put = shared->noted;
+		spool = open_spool();
+		if (shared->intent.outbox_id == put + 1) {
+			between += fm_spool_has(spool, &shared->intent.place);
+			put += fm_spool_has(spool, &shared->intent.place);
+		}
+		wrong += count_left(spool) != put;
+		fm_spool_free(spool);
+	}
+	FM_TEST(wrong == 0, "spool: killed 100 times: what was put is known (%u not noted)",
+		between);
+	spool_options.intent = NULL;
+	spool_options.file_octets = 20000;
+}
+
 static void test_position_lost(void)
 {
 	struct fm_spool *spool;
@@ -824,6 +958,10 @@ int main(void)
 	if (!mkdtemp(directory))
 		return fm_test_bail("no directory", errno);
 	directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
+	if (shared == MAP_FAILED)
+		return fm_test_bail("mmap", errno);
 	test_file();
 	test_torn();
 	test_failed_write();
@@ -832,6 +970,8 @@ int main(void)
 	test_both_ways();
 	test_alone();
 	test_restart();
+	test_settled();
+	test_intent();
 	test_position_lost();
 	test_torn_spool();
 	test_limit();
