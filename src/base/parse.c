@@ -18,8 +18,8 @@ struct unit {
 static const struct unit size_units[] = {
 	{"", 1},
 	{"K", 1024},
-	{"M", 1024 * 1024},
-	{"G", 1024 * 1024 * 1024},
+	{"M", 1024ULL * 1024},
+	{"G", 1024ULL * 1024 * 1024},
 };
 
 static const struct unit duration_units[] = {

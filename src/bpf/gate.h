@@ -21,14 +21,14 @@ struct fm_counters {
  * array, by CPU, gate and hook. Behind those of the CPUs are two more, what was taken over from
  * programs of another layout, and there are two banks of accounts: one of each counts.
  */
-#define FM_GATES			 256
-#define FM_GATE_BANKS			 2
-#define FM_GATE_OTHERS			 0
-#define FM_GATE_HOMES			 1024
-#define FM_GATE_PROBES			 4
-#define FM_GATE_HOME(ifindex)		 (((ifindex) ^ (ifindex) >> 16) & (FM_GATE_HOMES - 1))
-#define FM_GATE_ENTRY(ifindex, gate)	 ((__u64)(ifindex) << 32 | (gate))
-#define FM_GATE_OF(entry)		 ((entry) & (FM_GATES - 1))
+#define FM_GATES		     256
+#define FM_GATE_BANKS		     2
+#define FM_GATE_OTHERS		     0
+#define FM_GATE_HOMES		     1024
+#define FM_GATE_PROBES		     4
+#define FM_GATE_HOME(ifindex)	     (((ifindex) ^ (ifindex) >> 16) & (FM_GATE_HOMES - 1))
+#define FM_GATE_ENTRY(ifindex, gate) ((__u64)(ifindex) << 32 | (gate))
+#define FM_GATE_OF(entry)	     ((entry) & (FM_GATES - 1))
 /* In an entry: its hooks mark packets (abi.h). No element of an array of counters is as high. */
 #define FM_GATE_MARKS			 (1u << 24)
 #define FM_GATE_ELEMENT(cpu, gate, hook) (((cpu)*FM_GATES + (gate)) * _FM_HOOK_MAX + (hook))

@@ -136,7 +136,7 @@ static void text_line(const struct fm_sink_env *env, const struct fm_record *rec
 	interface_text(env, record->ingress_if, in, sizeof(in));
 	interface_text(env, record->egress_if, out, sizeof(out));
 	if (record->family == FM_FAMILY_ICMP4 || record->family == FM_FAMILY_ICMP6) {
-		uint16_t type_code = record->icmp4 | record->icmp6;
+		unsigned int type_code = record->icmp4 | record->icmp6;
 
 		snprintf(flags, sizeof(flags), "%u/%u", type_code >> 8, type_code & 0xff);
 	}

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Breaks each rule of lint.py once in a small tree and expects the complaint: a lint that cannot
-fail guards nothing."""
+"""Breaks each rule of lint.py and analysis.py once in a small tree and expects the complaint: a lint
+that cannot fail guards nothing."""
+import json
 import os
 import shutil
 import subprocess
@@ -57,6 +58,14 @@ CASES = [
      'src/base/b.c:2: as src/base/a.c:2'),
     ('python files', 'tests/a.py', '# SPDX-License-Identifier: Apache-2.0\ndef\n', 'a.py:2'),
 ]
+# For analysis.py: rule, a function, what the complaint says.
+FAULTS = [
+    ('clang-tidy', 'int fm_a(int b)\n{\n\treturn b == b;\n}\n', 'redundant-expression'),
+    ('clang-tidy', 'int fm_a(int b)\n{\n\tif (b);\n\t\treturn 1;\n\treturn 0;\n}\n',
+     'suspicious-semicolon'),
+    ('cppcheck', 'int fm_a(void)\n{\n\tint b[2] = {0};\n\n\treturn b[2];\n}\n',
+     'arrayIndexOutOfBounds'),
+]
 GOOD = {
     'src/base/a.c': APACHE + '#include "base/b.h"\n\nint main(void)\n{\n\texit(fm_b());\n}\n',
     'src/base/b.h': APACHE + 'int fm_b(void);\n\n/* For tests. */\nint fm_c(void);\n',
@@ -84,6 +93,23 @@ def lint(files):
         return run.stdout
 
 
+def analyse(text):
+    """What analysis.py says of a tree with one source file."""
+    with tempfile.TemporaryDirectory() as root:
+        path = os.path.join(root, 'src', 'base', 'a.c')
+        os.makedirs(os.path.dirname(path))
+        shutil.copy(os.path.join(HERE, '..', '..', '.clang-tidy'), root)
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(APACHE + text)
+        with open(os.path.join(root, 'compile_commands.json'), 'w', encoding='utf-8') as file:
+            json.dump([{'directory': root, 'file': 'src/base/a.c',
+                        'command': 'cc -Wall -c src/base/a.c'}], file)
+        run = subprocess.run([sys.executable, os.path.join(HERE, 'analysis.py'), root], text=True,
+                             env={**os.environ, 'FLOWMOND_BUILD': root}, capture_output=True,
+                             check=False)
+        return run.stdout
+
+
 def complaint_of(output, rule):
     """(failed, comments) of the rule whose description has these words."""
     lines = output.split('\n')
@@ -101,10 +127,14 @@ def complaint_of(output, rule):
 
 
 def main():
-    print('1..%d' % (len(CASES) + 1))
+    outputs = [(rule, lambda name=name, text=text: lint(
+        text if isinstance(text, dict) else {name: text}), expected)
+               for rule, name, text, expected in CASES]
+    outputs += [(rule, lambda text=text: analyse(text), expected) for rule, text, expected in FAULTS]
+    print('1..%d' % (len(outputs) + 1))
     bad = 0
-    for number, (rule, name, text, expected) in enumerate(CASES, 1):
-        failed, comments = complaint_of(lint(text if isinstance(text, dict) else {name: text}), rule)
+    for number, (rule, output, expected) in enumerate(outputs, 1):
+        failed, comments = complaint_of(output(), rule)
         title = 'complains: %s: %s' % (rule, expected)
         if failed is None:
             print('ok %d - %s # SKIP %s' % (number, title, comments))
@@ -116,7 +146,7 @@ def main():
             print('# ' + comments.replace('\n', '\n# '))
     output = lint(GOOD)
     fine = 'not ok' not in output
-    print('%s %d - says nothing of good files' % ('ok' if fine else 'not ok', len(CASES) + 1))
+    print('%s %d - says nothing of good files' % ('ok' if fine else 'not ok', len(outputs) + 1))
     if not fine:
         print('# ' + output.replace('\n', '\n# '))
     return 1 if bad or not fine else 0

@@ -25,6 +25,8 @@ from lib.tap import Skip, add_case, case, check, equal, main  # noqa: E402 pylin
 TOOLS = os.path.join(os.environ.get('FLOWMOND_BUILD', 'build'), 'tests', 'tools')
 FOLDER = tempfile.TemporaryDirectory(prefix='collectors-')
 RECORDS = 1500
+# What nfdump tells of a record that is the exporter's or its own, and times, which are the sender's.
+OF_THE_EXPORT = ('type', 'export_sysid', 'received', 'label', 'first', 'last')
 ICMP, ICMP6 = 1, 58
 HOSTS = {4: '127.0.0.1', 6: '::1'}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -228,6 +230,27 @@ def test_nfcapd(version, options, count=RECORDS):
                      r'Bad Packets: (\d+)', log)
     equal('sums of nfcapd', [int(sums[1]), int(sums[5])], [len(sent), 0])
     check('nfcapd minds nothing', not re.search(r'(?i)error[^s]|skip|unknown|corrupt', log), log)
+
+
+def whole_entries(options):
+    """All that nfdump tells of records made from one seed, by what tells them apart."""
+    _, _, name = run_nfcapd(4, [*options, '-s', '12345'], RECORDS)
+    dump = subprocess.run(['nfdump', '-r', name, '-o', 'json'], stdout=subprocess.PIPE, text=True,
+                          env=ENVIRONMENT, timeout=60, check=True).stdout
+    result = {}
+    for entry in json.loads(dump):
+        for key in OF_THE_EXPORT:
+            entry.pop(key, None)
+        result[entry.get('src4_addr') or entry['src6_addr']] = entry
+    return result
+
+
+def test_nfcapd_twice(options):
+    """Of the same records nfdump tells the same by both protocols, whatever the field."""
+    need('nfcapd', 'nfdump')
+    ipfix, old = whole_entries(options), whole_entries([*options, '-9'])
+    equal('records', len(ipfix), RECORDS)
+    equal('v9 and IPFIX', old, ipfix)
 
 
 def test_nfacctd(options):
@@ -503,6 +526,9 @@ for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f'
                            (6, ['-o', '-i', '10', '-r', '10000', '-f', '-b'])):
     add_case('nfcapd, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'), test_nfcapd,
              version_, options_)
+for options_ in [], ['-b'], ['-f'], ['-p', '-b']:
+    add_case('nfcapd, IPFIX and v9 tell the same, %s' % (' '.join(options_) or 'plain'),
+             test_nfcapd_twice, options_)
 for options_ in [], ['-f'], ['-9'], ['-b'], ['-p'], ['-9', '-p']:
     add_case('nfacctd, %s' % (' '.join(options_) or 'plain'), test_nfacctd, options_)
 for options_ in ([], ['-b'], ['-f'], ['-f', '-b'], ['-9'], ['-9', '-u'], ['-9', '-b'],
