@@ -232,7 +232,7 @@ def fold(halves):
         return None
     first = min(halves, key=lambda half: half.first_ns)
     result = Half()
-    for name in ('first_ns', 'vlan', 'cvlan', 'label', 'tos', 'hook', 'ingress', 'outer'):
+    for name in ('first_ns', 'vlan', 'cvlan', 'label', 'tos', 'hook', 'ingress'):
         setattr(result, name, getattr(first, name))
     result.packets = sum(half.packets - half.exported[0] for half in halves)
     result.octets = sum(half.octets - half.exported[1] for half in halves)
@@ -245,6 +245,8 @@ def fold(halves):
     result.ttls = min(half.ttls[0] for half in halves), max(half.ttls[1] for half in halves)
     result.lengths = (min(half.lengths[0] for half in halves),
                       max(half.lengths[1] for half in halves))
+    # Of one packet: they differ where a host talks to itself.
+    result.outer = {half.outer for half in halves}
     leaving = [half for half in halves if half.egress]
     latest = max((half.last for half in leaving), default=None)
     result.egress = {half.egress for half in leaving if half.last == latest} or {0}
@@ -488,13 +490,14 @@ class Model:
     @staticmethod
     def add_tunnel(record, tunnel, family, outer):
         kind = tunnel[0]
-        version = ipaddress.ip_address(outer[0]).version
+        version = ipaddress.ip_address(tunnel[2]).version
         record['tunnel_type'] = TUNNEL_TYPES[kind] + (kind == 'ip' and family == 6)
         if kind != 'ip':
             record['tunnel_id'] = tunnel[1]
         record['layer2_segment'] = 1 << 56 | tunnel[1] if kind == 'vxlan' else 0
-        for side, address in zip(('src', 'dst'), outer):
-            record['outer_%s_ip%d' % (side, version)] = ipaddress.ip_address(address).packed.hex()
+        for at, side in enumerate(('src', 'dst')):
+            record['outer_%s_ip%d' % (side, version)] = {
+                ipaddress.ip_address(ends[at]).packed.hex() for ends in outer}
 
     def records(self, key, found, reason, partials):
         """(what, record) of each that is exported of a conversation: one a direction, and what the
