@@ -22,12 +22,16 @@
 /* What may be under way in the transport's queue. */
 #define AHEAD_OCTETS (256 << 10)
 /* Templates whose form at the collector is remembered; of more it is not. */
-#define TEMPLATES_MAX	256
+#define TEMPLATES_MAX 256
+/* Longer ones are not of a session. */
+#define TEMPLATE_MAX	FM_SESSION_TEMPLATE_MAX
+#define PLACES_MAX	4
 #define HEADER_SIZE	16
 #define TEMPLATE_SIZE	24 /* header, set header, id and number of fields, at least */
 #define SET_OFFSET	16
 #define ID_OFFSET	20
 #define DOMAIN_OFFSET	12
+#define SEQUENCE_OFFSET 8
 #define WITHDRAWAL_SIZE 24
 
 /* A template as the collector has it. */
@@ -35,6 +39,16 @@ struct known {
 	uint32_t domain;
 	uint16_t id;
 	uint64_t hash;
+};
+
+/*
+ * Where a domain's sequence is at the collector, over UDP: messages keep the numbers they were made
+ * with, so templates that are made while others wait have to take theirs.
+ */
+struct place {
+	uint32_t domain;
+	uint32_t waits; /* number of the first message that waits, */
+	uint32_t next;	/* and of the one behind what is under way */
 };
 
 struct fm_catch_up {
@@ -53,6 +67,8 @@ struct fm_catch_up {
 	uint64_t tokens_ns;
 	struct known known[TEMPLATES_MAX];
 	size_t n_known;
+	struct place places[PLACES_MAX];
+	size_t n_places;
 	struct fm_spool_sum logged; /* dropped messages, when they were logged last */
 };
 
@@ -176,6 +192,37 @@ static void announce(struct fm_catch_up *catch_up, const uint8_t *message, size_
 		};
 }
 
+/* --- numbers --- */
+
+/* NULL: none of the domain was seen. */
+static struct place *find_place(struct fm_catch_up *catch_up, uint32_t domain)
+{
+	for (size_t i = 0; i < catch_up->n_places; i++)
+		if (catch_up->places[i].domain == domain)
+			return &catch_up->places[i];
+	return NULL;
+}
+
+/* A message that waits: the first of its domain says where that is. */
+static struct place *note_place(struct fm_catch_up *catch_up, const uint8_t *message)
+{
+	uint32_t domain = get32(message + DOMAIN_OFFSET), number = get32(message + SEQUENCE_OFFSET);
+	struct place *place = find_place(catch_up, domain);
+
+	if (place || catch_up->n_places == PLACES_MAX)
+		return place;
+	place = &catch_up->places[catch_up->n_places++];
+	*place = (struct place){.domain = domain, .waits = number, .next = number};
+	return place;
+}
+
+/* What was under way is not, and comes again. */
+static void step_back(struct fm_catch_up *catch_up)
+{
+	for (size_t i = 0; i < catch_up->n_places; i++)
+		catch_up->places[i].next = catch_up->places[i].waits;
+}
+
 /* --- into the spool --- */
 
 static bool is_away(const struct fm_catch_up *catch_up)
@@ -220,6 +267,9 @@ static bool put(struct fm_catch_up *catch_up, const uint8_t *message, size_t siz
 		return false;
 	}
 	fm_courier_settle(catch_up->options.courier, info);
+	if (first)
+		catch_up->n_places = 0;
+	note_place(catch_up, message);
 	if (first) {
 		fm_log_with(LOG_NOTICE, &field, 1, "%s: messages wait in %s/%s",
 			    catch_up->options.name, catch_up->options.spool.directory,
@@ -293,17 +343,37 @@ static bool has_room(const struct fm_catch_up *catch_up, size_t size)
 	return transport->waiting_octets + size <= transport->options.queue_octets;
 }
 
+/* The message with the number that the collector comes to next. */
+static void send_in_place(struct fm_catch_up *catch_up, const struct place *place,
+			  const uint8_t *message, size_t size, const struct fm_message_info *info)
+{
+	uint8_t copy[TEMPLATE_MAX];
+
+	memcpy(copy, message, size);
+	for (unsigned int i = 0; i < 4; i++)
+		copy[SEQUENCE_OFFSET + i] = (uint8_t)(place->next >> (24 - 8 * i));
+	fm_courier_deliver(catch_up->options.courier, copy, size, info);
+}
+
 /* Templates are sent at once, unless old messages need others of the same ids. */
 static void send_template(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
 			  const struct fm_message_info *info)
 {
+	const struct place *place = NULL;
+
 	if (catch_up->spool) {
 		fm_spool_template(catch_up->spool, message, size);
 		if (catch_up->foreign)
 			return;
 	}
 	announce(catch_up, message, size);
-	fm_courier_deliver(catch_up->options.courier, message, size, info);
+	if (catch_up->spool && !catch_up->options.connects && !fm_spool_is_empty(catch_up->spool) &&
+	    size >= HEADER_SIZE && size <= TEMPLATE_MAX)
+		place = find_place(catch_up, info->domain);
+	if (place)
+		send_in_place(catch_up, place, message, size, info);
+	else
+		fm_courier_deliver(catch_up->options.courier, message, size, info);
 }
 
 void fm_catch_up_send(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
@@ -337,6 +407,7 @@ bool fm_catch_up_unsent(struct fm_catch_up *catch_up, const uint8_t *message, si
 {
 	if (info->spool_id) {
 		catch_up->rewind = true;
+		step_back(catch_up);
 		sd_event_source_set_enabled(catch_up->timer, SD_EVENT_ONESHOT);
 		return true;
 	}
@@ -347,6 +418,10 @@ bool fm_catch_up_unsent(struct fm_catch_up *catch_up, const uint8_t *message, si
 
 void fm_catch_up_sent(struct fm_catch_up *catch_up, const struct fm_message_info *info)
 {
+	struct place *place = info->spool_id ? find_place(catch_up, info->domain) : NULL;
+
+	if (place)
+		place->waits += info->sequenced;
 	if (info->spool_id && catch_up->spool)
 		fm_spool_done(catch_up->spool, info->spool_id, true);
 }
@@ -362,8 +437,10 @@ void fm_catch_up_state(struct fm_catch_up *catch_up, int error)
 {
 	if (error == 0 && !catch_up->first_up_ns)
 		catch_up->first_up_ns = fm_clock_monotonic_ns();
-	if (error < 0)
+	if (error < 0) {
 		fm_catch_up_begun(catch_up);
+		step_back(catch_up);
+	}
 	catch_up->told = true;
 	catch_up->state = error;
 	if (catch_up->timer && catch_up->spool)
@@ -394,6 +471,7 @@ static void send_spooled(struct fm_catch_up *catch_up, const uint8_t *message, s
 {
 	size_t path = catch_up->options.courier->transport->message_max;
 	size_t most = path ? path : catch_up->options.message_max;
+	struct place *place;
 
 	if (info->is_template && is_known(catch_up, message, size)) {
 		fm_spool_done(catch_up->spool, info->spool_id, true);
@@ -406,6 +484,10 @@ static void send_spooled(struct fm_catch_up *catch_up, const uint8_t *message, s
 	if (info->is_template) {
 		catch_up->foreign |= size >= TEMPLATE_SIZE && find_known(catch_up, message);
 		announce(catch_up, message, size);
+	} else {
+		place = note_place(catch_up, message);
+		if (place)
+			place->next = get32(message + SEQUENCE_OFFSET) + info->sequenced;
 	}
 	fm_courier_deliver(catch_up->options.courier, message, size, info);
 	pay(catch_up, info->records);
