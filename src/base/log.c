@@ -57,6 +57,8 @@ static void to_journal(int priority, const struct fm_log_field *fields, size_t n
 		n++;
 	if (asprintf(&texts[n], "MESSAGE=%s", message) >= 0)
 		n++;
+	else /* no memory: the journal reads this as well */
+		fprintf(stderr, "%s\n", message);
 	for (size_t i = 0; i < n_fields; i++)
 		if (asprintf(&texts[n], "%s=%s", fields[i].name, fields[i].value) >= 0)
 			n++;
@@ -71,13 +73,21 @@ static void log_message(int priority, const struct fm_log_field *fields, size_t 
 			const char *format, va_list arguments)
 {
 	_fm_cleanup_free_ char *message = NULL;
+	char cut[512]; /* where there is no memory */
+	va_list again;
 
-	if (priority > log_level || vasprintf(&message, format, arguments) < 0)
+	if (priority > log_level)
 		return;
+	va_copy(again, arguments);
+	if (vasprintf(&message, format, arguments) < 0) {
+		message = NULL;
+		vsnprintf(cut, sizeof(cut), format, again);
+	}
+	va_end(again);
 	if (log_journal)
-		to_journal(priority, fields, n_fields, message);
+		to_journal(priority, fields, n_fields, message ? message : cut);
 	else
-		fprintf(stderr, "flowmond: %s\n", message);
+		fprintf(stderr, "flowmond: %s\n", message ? message : cut);
 }
 
 void fm_log(int priority, const char *format, ...)

@@ -29,6 +29,7 @@ struct reader {
 	unsigned int line;
 	struct fm_buf *errors;
 	unsigned int n_errors;
+	int error; /* -errno: not all could be read */
 	struct fm_config *config;
 	bool line_reported;
 	char section[64]; /* of the last value, as written */
@@ -258,8 +259,12 @@ static char *read_line(char *into, int size, void *userdata)
 	ssize_t length;
 
 	length = getline(&line, &capacity, reader->file);
-	if (length < 0)
+	if (length < 0) {
+		/* No memory for a line is not the end of the file. */
+		if (!feof(reader->file))
+			reader->error = -errno;
 		return NULL;
+	}
 	reader->line++;
 	reader->line_reported = false;
 	if (reader->line > LINES_MAX) {
@@ -436,8 +441,8 @@ int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct
 		return -E2BIG;
 	reader.config = config;
 	r = ini_parse_stream(read_line, &reader, on_value, &reader);
-	if (ferror(file))
-		return -EIO;
+	if (reader.error)
+		return reader.error;
 	if (r == -2)
 		return -ENOMEM;
 	if (r > 0 && !reader.n_errors) /* the first line that is neither */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/status.h"
 
 /* A transport that takes nothing is waited for this long, then what comes is given up. */
 #define FULL_NS FM_NS_PER_S
@@ -537,6 +538,19 @@ void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *re
 	*ret = *courier->stats;
 	ret->waiting_messages = fm_outbox_waiting(courier->outbox);
 	ret->stalled = courier->up && courier->hindrance;
+}
+
+void fm_courier_log_not_sent(const char *name, const struct fm_sink_stats *stats)
+{
+	_fm_cleanup_buf_ struct fm_buf causes = {};
+
+	if (!stats->not_sent_records)
+		return;
+	fm_status_not_sent_line(stats, &causes);
+	fm_log_warning("%s: %llu records (%llu packets, %llu octets) not sent in all: %s", name,
+		       (unsigned long long)stats->not_sent_records,
+		       (unsigned long long)stats->not_sent_packets,
+		       (unsigned long long)stats->not_sent_octets, causes.data ? causes.data : "");
 }
 
 /* What nobody will send. */

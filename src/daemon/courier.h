@@ -139,6 +139,9 @@ void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *
 
 void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret);
 
+/* In the end, where there are any: records that were not sent, by cause. */
+void fm_courier_log_not_sent(const char *name, const struct fm_sink_stats *stats);
+
 /* Sends what waits until deadline_ns, gives up the rest, and the outbox. */
 void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns);
 

@@ -193,7 +193,10 @@ static int prepare_cells(struct flowmond_bpf *skeleton, struct fm_generation *ge
 
 	if (r < 0 || generation->cells_fd < 0)
 		return r;
-	if (fm_kernel_fits(skeleton->maps.fm_cells, generation->cells_fd))
+	r = fm_kernel_fits(skeleton->maps.fm_cells, generation->cells_fd);
+	if (r < 0)
+		return r;
+	if (r > 0)
 		return bpf_map__reuse_fd(skeleton->maps.fm_cells, generation->cells_fd);
 	close(generation->cells_fd);
 	generation->cells_fd = -1;
@@ -292,10 +295,10 @@ static int generation_init(struct fm_generation **ret, struct fm_kernel *kernel,
 	};
 	generation->programs = calloc(1, sizeof(*generation->programs));
 	generation->regions = calloc(generation->n_cpus, sizeof(*generation->regions));
+	for (unsigned int cpu = 0; generation->regions && cpu < generation->n_cpus; cpu++)
+		fm_region_init(&generation->regions[cpu]);
 	if (!generation->programs || !generation->regions)
 		return -ENOMEM;
-	for (unsigned int cpu = 0; cpu < generation->n_cpus; cpu++)
-		fm_region_init(&generation->regions[cpu]);
 	*ret = FM_TAKE_PTR(generation);
 	return 0;
 }

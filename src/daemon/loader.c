@@ -244,9 +244,6 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 		r = keep_shared(kernel, skeleton);
 	if (r < 0)
 		return r;
-	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
-	if (kernel->clock_fd < 0)
-		return -errno;
 	kernel->counters_size =
 		page_round(FM_GATE_ELEMENT((size_t)kernel->n_cpus + FM_GATE_BANKS, 0, 0) *
 			   sizeof(struct fm_counters));
@@ -270,18 +267,22 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 		return r;
 	r = fm_gates_new(&kernel->gates, kernel->n_cpus, kernel->counters, kernel->gate_accounts,
 			 kernel->live->gates, FM_GATES_REST_NS);
-	if (r == 0)
-		fm_gates_set_bank(kernel->gates, kernel->about->which);
-	return r;
+	if (r < 0)
+		return r;
+	fm_gates_set_bank(kernel->gates, kernel->about->which);
+	/* Last: it says that all the others are there. */
+	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
+	return kernel->clock_fd < 0 ? -errno : 0;
 }
 
-bool fm_kernel_fits(const struct bpf_map *map, int fd)
+int fm_kernel_fits(const struct bpf_map *map, int fd)
 {
 	struct bpf_map_info info = {};
 	__u32 size = sizeof(info);
 
-	return bpf_obj_get_info_by_fd(fd, &info, &size) == 0 && info.type == bpf_map__type(map) &&
-	       info.key_size == bpf_map__key_size(map) &&
+	if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
+		return -errno;
+	return info.type == bpf_map__type(map) && info.key_size == bpf_map__key_size(map) &&
 	       info.value_size == bpf_map__value_size(map) &&
 	       info.max_entries == bpf_map__max_entries(map);
 }
@@ -293,9 +294,14 @@ int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skele
 
 	if (r < 0 || kernel->map_fd[FM_SHARED_COUNTERS] < 0)
 		return r;
-	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
-		if (!fm_kernel_fits(shared_map(skeleton, i), kernel->map_fd[i]))
-			return -ESTALE;
+	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {
+		r = fm_kernel_fits(shared_map(skeleton, i), kernel->map_fd[i]);
+		if (r < 0)
+			return r;
+		/* Those in use are never let go, whatever is said of them. */
+		if (r == 0)
+			return kernel->clock_fd < 0 ? -ESTALE : -EINVAL;
+	}
 	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {
 		r = bpf_map__reuse_fd(shared_map(skeleton, i), kernel->map_fd[i]);
 		if (r < 0)

@@ -92,8 +92,8 @@ int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skele
 /* Those of the first object that was loaded are everybody's, also of later processes. */
 int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
 
-/* Whether a map is what the object would make. */
-bool fm_kernel_fits(const struct bpf_map *map, int fd);
+/* Whether a map is what the object would make: 1, 0, -errno. */
+int fm_kernel_fits(const struct bpf_map *map, int fd);
 
 /* NULL: there is none. */
 struct fm_store *fm_kernel_store(const struct fm_kernel *kernel);

@@ -177,7 +177,7 @@ static int run_loop(sd_event *event, struct fm_manager *manager)
 	if (r >= 0)
 		r = sd_event_set_watchdog(event, true);
 	if (r >= 0) {
-		sd_notify(0, "READY=1");
+		fm_manager_ready(manager);
 		fm_log_info("ready");
 	}
 	while (!end && r >= 0)

@@ -53,7 +53,8 @@ struct fm_manager {
 	struct fm_losses losses;     /* as they were logged last */
 	struct fm_audit audit;
 	sd_event_source *audit_timer;
-	bool resumed; /* with the tables of an earlier process */
+	bool resumed;	/* with the tables of an earlier process */
+	bool ready_due; /* systemd is to be told */
 };
 
 static const struct fm_config *config_of(const struct fm_manager *manager)
@@ -232,6 +233,8 @@ static void after_sweep(void *userdata)
 	_fm_cleanup_(fm_status_done) struct fm_status status = {};
 	struct fm_counters counters;
 
+	if (manager->ready_due)
+		fm_manager_ready(manager);
 	fm_kernel_counters(manager->kernel, &counters);
 	fm_losses_look(&manager->losses, &counters, now);
 	if (now - manager->status_ns < STATUS_INTERVAL_NS || !manager->interfaces)
@@ -447,7 +450,7 @@ static int new_generation(struct fm_manager *manager, const struct fm_config *co
 	struct fm_kernel_options options = *wanted;
 	int r = fm_generation_new(ret, manager->kernel, &options);
 
-	if (r < 0 && r != -ENOMEM && options.tcp) {
+	if (r < 0 && r != -ENOMEM && r != -EMFILE && r != -ENFILE && options.tcp) {
 		options.tcp = false;
 		if (fm_generation_new(ret, manager->kernel, &options) == 0) {
 			fm_log_warning(
@@ -770,6 +773,11 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	return NULL;
 }
 
+void fm_manager_ready(struct fm_manager *manager)
+{
+	manager->ready_due = sd_notify(0, "READY=1") < 0;
+}
+
 /* --- reloading --- */
 
 /* What can fail comes first; what cannot follows when all that is done. */
@@ -838,10 +846,10 @@ void fm_manager_reload(struct fm_manager *manager)
 		fm_log_error("%s: %s", manager->path ? manager->path : "configuration",
 			     errors.size ? errors.data : strerror(-r));
 	if (r < 0)
-		fm_log_error("configuration not changed");
+		fm_log_error("configuration not changed: %s", strerror(-r));
 	else
 		fm_log_info("configuration read again");
-	sd_notify(0, "READY=1");
+	fm_manager_ready(manager);
 }
 
 /* --- stopping --- */

@@ -24,6 +24,9 @@ int fm_manager_new(struct fm_manager **ret, sd_event *event, struct fm_config *c
 struct fm_manager *fm_manager_free(struct fm_manager *manager);
 FM_DEFINE_CLEANUP(struct fm_manager *, fm_manager_free)
 
+/* Tells systemd that it is ready; again after the next sweep where it could not be told. */
+void fm_manager_ready(struct fm_manager *manager);
+
 /* Reads the configuration again; with an error in it the old one stays. */
 void fm_manager_reload(struct fm_manager *manager);
 

@@ -16,7 +16,6 @@
 #include "daemon/identity.h"
 #include "daemon/resolve.h"
 #include "daemon/sink.h"
-#include "daemon/status.h"
 #include "daemon/tell.h"
 #include "ipfix/session.h"
 
@@ -544,7 +543,6 @@ static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
 			    struct fm_sink_stats *ret_stats)
 {
 	struct collector *collector = of(sink);
-	_fm_cleanup_buf_ struct fm_buf causes = {};
 
 	fm_session_flush(collector->session, fm_clock_realtime_ns());
 	get_stats(collector, ret_stats);
@@ -553,13 +551,7 @@ static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
 	fm_catch_up_stop(collector->catch_up);
 	fm_courier_done(&collector->courier, deadline_ns);
 	get_stats(collector, ret_stats);
-	fm_status_not_sent_line(ret_stats, &causes);
-	if (ret_stats->not_sent_records)
-		fm_log_warning("%s: %llu records (%llu packets, %llu octets) not sent in all: %s",
-			       collector->name, (unsigned long long)ret_stats->not_sent_records,
-			       (unsigned long long)ret_stats->not_sent_packets,
-			       (unsigned long long)ret_stats->not_sent_octets,
-			       causes.data ? causes.data : "");
+	fm_courier_log_not_sent(collector->name, ret_stats);
 	if (ret_stats->spool_waiting_octets)
 		fm_log_notice("%s: %llu octets of messages wait on disk", collector->name,
 			      (unsigned long long)ret_stats->spool_waiting_octets);

@@ -40,6 +40,21 @@ static void send_portion(struct lines *lines)
 	lines->info = (struct fm_message_info){};
 }
 
+/* False: there is no memory for it. */
+static bool add_line(struct lines *lines, const struct fm_buf *line)
+{
+	if (fm_buf_error(line))
+		return false;
+	if (lines->portion.size + line->size > PORTION_OCTETS)
+		send_portion(lines);
+	fm_buf_append(&lines->portion, line->data, line->size);
+	if (!fm_buf_error(&lines->portion))
+		return true;
+	/* For this line only: what is there stays, and the next may find some. */
+	lines->portion.error = 0;
+	return false;
+}
+
 int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 		       const struct fm_sink_lines_kind *kind)
 {
@@ -91,14 +106,11 @@ void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record)
 	}
 	lines->until_header--;
 	lines->kind->line(&lines->env, record, &line);
-	if (fm_buf_error(&line)) {
+	if (!add_line(lines, &line)) {
 		fm_courier_lose_record(&lines->courier, record);
 		fm_buf_done(&line);
 		return;
 	}
-	if (lines->portion.size + line.size > PORTION_OCTETS)
-		send_portion(lines);
-	fm_buf_append(&lines->portion, line.data, line.size);
 	fm_buf_done(&line);
 	lines->info.records++;
 	lines->info.packets += record->packets + record->rev_packets;
@@ -133,11 +145,7 @@ void fm_sink_lines_audit(struct fm_sink *sink, const struct fm_audit_row *row)
 	if (!lines->kind->audit)
 		return;
 	lines->kind->audit(row, &line);
-	if (fm_buf_error(&line))
-		return;
-	if (lines->portion.size + line.size > PORTION_OCTETS)
-		send_portion(lines);
-	fm_buf_append(&lines->portion, line.data, line.size);
+	add_line(lines, &line);
 }
 
 void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,
@@ -148,6 +156,7 @@ void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,
 	send_portion(lines);
 	fm_courier_done(&lines->courier, deadline_ns);
 	fm_courier_stats(&lines->courier, ret_stats);
+	fm_courier_log_not_sent(lines->name, ret_stats);
 	fm_courier_close(&lines->courier);
 	fm_buf_done(&lines->portion);
 	free(lines);

@@ -31,6 +31,7 @@ struct ref {
 
 enum phase {
 	PHASE_NONE,
+	PHASE_BEGIN,
 	PHASE_SCAN,
 	PHASE_FENCE,
 	PHASE_COLLECT,
@@ -189,16 +190,21 @@ static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint
 	sweep->tombstones = 0;
 	sweep->recheck = false;
 	sweep->drain = false;
-	sweep->phase = PHASE_NONE;
-	sweep->state = FM_SWEEP_IDLE;
+	sweep->phase = PHASE_BEGIN;
+	sweep->state = FM_SWEEP_MORE;
+}
+
+/* Without memory it begins later: a table that is to be emptied is let go when its sweep ends. */
+static enum fm_sweep_state step_begin(struct fm_sweep *sweep)
+{
 	if (list_regions(sweep) < 0)
-		return; /* no memory now: the next sweep tries again */
+		return FM_SWEEP_NO_ROOM;
 	/* Whole blocks, so that each belongs to one window. */
 	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1)) &
 			~(FM_BLOCK_SLOTS - 1);
 	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
 	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
-	sweep->state = sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
+	return sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
 }
 
 void fm_sweep_begin(struct fm_sweep *sweep, struct fm_generation *generation,
@@ -734,6 +740,9 @@ static enum fm_sweep_state step_collect(struct fm_sweep *sweep)
 enum fm_sweep_state fm_sweep_step(struct fm_sweep *sweep)
 {
 	switch (sweep->phase) {
+	case PHASE_BEGIN:
+		sweep->state = step_begin(sweep);
+		break;
 	case PHASE_SCAN:
 		sweep->state = step_scan(sweep);
 		break;
