@@ -52,6 +52,7 @@ struct fm_transport_mark {
 		uint64_t octets, outbox_id;
 	} written[2];
 	uint64_t which;
+	uint32_t port;	     /* datagrams: which they come from; 0: none yet */
 	struct fm_slip slip; /* what a call gave to a network */
 };
 

@@ -4,6 +4,7 @@
  * ICMP, on the next send: the datagram before is counted as lost then (RFC 7011 10.3; what a
  * network loses on the way nobody tells).
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,33 @@ static void udp_free(struct fm_transport *transport)
 	free(udp);
 }
 
+/*
+ * To whom sessions are told apart by the exporter's port, the next process is the same exporter. A
+ * port that somebody else has by now is no error.
+ */
+static void bind_again(int fd, const struct fm_transport_options *options)
+{
+	struct sockaddr_in ip4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 ip6 = {.sin6_family = AF_INET6};
+
+	if (!options->mark || !options->mark->port || options->mark->port > UINT16_MAX)
+		return;
+	ip4.sin_port = ip6.sin6_port = htons((uint16_t)options->mark->port);
+	if (options->address.ss_family == AF_INET)
+		bind(fd, (const struct sockaddr *)&ip4, sizeof(ip4));
+	else
+		bind(fd, (const struct sockaddr *)&ip6, sizeof(ip6));
+}
+
+static void note_port(int fd, const struct fm_transport_options *options)
+{
+	struct sockaddr_in6 own; /* the port lies there in either family */
+	socklen_t size = sizeof(own);
+
+	if (options->mark && getsockname(fd, (struct sockaddr *)&own, &size) == 0)
+		options->mark->port = ntohs(own.sin6_port);
+}
+
 static int open_socket(const struct fm_transport_options *options)
 {
 	int size = SEND_BUFFER_OCTETS;
@@ -59,8 +87,10 @@ static int open_socket(const struct fm_transport_options *options)
 		return -errno;
 	/* As far as the system lets; less is no error. */
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	bind_again(fd, options);
 	if (connect(fd, (const struct sockaddr *)&options->address, options->address_size) < 0)
 		return -errno;
+	note_port(fd, options);
 	return FM_TAKE_FD(fd);
 }
 

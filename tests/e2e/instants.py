@@ -63,7 +63,7 @@ class Careful(threading.Thread):
 
     def __init__(self, namespace, port):
         super().__init__(daemon=True)
-        self.messages, self.taken, self.again = Messages(), set(), 0
+        self.messages, self.taken, self.again, self.ports = Messages(), set(), 0, set()
         self.socket = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 8 << 20)  # SO_RCVBUFFORCE
         self.socket.bind(('127.0.0.1', port))
@@ -71,7 +71,11 @@ class Careful(threading.Thread):
         self.start()
 
     def run(self):
-        while data := self.socket.recv(65536):
+        while True:
+            data, (_, port) = self.socket.recvfrom(65536)
+            if not data:
+                return
+            self.ports.add(port)
             # Templates alone have the number of what follows.
             number, flows = data[8:16], data[16:18] not in (b'\0\2', b'\0\3')
             self.again += flows and number in self.taken
@@ -126,6 +130,7 @@ def lives(network, instants):
     note('%d instants reached' % reached)
     equal('careful', careful.account().flows, truth.flows)
     equal('messages that came again', careful.again, 0)
+    equal('ports that they came from', len(careful.ports), 1)
     return reached
 
 
