@@ -713,9 +713,26 @@ static int name_spaces(struct fm_interfaces *interfaces)
 			interfaces->spaces[s]->wanted = true;
 			found = true;
 		}
-		if (name && !found)
-			r = space_add(interfaces, name);
+		if (!name || found)
+			continue;
+		r = space_add(interfaces, name);
+		if (r == 0 && interfaces->ops.named)
+			interfaces->ops.named(interfaces->userdata,
+					      (unsigned int)interfaces->n_spaces - 1, name);
 	}
+	return r;
+}
+
+/* Spaces that an earlier process had keep their index. */
+static int kept_spaces(struct fm_interfaces *interfaces)
+{
+	const char *name;
+	int r = 0;
+
+	while (r == 0 && interfaces->ops.name &&
+	       (name = interfaces->ops.name(interfaces->userdata,
+					    (unsigned int)interfaces->n_spaces)))
+		r = space_add(interfaces, name);
 	return r;
 }
 
@@ -831,6 +848,8 @@ int fm_interfaces_new(struct fm_interfaces **ret, sd_event *event, const struct 
 	r = space_add(interfaces, NULL);
 	if (r == 0)
 		r = space_open(interfaces->spaces[0]);
+	if (r == 0)
+		r = kept_spaces(interfaces);
 	if (r == 0)
 		r = name_spaces(interfaces);
 	if (r < 0)

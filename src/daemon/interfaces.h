@@ -69,6 +69,10 @@ struct fm_interfaces_ops {
 	/* Asks for fm_interfaces_passed() when all packets that are at a hook now have gone on.
 	 * NULL: they have. */
 	void (*pass)(void *userdata);
+	/* The name of the ns-th namespace, as an earlier process had it: NULL, none. And a new one.
+	 * NULL: nothing outlives this. */
+	const char *(*name)(void *userdata, unsigned int ns);
+	void (*named)(void *userdata, unsigned int ns, const char *name);
 	/* After something was attached or detached, came, went or was renamed. */
 	void (*changed)(void *userdata);
 };

@@ -22,6 +22,7 @@
 #include "daemon/ledger.h"
 #include "daemon/links.h"
 #include "daemon/losses.h"
+#include "daemon/numbering.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
 #include "daemon/sweeper.h"
@@ -37,6 +38,7 @@ struct fm_manager {
 	char *path;
 	struct fm_config_ref *ref;
 	struct fm_store *store;
+	struct fm_numbering *numbering;
 	struct fm_kernel *kernel;
 	struct fm_timebase timebase;
 	struct fm_hooks hooks;
@@ -372,6 +374,16 @@ static void on_set_seen(void *userdata, unsigned int ns, uint32_t ifindex, enum 
 		fm_log_error("cannot note interface %u: %s", ifindex, strerror(-r));
 }
 
+static const char *on_name(void *userdata, unsigned int ns)
+{
+	return fm_numbering_name(((struct fm_manager *)userdata)->numbering, ns);
+}
+
+static void on_named(void *userdata, unsigned int ns, const char *name)
+{
+	fm_numbering_add(((struct fm_manager *)userdata)->numbering, ns, name);
+}
+
 static void on_changed(void *userdata)
 {
 	struct fm_manager *manager = userdata;
@@ -389,6 +401,8 @@ static const struct fm_interfaces_ops interfaces_ops = {
 	.set_seen = on_set_seen,
 	.get_seen = on_get_seen,
 	.pass = on_pass,
+	.name = on_name,
+	.named = on_named,
 	.changed = on_changed,
 };
 
@@ -686,6 +700,8 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 	int r = open_store(manager);
 
 	if (r == 0)
+		r = fm_numbering_new(&manager->numbering, manager->store);
+	if (r == 0)
 		r = start_kernel(manager, found);
 	if (r < 0)
 		return r;
@@ -765,6 +781,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
 	fm_ledger_free(manager->ledger);
 	fm_kernel_free(manager->kernel);
+	fm_numbering_free(manager->numbering);
 	fm_store_free(manager->store);
 	fm_config_ref_unref(manager->ref);
 	sd_event_unref(manager->event);

@@ -16,6 +16,7 @@
 
 #include "base/macro.h"
 #include "daemon/ledger.h"
+#include "daemon/numbering.h"
 #include "daemon/outbox.h"
 #include "daemon/region.h"
 #include "daemon/store.h"
@@ -380,6 +381,45 @@ static void test_ledger(void)
 	}
 }
 
+/* Which names have which numbers: kept, and begun anew where that cannot be. */
+static void test_numbering(void)
+{
+	static const char names[][8] = {"blue", "red", "green"};
+	struct fm_store *store = open_store();
+	struct fm_numbering *numbering;
+	unsigned int wrong = 0;
+	void *memory = NULL;
+	bool ours;
+	int fd;
+
+	wrong += fm_numbering_new(&numbering, store) < 0 || fm_numbering_name(numbering, 1);
+	wrong += fm_store_has(store, "namespaces", &ours);
+	for (unsigned int i = 0; i < 3; i++)
+		fm_numbering_add(numbering, i + 1, names[i]);
+	fm_numbering_free(numbering);
+	fm_store_free(store);
+	store = open_store();
+	wrong += fm_numbering_new(&numbering, store) < 0;
+	for (unsigned int i = 0; i < 3; i++)
+		wrong += !fm_numbering_name(numbering, i + 1) ||
+			 strcmp(fm_numbering_name(numbering, i + 1), names[i]) != 0;
+	FM_TEST(wrong == 0 && !fm_numbering_name(numbering, 4),
+		"a namespace has the same number in the next process");
+	fd = fm_store_take(store, "namespaces");
+	wrong += fm_region_map_adopt(fd, 128, 256, &memory) < 0;
+	strcpy((char *)memory + 3 * 256, "blue");
+	fm_region_unmap(memory, 128, 256);
+	close(fd);
+	fm_numbering_free(numbering);
+	wrong += fm_numbering_new(&numbering, store) < 0;
+	FM_TEST(wrong == 0 && !fm_numbering_name(numbering, 1) &&
+			!fm_store_has(store, "namespaces", &ours),
+		"a name with two numbers: they begin anew");
+	fm_numbering_free(numbering);
+	fm_store_clear(store);
+	fm_store_free(store);
+}
+
 int main(void)
 {
 	if (geteuid() != 0)
@@ -396,6 +436,7 @@ int main(void)
 	test_kills();
 	test_garbage();
 	test_ledger();
+	test_numbering();
 	snprintf(pins, sizeof(pins), "%s/bpf", root);
 	umount2(pins, MNT_DETACH);
 	rmdir(pins);

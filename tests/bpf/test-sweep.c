@@ -61,11 +61,10 @@ static struct fm_slot *send_one(uint16_t port)
 	return slot;
 }
 
+static const struct fm_sweep_timeouts timeouts = {.idle = IDLE, .active = ACTIVE, .linger = IDLE};
+
 static void begin(const struct fm_slot *slot, uint32_t later)
 {
-	static const struct fm_sweep_timeouts timeouts = {
-		.idle = IDLE, .active = ACTIVE, .linger = IDLE};
-
 	fm_sweep_begin(sweep, h.generation, &timeouts, slot->due_tick + later, false);
 }
 
@@ -153,7 +152,7 @@ static void test_active(void)
 	for (unsigned int i = 1; i <= 3; i++) {
 		/* Of the age of the active timeout, and packets all the time. */
 		slot->mark_tick = slot->due_tick - IDLE - ACTIVE;
-		begin(slot, (uint32_t)-IDLE);
+		fm_sweep_begin(sweep, h.generation, &timeouts, slot->due_tick - IDLE, true);
 		FM_TEST(go_on() == FM_SWEEP_IDLE && exported == i && n_exported == i &&
 				slot->tag >= FM_TAG_LIVE,
 			"a flow that goes on is exported at the active timeout: what is new (%u)",

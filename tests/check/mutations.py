@@ -167,11 +167,12 @@ SENDING = (
     ipfix('an absent value is a value', 'layout.c',
           'value == all_ones(size) ? all_ones(wire) :', '', 'encode'),
     ipfix('a message that a dead port answered counts as sent', 'transport-udp.c',
-          'if (before)\n\t\tfm_transport_lose(',
-          'if (before)\n\t\toptions->sent(options->userdata, &before->info, before->size);\n'
+          'fm_slip_before(udp->transport.slip, NULL);\n\tfm_transport_lose(',
+          'options->sent(options->userdata, &before->info, before->size);\n'
           '\tif (0)\n\t\tfm_transport_lose(', 'transport'),
     ipfix('a message that a dead port answered counts nowhere', 'transport-udp.c',
-          'if (before)\n\t\tfm_transport_lose(', 'if (0)\n\t\tfm_transport_lose(', 'transport'),
+          'fm_slip_before(udp->transport.slip, NULL);\n\tfm_transport_lose(',
+          'if (0)\n\t\tfm_transport_lose(', 'transport'),
     ipfix('an answer in the middle of a batch is overlooked', 'transport-udp.c',
           'if (cut)\n\t\t\t\trefused(udp);', '', 'transport'),
     ipfix('a message that is cut in a connection goes on in the next', 'transport.c',

@@ -3,12 +3,14 @@
 """Interfaces that come, go, come back and are renamed while the daemon runs."""
 import fcntl
 import os
+import signal
 import struct
 import threading
 
 from lib import tap
 from lib.collect import account, json_flow
-from lib.daemon import Flowmond, attached
+from lib.daemon import Flowmond, attached, merge
+from lib.lives import bpffs
 from lib.net import Lab, couple, wait_until
 from lib.packets import ICMP6, TCP, UDP, Account, icmp, ip4, ip6, tcp, udp
 from lib.tap import case, check, equal
@@ -148,6 +150,52 @@ def namespaces():
         daemon.stop()
         equal('flows', result(daemon), sent.flows)
         equal('left', attached(other, 'o0'), (0, []))
+
+
+@case('killed, and started with namespaces in another order, one less, one more: each once, by its number')
+def namespaces_over_kills():
+    with Lab('order') as lab:
+        a, m, o, p = (lab.ns(name) for name in 'amop')
+        devices = {'m0': 'm0', 'o0': 'o0@' + o.name, 'p0': 'p0@' + p.name}
+        for number, (namespace, name) in enumerate(((m, 'm0'), (o, 'o0'), (p, 'p0')), 1):
+            couple(lab, a, 'a%d' % number, namespace, name, number)
+        sent, daemon, before = Account(), None, ()
+        for life, order in enumerate((('m0', 'o0', 'p0'), ('p0', 'o0', 'm0'), ('p0', 'm0'),
+                                      ('m0', 'o0', 'p0'))):
+            settings = {'capture': {'interfaces': ', '.join(devices[name] for name in order)},
+                        'json': {'file': lab.path('flowmond.json')}}
+            if not daemon:
+                daemon = Flowmond(m, merge(settings, {'bpf': {'pin': os.path.join(
+                    bpffs(lab), 'flowmond')}}))
+                pin = {'bpf': {'pin': os.path.join(lab.path('bpffs'), 'flowmond')}}
+            else:
+                daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+                send_on(a, sent, before, life)
+                daemon.write(merge(settings, pin))
+                daemon.start()
+                daemon.wait_ready()
+            send_on(a, sent, order, life)
+            before = order
+        daemon.stop()
+        records = list(map(json_flow, daemon.json_records()))
+        equal('flows', account(records).flows, sent.flows)
+        numbers = {}
+        for record in records:
+            numbers.setdefault(record['flow'][0], set()).add(record['in'])
+        equal('numbers of each interface', {src: len(seen) for src, seen in numbers.items()},
+              {'10.8.%d.1' % number: 1 for number in (1, 2, 3)})
+        equal('each its own', len(set.union(*numbers.values())), 3)
+
+
+def send_on(a, sent, names, life):
+    """A flow that goes on, and a new one, on each of the interfaces."""
+    for name in names:
+        number = 'mop'.index(name[0]) + 1
+        src, dst = '10.8.%d.1' % number, '10.8.%d.2' % number
+        inject = Injector(a, 'a%d' % number, name, sent)
+        for port in (1000, 1001 + life):
+            inject.send(ip4(src, dst, UDP, udp(port, 9, bytes(20))), (src, dst, port, 9, UDP))
+        inject.close()
 
 
 def open_tun(namespace, name, kind):
