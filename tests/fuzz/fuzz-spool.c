@@ -130,6 +130,17 @@ static void put(struct fm_spool *spool, unsigned int n, struct account *account)
 		account->put += n;
 }
 
+/* Ids that nobody was given are of no consequence. */
+static void done_of_nobody(struct fm_spool *spool, uint64_t id)
+{
+	struct fm_spool_stats before, after;
+
+	fm_spool_stats(spool, &before);
+	fm_spool_done(spool, id, true);
+	fm_spool_stats(spool, &after);
+	FUZZ_CHECK(!memcmp(&before, &after, sizeof(before)));
+}
+
 static void use(struct fm_spool *spool, struct input *input, struct account *account)
 {
 	uint64_t ids[32] = {};
@@ -152,9 +163,8 @@ static void use(struct fm_spool *spool, struct input *input, struct account *acc
 			break;
 		case 2:
 			fm_spool_done(spool, ids[what >> 3], what & 4);
-			/* Ids that nobody was given are of no consequence. */
-			fm_spool_done(spool, UINT64_MAX - what, true);
-			fm_spool_done(spool, ids[what >> 3] + 1000, true);
+			done_of_nobody(spool, UINT64_MAX - what);
+			done_of_nobody(spool, ids[what >> 3] + 1024);
 			break;
 		case 3:
 			if (what == 3)

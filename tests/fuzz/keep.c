@@ -12,8 +12,8 @@
 
 #include "fuzz.h"
 
-#define MAPS_MAX  16
-#define NAMES_MAX 16
+#define MAPS_MAX  32
+#define NAMES_MAX 32
 
 static struct map {
 	ino_t inode; /* 0: none */
