@@ -169,8 +169,7 @@ static void make_maps(struct input *input, const uint32_t value_size[FM_ABOUT_MA
 			fm_store_put(keep_store(), name, fd);
 			close(fd);
 			memory = keep_memory(name, &octets);
-			for (unsigned int i = map ? 4 : 40; i > 0 && input->left; i--)
-				input_patch(input, memory, octets, 1);
+			input_patch(input, memory, octets, input_u8(input) & (map ? 3 : 31));
 		}
 }
 

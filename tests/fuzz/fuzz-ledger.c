@@ -69,6 +69,8 @@ static void garble(void *memory, struct input *input)
 		uint32_t version, entry_size;
 		uint64_t committed, applied;
 		uint32_t n, unused;
+		uint32_t exported_offset, exported_size;
+		uint32_t tcp_offset, tcp_size;
 	} *header = memory;
 	uint8_t how = input_u8(input);
 
@@ -82,6 +84,10 @@ static void garble(void *memory, struct input *input)
 		header->entry_size = input_u16(input);
 	if (how & 0x10)
 		header->committed = input_u64(input);
+	if (how & 0x20)
+		header->exported_size = input_u32(input);
+	if (how & 0x40)
+		header->tcp_offset = input_u32(input);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
