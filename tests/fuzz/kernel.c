@@ -19,6 +19,7 @@ static size_t packet_length, packet_linear;
 #define packet_member_data_end ((void *)(packet_data + packet_linear))
 /* 32-bit values through an address, as the pointer casts of the real one want them. */
 #define packet_member_ingress_ifindex  (skb->ingress_ifindex)
+#define packet_member_tc_index	       (skb->tc_index)
 #define FM_SKB_LOAD(skb, member, type) ((type)packet_member_##member)
 
 /*
@@ -54,7 +55,7 @@ static struct fm_parser parser;
 static struct fm_tcp_work tcp_work;
 static struct fm_overflow overflow_event;
 static bool ring_has_room;
-static __u32 seen_ifindex, seen_flags = FM_IFACE_SEEN;
+static __u32 seen_ifindex, seen_flags = FM_SEEN_YES;
 static __u64 now_ns;
 
 static struct {
