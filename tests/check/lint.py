@@ -220,11 +220,12 @@ def formatting():
     version = subprocess.run([tool, '--version'], capture_output=True, text=True, check=True).stdout
     if not re.search(r'version 14\.', version):
         raise Skip('needs clang-format 14, here: ' + version.strip())
-    for name in sources('.c', '.h'):
-        run = subprocess.run([tool, '--dry-run', '--Werror', '--style=file', name], cwd=ROOT,
-                             capture_output=True, text=True, check=False)
-        if run.returncode:
-            yield run.stderr.split('\n')[0]
+    names = sources('.c', '.h')
+    run = names and subprocess.run([tool, '--dry-run', '--Werror', '--style=file', *names], cwd=ROOT,
+                                   capture_output=True, text=True, check=False)
+    if run and run.returncode:
+        found = [line for line in run.stderr.split('\n') if re.match(r'\S+:\d+:\d+: ', line)]
+        yield from found or [run.stderr.strip()[-300:]]
 
 
 def shell_syntax():
@@ -265,17 +266,16 @@ def prototypes(text):
 def used_functions():
     """what a header declares is used outside its file, or is there for tests and says so"""
     texts = {name: without_comments(read(name)) for name in sources('.c', '.h', under='src/')}
+    words = {name: set(re.findall(r'\w+', text)) for name, text in texts.items()}
+    made = {name: set(re.findall(r'^[^\s#].*?\b(\w+)\([^;{}]*\)\n\{', text, re.M))
+            for name, text in texts.items()}
     tests = ' '.join(read(name) for name in FILES if name.startswith(('tests/', 'bench/')))
     tested = set(re.findall(r'\w+', tests))
     for name in sources('.h', under='src/'):
         for function, comment in prototypes(read(name)):
-            word = re.compile(r'\b%s\b' % function)
-            made = re.compile(r'^[^\s#].*\b%s\([^;]*?\)\n\{' % function, re.M)
-            users = [other for other, text in texts.items()
-                     if other != name and word.search(text) and not made.search(text)]
-            in_header = len(word.findall(texts[name])) > 1 and re.search(
-                r'^[\s.][^;]*[=,( ]\b%s\b' % function, texts[name], re.M)
-            if users or in_header:
+            users = [other for other in texts if other != name and function in words[other] and
+                     function not in made[other]]
+            if users or re.search(r'^[\s.][^;]*[=,( ]%s\b(?!\()' % function, texts[name], re.M):
                 continue
             if function not in tested:
                 yield '%s: nobody uses %s' % (name, function)
