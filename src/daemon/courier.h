@@ -59,8 +59,7 @@ struct fm_courier {
 	char state[256];    /* as it was told last; "": never */
 	bool up;
 	bool has_old; /* messages of an earlier process were found */
-	/* Of its spool, that it sent and could not note. */
-	struct fm_spool_place spooled[FM_SLIP_CALL + 1];
+	struct fm_spool_place spooled[FM_SLIP_CALL + 1]; /* sent from there, and not noted */
 	size_t n_spooled;
 	struct fm_spool_intent *intent; /* beside the outbox, for whoever puts messages on disk */
 	bool template_lost;  /* set here: what follows it cannot be read until it is sent again */
