@@ -340,18 +340,35 @@ static uint64_t hash(const char *text)
 	return value;
 }
 
-/*
- * The outbox for a peer that an earlier process left, else a name that is not in use: a sink that
- * is being replaced still has its own.
- */
-static void outbox_name(struct fm_store *store, const char *peer, char ret[FM_STORE_NAME_MAX])
+struct stream_search {
+	char prefix[FM_STORE_NAME_MAX];
+	char *ret;
+};
+
+static void note_stream(void *userdata, const char *name)
 {
+	struct stream_search *search = userdata;
+
+	if (!strncmp(name, search->prefix, strlen(search->prefix)))
+		snprintf(search->ret, FM_STORE_NAME_MAX, "%s", name);
+}
+
+/*
+ * The outbox for a peer that an earlier process left, else one of the same stream, else a name that
+ * is not in use: a sink that is being replaced still has its own.
+ */
+static void outbox_name(struct fm_store *store, const struct fm_courier_options *options,
+			char ret[FM_STORE_NAME_MAX])
+{
+	struct stream_search search = {.ret = ret};
 	char free_name[FM_STORE_NAME_MAX] = "";
 	bool ours = false;
 
+	snprintf(search.prefix, sizeof(search.prefix), "outbox-%016llx-",
+		 (unsigned long long)hash(options->stream ? options->stream : options->peer));
 	for (unsigned int i = 0; i < OUTBOXES_MAX; i++) {
-		snprintf(ret, FM_STORE_NAME_MAX, "outbox-%016llx-%u",
-			 (unsigned long long)hash(peer), i);
+		snprintf(ret, FM_STORE_NAME_MAX, "%.24s%016llx-%u", search.prefix,
+			 (unsigned long long)hash(options->peer), i);
 		if (!store)
 			return;
 		if (fm_store_has(store, ret, &ours) && !ours)
@@ -359,7 +376,11 @@ static void outbox_name(struct fm_store *store, const char *peer, char ret[FM_ST
 		if (!ours && !*free_name)
 			strcpy(free_name, ret);
 	}
-	strcpy(ret, free_name);
+	*ret = '\0';
+	if (options->stream)
+		fm_store_each(store, note_stream, &search);
+	if (!*ret)
+		strcpy(ret, free_name);
 }
 
 int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options)
@@ -373,6 +394,7 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.committed = env->ledger ? fm_ledger_committed(env->ledger) : 0,
 		.sequence_offset = options->sequence_offset,
 		.account_octets = sizeof(struct account),
+		.later = options->stream != NULL,
 	};
 	struct fm_outbox_found found;
 	int r;
@@ -386,11 +408,57 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.userdata = options->userdata,
 		.changed_ns = fm_clock_monotonic_ns(),
 	};
-	outbox_name(env->store, options->peer, name);
+	if (options->stream)
+		courier->stream = hash(options->stream);
+	outbox_name(env->store, options, name);
 	r = fm_outbox_new(&courier->outbox, &outbox, &found);
 	if (r == 0)
 		find_account(courier, &found);
 	return r;
+}
+
+/* The row of a stream, or the one that was written longest ago. */
+static struct fm_legacy *find_legacy(struct fm_legacies *legacies, uint64_t stream)
+{
+	struct fm_legacy *oldest = &legacies->v[0];
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(legacies->v); i++) {
+		if (legacies->v[i].stream == stream)
+			return &legacies->v[i];
+		if (legacies->v[i].written < oldest->written)
+			oldest = &legacies->v[i];
+	}
+	return oldest;
+}
+
+void fm_courier_begin(struct fm_courier *courier, struct fm_legacies *legacies)
+{
+	int r;
+
+	if (courier->stream && legacies) {
+		const struct fm_legacy *legacy = find_legacy(legacies, courier->stream);
+
+		if (legacy->stream == courier->stream)
+			fm_outbox_set_numbers(courier->outbox, &legacy->numbers);
+		courier->legacies = legacies;
+	}
+	r = fm_outbox_keep(courier->outbox);
+	if (r < 0)
+		fm_log_warning("%s: what waits to be sent is lost if the process is killed: %s",
+			       courier->name, strerror(-r));
+}
+
+static void bequeath(struct fm_courier *courier)
+{
+	struct fm_legacies *legacies = courier->legacies;
+	struct fm_legacy *legacy;
+
+	if (!legacies)
+		return;
+	legacy = find_legacy(legacies, courier->stream);
+	legacy->stream = courier->stream;
+	legacy->written = ++legacies->written;
+	fm_outbox_get_numbers(courier->outbox, &legacy->numbers);
 }
 
 int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *ops,
@@ -585,6 +653,7 @@ void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
 	courier->timer = sd_event_source_disable_unref(courier->timer);
 	courier->transport = fm_transport_free(courier->transport);
 	give_up(courier);
+	bequeath(courier);
 	fm_outbox_forget(courier->outbox);
 }
 

@@ -30,15 +30,10 @@ struct fm_courier_hooks {
 	void (*state)(void *userdata, int error);
 };
 
-/* What a transport that is up may lack. */
-enum fm_hindrance {
-	FM_HINDRANCE_NONE,
-	FM_HINDRANCE_STALLED, /* nothing is taken */
-	FM_HINDRANCE_SLOW,    /* less is taken than there is, and others no longer wait for it */
-};
-
 struct fm_courier {
 	sd_event *event;
+	uint64_t stream;	      /* 0: has none */
+	struct fm_legacies *legacies; /* NULL: it has not begun, or there are none */
 	struct fm_outbox *outbox;
 	struct fm_transport *transport; /* NULL: not started */
 	bool held;			/* a transaction is open: nothing goes out */
@@ -75,17 +70,21 @@ struct fm_courier {
 /* What there is before there is an address. */
 struct fm_courier_options {
 	const struct fm_sink_env *env;
-	const char *name;	      /* of the sink, for the log; outlives the courier */
-	const char *peer;	      /* who gets the messages: another one finds another outbox */
-	size_t octets;		      /* that may wait */
-	bool direct;		      /* what a session begins with goes past the outbox */
-	unsigned int sequence_offset; /* outbox.h */
+	const char *name;   /* of the sink, for the log; outlives the courier */
+	const char *peer;   /* who gets the messages: another one finds another outbox */
+	const char *stream; /* with whose numbers they go on; NULL: the peer's, and at once */
+	size_t octets;	    /* that may wait */
+	bool direct;	    /* what a session begins with goes past the outbox */
+	unsigned int sequence_offset;	      /* outbox.h */
 	const struct fm_courier_hooks *hooks; /* NULL: none */
 	void *userdata;
 };
 
 /* Opens the outbox; messages can be sent from now on, and wait. 0 or -errno. */
 int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options);
+
+/* Before anything is sent, where there is a stream: it goes on as the sink before ended. */
+void fm_courier_begin(struct fm_courier *courier, struct fm_legacies *legacies);
 
 /* Starts ops with options; its callbacks are the courier's. */
 int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *ops,

@@ -17,7 +17,6 @@
 #define VERSION	     2
 #define PAGE	     4096u
 #define HEADER_PAGES 2
-#define DOMAINS_MAX  4
 #define MESSAGE_MAX  (1 << 20)
 /* Nothing counts up to here. */
 #define POSITION_MAX (UINT64_MAX / 2)
@@ -25,10 +24,7 @@
 /* What is published and what comes next; the next only counts with its serial. */
 struct point {
 	uint64_t end;
-	struct {
-		uint32_t domain;
-		uint32_t next;
-	} sequences[DOMAINS_MAX];
+	struct fm_outbox_numbers numbers;
 };
 
 /* In shared memory: the first pages. */
@@ -66,6 +62,7 @@ struct fm_outbox {
 	struct fm_store *store;
 	char name[FM_STORE_NAME_MAX];
 	int fd;
+	bool kept; /* in the store */
 	uint32_t pages;
 	struct header *header;
 	uint8_t *ring;
@@ -172,6 +169,7 @@ static int take(struct fm_outbox *outbox, const struct fm_outbox_options *option
 		set_memory(outbox, memory);
 		if (adopt(outbox, options, ret)) {
 			outbox->fd = fd;
+			outbox->kept = true;
 			return 0;
 		}
 		fm_region_unmap(memory, outbox->pages, PAGE);
@@ -203,7 +201,7 @@ static int make(struct fm_outbox *outbox, const struct fm_outbox_options *option
 	outbox->header->pages = outbox->pages;
 	outbox->header->version = VERSION;
 	memcpy(outbox->header->magic, MAGIC, sizeof(outbox->header->magic));
-	return options->store ? fm_store_put(options->store, options->name, outbox->fd) : 0;
+	return options->later ? 0 : fm_outbox_keep(outbox);
 }
 
 int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
@@ -250,10 +248,32 @@ struct fm_outbox *fm_outbox_free(struct fm_outbox *outbox)
 	return NULL;
 }
 
+int fm_outbox_keep(struct fm_outbox *outbox)
+{
+	int r = 0;
+
+	if (outbox->store && !outbox->kept)
+		r = fm_store_put(outbox->store, outbox->name, outbox->fd);
+	outbox->kept = outbox->kept || r == 0;
+	return r;
+}
+
 void fm_outbox_forget(struct fm_outbox *outbox)
 {
-	if (outbox->store)
+	if (outbox->store && outbox->kept)
 		fm_store_remove(outbox->store, outbox->name);
+	outbox->kept = false;
+}
+
+void fm_outbox_get_numbers(const struct fm_outbox *outbox, struct fm_outbox_numbers *ret)
+{
+	*ret = outbox->now.numbers;
+}
+
+void fm_outbox_set_numbers(struct fm_outbox *outbox, const struct fm_outbox_numbers *numbers)
+{
+	outbox->now.numbers = *numbers;
+	fm_outbox_publish(outbox);
 }
 
 void *fm_outbox_account(struct fm_outbox *outbox)
@@ -265,20 +285,21 @@ void *fm_outbox_account(struct fm_outbox *outbox)
 static void put_sequence(struct fm_outbox *outbox, uint8_t *message,
 			 const struct fm_message_info *info)
 {
+	struct fm_outbox_numbers *numbers = &outbox->now.numbers;
+	unsigned int i = 0;
 	uint32_t number;
 
-	for (unsigned int i = 0; i < DOMAINS_MAX; i++) {
-		/* Domain 0 is there from the beginning: number 0 of no other. */
-		bool is_free = !outbox->now.sequences[i].domain && !outbox->now.sequences[i].next;
-
-		if (outbox->now.sequences[i].domain != info->domain && !is_free)
-			continue;
-		outbox->now.sequences[i].domain = info->domain;
-		number = htonl(outbox->now.sequences[i].next);
-		memcpy(message + outbox->sequence_offset, &number, sizeof(number));
-		outbox->now.sequences[i].next += info->sequenced;
-		return;
-	}
+	/* Domain 0 is there from the beginning: number 0 of no other. */
+	while (i < FM_OUTBOX_DOMAINS && numbers->v[i].domain != info->domain &&
+	       (numbers->v[i].domain || numbers->v[i].next))
+		i++;
+	/* A domain that was changed again and again. */
+	if (i == FM_OUTBOX_DOMAINS)
+		numbers->v[--i].next = 0;
+	numbers->v[i].domain = info->domain;
+	number = htonl(numbers->v[i].next);
+	memcpy(message + outbox->sequence_offset, &number, sizeof(number));
+	numbers->v[i].next += info->sequenced;
 }
 
 static bool has_room(const struct fm_outbox *outbox, uint64_t length)

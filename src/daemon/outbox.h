@@ -20,6 +20,15 @@
 
 struct fm_outbox;
 
+/* With which numbers the domains of its messages go on. */
+#define FM_OUTBOX_DOMAINS 4
+struct fm_outbox_numbers {
+	struct {
+		uint32_t domain;
+		uint32_t next;
+	} v[FM_OUTBOX_DOMAINS];
+};
+
 struct fm_outbox_options {
 	struct fm_store *store; /* NULL: nothing outlives the process */
 	const char *name;	/* in the store; the same stands for the same receiver */
@@ -31,6 +40,7 @@ struct fm_outbox_options {
 	 */
 	unsigned int sequence_offset;
 	size_t account_octets; /* the sink's own account, kept beside the ring */
+	bool later;	       /* a new one is in the store from fm_outbox_keep() on */
 };
 
 /* What an earlier process left. */
@@ -50,8 +60,15 @@ int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *option
 struct fm_outbox *fm_outbox_free(struct fm_outbox *outbox);
 FM_DEFINE_CLEANUP(struct fm_outbox *, fm_outbox_free)
 
+/* 0 or -errno: it does not outlive the process. */
+int fm_outbox_keep(struct fm_outbox *outbox);
+
 /* Out of the store: it is empty, or what is in it was counted as not sent. */
 void fm_outbox_forget(struct fm_outbox *outbox);
+
+void fm_outbox_get_numbers(const struct fm_outbox *outbox, struct fm_outbox_numbers *ret);
+/* Of one that nothing was appended to. */
+void fm_outbox_set_numbers(struct fm_outbox *outbox, const struct fm_outbox_numbers *numbers);
 
 /* Memory of account_octets beside the ring, zeroed when it was made. */
 void *fm_outbox_account(struct fm_outbox *outbox);

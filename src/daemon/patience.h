@@ -9,6 +9,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* What a transport that is up may lack. */
+enum fm_hindrance {
+	FM_HINDRANCE_NONE,
+	FM_HINDRANCE_STALLED, /* nothing is taken */
+	FM_HINDRANCE_SLOW,    /* less is taken than there is, and others no longer wait for it */
+};
+
 struct fm_patience {
 	uint64_t looked_ns; /* when there was no room */
 	uint64_t since_ns;  /* others wait since then; 0: nobody does */

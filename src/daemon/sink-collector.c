@@ -372,11 +372,12 @@ static int open_catch_up(struct collector *collector)
 static int open_courier(struct collector *collector)
 {
 	const struct fm_collector_config *config = collector->config;
-	char peer[sizeof(collector->name) + 64];
+	char peer[sizeof(collector->name) + 64], stream[sizeof(collector->name)];
 	const struct fm_courier_options options = {
 		.env = &collector->env,
 		.name = collector->name,
 		.peer = peer,
+		.stream = collector->way->connects ? NULL : stream,
 		.hooks = &hooks,
 		.userdata = collector,
 		.octets = collector->way->queue_octets,
@@ -389,6 +390,9 @@ static int open_courier(struct collector *collector)
 	snprintf(peer, sizeof(peer), "%s %llu %llu %u", collector->name,
 		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
 		 config->profile);
+	/* Collectors tell exporters apart by address, not by the port of a new socket. */
+	snprintf(stream, sizeof(stream), "%s %.200s",
+		 config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix", config->address.text);
 	return fm_courier_open(&collector->courier, &options);
 }
 
@@ -430,7 +434,7 @@ static int init(struct collector *collector)
 	collector->burst = FM_MIN(BURST_RECORDS, FM_MAX(BURST_MIN, (double)config->rate / 100));
 	collector->tokens = collector->burst;
 	collector->tokens_ns = fm_clock_monotonic_ns();
-	return resolve(collector);
+	return 0;
 }
 
 static void collector_free(struct collector *collector)
@@ -469,6 +473,19 @@ static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, s
 	}
 	*ret = &collector->sink;
 	return 0;
+}
+
+static void collector_start(struct fm_sink *sink)
+{
+	struct collector *collector = of(sink);
+	int r;
+
+	fm_courier_begin(&collector->courier, collector->env.legacies);
+	r = resolve(collector);
+	if (r == 0)
+		return;
+	fm_log_error("%s: %s; tried again", collector->name, strerror(-r));
+	collector->resolve_ns = fm_clock_monotonic_ns() + RESOLVE_AGAIN_NS;
 }
 
 static size_t collector_room(struct fm_sink *sink)
@@ -571,6 +588,7 @@ static const char *collector_describe(struct fm_sink *sink)
 const struct fm_sink_ops fm_sink_collector = {
 	.kind = "collector",
 	.open = collector_open,
+	.start = collector_start,
 	.room = collector_room,
 	.kept = collector_kept,
 	.up = collector_up,

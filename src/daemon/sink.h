@@ -15,6 +15,7 @@
 #include "bpf/abi.h"
 #include "daemon/config.h"
 #include "daemon/ledger.h"
+#include "daemon/outbox.h"
 #include "daemon/store.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
@@ -34,12 +35,23 @@ struct fm_audit_row {
 	struct fm_count causes[_FM_COUNTER_MAX];
 };
 
+/* The numbers with which streams of messages go on whose sinks were closed. */
+struct fm_legacies {
+	uint64_t written;
+	struct fm_legacy {
+		uint64_t stream; /* 0: none */
+		uint64_t written;
+		struct fm_outbox_numbers numbers;
+	} v[64];
+};
+
 /* What every sink is opened with; the pointers outlive it. */
 struct fm_sink_env {
 	sd_event *event;
 	const struct fm_config *config;
 	struct fm_store *store;		/* NULL: nothing outlives the process */
 	const struct fm_ledger *ledger; /* NULL: likewise */
+	struct fm_legacies *legacies;	/* NULL: none */
 	/* Calls fn once for each monitored interface. */
 	void (*for_each_interface)(void *userdata,
 				   void (*fn)(const struct fm_interface_name *name, void *arg),
@@ -55,6 +67,8 @@ struct fm_sink_ops {
 	/* Index: which of the configured ones (collectors); 0 else. 0 or -errno; logs its own
 	 * failure. */
 	int (*open)(struct fm_sink **ret, const struct fm_sink_env *env, size_t index);
+	/* May send from now on: what it replaces is closed. NULL: it does since it was opened. */
+	void (*start)(struct fm_sink *sink);
 	/* Records it can take now without waiting or giving up; SIZE_MAX: no limit. */
 	size_t (*room)(struct fm_sink *sink);
 	/* It had no room, and others that have wait for it now. NULL: nothing to do. */

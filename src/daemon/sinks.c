@@ -118,6 +118,7 @@ struct entry {
 
 struct fm_sinks {
 	struct fm_sink_env env;
+	struct fm_legacies legacies;
 	struct fm_export *exporter;
 	struct entry *entries;
 	size_t n;
@@ -132,6 +133,7 @@ int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm
 	if (!sinks)
 		return -ENOMEM;
 	sinks->env = *env;
+	sinks->env.legacies = &sinks->legacies;
 	sinks->exporter = exporter;
 	sinks->stable_routes = fm_routes_machine_key(sinks->route_key);
 	*ret = sinks;
@@ -258,6 +260,9 @@ int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
 	for (size_t i = 0; i < sinks->n; i++)
 		if (!sinks->entries[i].kept)
 			close_entry(&sinks->entries[i], deadline);
+	for (size_t i = 0; i < n; i++)
+		if (opened[i] && wanted[i].sink->ops->start)
+			wanted[i].sink->ops->start(wanted[i].sink);
 	free(sinks->entries);
 	sinks->entries = FM_TAKE_PTR(wanted);
 	sinks->n = n;

@@ -24,7 +24,8 @@ int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm
 
 /*
  * Makes the sinks those of ref's configuration. Those whose settings are the same go on; the
- * others are opened before the ones they replace are closed. 0 or -errno: nothing changed.
+ * others are opened before the ones they replace are closed, and send when they are. 0 or -errno:
+ * nothing changed.
  */
 int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref);
 

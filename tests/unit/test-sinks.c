@@ -75,6 +75,8 @@ static int rig_init(struct rig *rig, const struct fm_sink_ops *ops, const char *
 	if (sd_event_new(&rig->env.event) < 0)
 		abort();
 	r = ops->open(&rig->sink, &rig->env, 0);
+	if (r == 0 && ops->start)
+		ops->start(rig->sink);
 	return r;
 }
 
