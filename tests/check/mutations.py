@@ -59,7 +59,8 @@ COUNTING = (
     bpf('what finds no place is not counted as lost', 'flowmond.bpf.c',
         'fm_count(counters, FM_COUNTER_no_table, packet);', ';', 'bpf-table'),
     bpf('all interfaces count at one gate', 'flowmond.bpf.c',
-        'if (entry >> 32 == index)\n\t\t\treturn entry;', ';', 'bpf-gates'),
+        'if (entry >> 32 == index)\n\t\t\treturn entry;',
+        'if (entry >> 32 == index)\n\t\t\treturn entry & FM_GATE_MARKS;', 'bpf-gates'),
 )
 
 MEASURING = (
