@@ -30,6 +30,7 @@ CASES = [
     ('killed at random moments', ['kill'], {}, {}),
     ('handed over', ['handover'], {}, {}),
     ('killed while it takes over', ['starting', 'handover'], {}, {}),
+    ('killed while it replaces sinks', ['reload'], {}, {}),
     ('killed, biflow', ['kill', 'handover'], BIFLOW, {}),
     ('killed, TCP not measured', ['kill', 'handover'], UNMEASURED, {}),
     ('killed, flows of tunnels', ['kill', 'handover'], {'flows': {'tunnel': 'inner'}},

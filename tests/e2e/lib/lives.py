@@ -98,9 +98,9 @@ class Lives:
         self.binaries, self.number, self.with_load, self.seed = binaries, 0, load, seed
         self.pin = os.path.join(bpffs(self.lab), 'flowmond')
         self.collectors = Collectors(network.r, self.lab.path('flowmond.json'), self.lab.path('files'))
-        self.daemon = Flowmond(network.r, merge(BUSY, {'bpf': {'pin': self.pin}, 'spool': {
-            'directory': self.lab.path('spool')}},
-                                                self.collectors.settings, settings))
+        self.settings = merge(BUSY, {'bpf': {'pin': self.pin}, 'spool': {
+            'directory': self.lab.path('spool')}}, self.collectors.settings, settings)
+        self.daemon = Flowmond(network.r, self.settings)
         self.programs = attached(network.r, 'r1')
         self.load, self.ends = Load(network, seed, **load), []
         note('seed %d' % seed)
@@ -140,6 +140,14 @@ class Lives:
             self.start()
             self.lab_sleep(self.random.random() * 0.5)
             self.end('starting')
+        elif how == 'reload':
+            # One that was killed while it replaced sinks; the next has what it was to have.
+            self.daemon.write(merge(self.settings, {
+                'collector udp': {'profile': self.random.choice(('standard', 'ntop', 'full'))},
+                'collector v9': {'message_size': str(self.random.randrange(1100, 1400))}}))
+            self.daemon.process.popen.send_signal(signal.SIGHUP)
+            self.lab_sleep(self.random.random() * 0.02)
+            self.end('kill')
         else:
             self.end(how)
         self.some(4000)
