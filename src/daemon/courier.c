@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/account.h"
 #include "daemon/status.h"
 
 /* A transport that takes nothing is waited for this long, then what comes is given up. */
@@ -266,14 +267,6 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 	return 0;
 }
 
-/* What is beside the outbox, of a version that may be another. */
-struct account {
-	uint64_t size;
-	struct fm_transport_mark mark;
-	struct fm_spool_intent intent;
-	struct fm_sink_stats stats;
-};
-
 /* A message went out, and a killed process could not note it. */
 static void settle_old(struct fm_courier *courier, uint64_t id)
 {
@@ -311,12 +304,10 @@ static unsigned int read_mark(struct fm_courier *courier, const struct fm_transp
 
 static void find_account(struct fm_courier *courier, const struct fm_outbox_found *found)
 {
-	struct account *account = fm_outbox_account(courier->outbox);
+	struct fm_account *account = fm_outbox_account(courier->outbox);
 	unsigned int unsure;
 
-	if (account->size != sizeof(*account))
-		*account = (struct account){.size = sizeof(*account)};
-	courier->stats = &account->stats;
+	courier->stats = fm_account_open(account);
 	courier->intent = &account->intent;
 	unsure = read_mark(courier, &account->mark);
 	courier->stats->unsure_messages += unsure;
@@ -393,7 +384,7 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.octets = options->octets,
 		.committed = env->ledger ? fm_ledger_committed(env->ledger) : 0,
 		.sequence_offset = options->sequence_offset,
-		.account_octets = sizeof(struct account),
+		.account_octets = sizeof(struct fm_account),
 		.later = options->stream != NULL,
 	};
 	struct fm_outbox_found found;
@@ -467,7 +458,7 @@ int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *
 	int r;
 
 	options->queue_octets = GIVEN_OCTETS;
-	options->mark = &((struct account *)fm_outbox_account(courier->outbox))->mark;
+	options->mark = &((struct fm_account *)fm_outbox_account(courier->outbox))->mark;
 	options->begun = on_begun;
 	options->sent = on_sent;
 	options->lost = on_lost;

@@ -15,7 +15,7 @@ from lib.instant import HELD, functions, impossible, is_held, kill_at
 from lib.lives import Lives
 from lib.load import exact
 from lib.net import wait_until
-from lib.tap import case, check, equal, note
+from lib.tap import Failure, case, check, equal, note
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
 TIMES = int(os.environ.get('FLOWMOND_TEST_TIMES', '10'))
@@ -123,32 +123,41 @@ INSTANTS = (
 )
 
 
+def end_at(life, row, names):
+    """A process is killed there, then one lives on; whether it got there."""
+    when, name, times, steps = INSTANTS[row]
+    life.daemon.wrapper = HELD if when == 'starts' else ()
+    life.start()
+    if when == 'starts':
+        wait_until(lambda: is_held(life.daemon.process.pid), 10, 'it to stop')
+    else:
+        life.daemon.wait_ready()
+        life.load.more(3000)
+    reached = kill_at(life.daemon, 'at', names[life.daemon.binary][name], times, steps)
+    life.ended('starting')
+    # The next is the other, or the same again.
+    life.number -= row % 2
+    life.daemon.wrapper = ()
+    life.start()
+    life.ready()
+    life.load.more(1000)
+    return reached
+
+
 def instants():
     def run(network):
         life = Replaced(network, {'flows': {'max': '1024'}}, rate=3000, flows=1500, tcp=False)
         names = {binary: functions(binary, {row[1] for row in INSTANTS})
                  for binary in life.binaries}
         life.load.more(3000)
-        life.end('kill')
-        for row, (when, name, times, steps) in enumerate(INSTANTS):
-            life.daemon.wrapper = HELD if when == 'starts' else ()
-            life.start()
-            if when == 'starts':
-                wait_until(lambda: is_held(life.daemon.process.pid), 10, 'it to stop')
-            else:
-                life.daemon.wait_ready()
-                life.load.more(3000)
-            check('%s is reached' % name, kill_at(
-                life.daemon, 'at', names[life.daemon.binary][name], times, steps))
-            life.ended('starting')
-            # The next is the other, or the same again.
-            life.number -= row % 2
-            life.daemon.wrapper = ()
-            life.start()
-            life.ready()
-            life.load.more(1000)
-            if row + 1 < len(INSTANTS):
+        for row, (_, name, *_) in enumerate(INSTANTS):
+            # The tool gives up where the machine is slow.
+            for _ in range(3):
                 life.end('kill')
+                if end_at(life, row, names):
+                    break
+            else:
+                raise Failure('never at ' + name)
         whole(life)
     exact(run)
 

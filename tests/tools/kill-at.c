@@ -29,7 +29,7 @@
 
 #define BREAKPOINT 0xccUL
 /* A process that never comes there is not waited for longer; it is killed then, too. */
-#define LIMIT_SECONDS 5
+#define LIMIT_SECONDS 20
 /* Numbers of signals, and what stops at system calls have on top. */
 #define STOP_AT_CALL (SIGTRAP | 0x80)
 #define STOP_AT_EXEC (SIGTRAP | (PTRACE_EVENT_EXEC << 8))
