@@ -28,8 +28,8 @@ def host(lab):
     return h
 
 
-def flood(namespace, kind, packets=PACKETS, talks=TALKS):
-    return json.loads(namespace.run(FLOOD, 'd0', packets, kind, talks, seconds=120))
+def flood(namespace, kind, packets=PACKETS, talks=TALKS, moves=0):
+    return json.loads(namespace.run(FLOOD, 'd0', packets, kind, talks, moves, seconds=120))
 
 
 def total(told):
@@ -108,6 +108,31 @@ def beside():
         compare('json', list(map(json_flow, lines)), told)
         compare('collector', collector.stop(), told)
         aggregated(lines, status['counters']['coarse']['packets'])
+
+
+@case('conversations that go to other CPUs in a flood: what finds no place is in aggregates, exactly')
+def moved():
+    with Lab('moved') as lab:
+        h = host(lab)
+        daemon = Flowmond(h, {**SMALL, 'json': {'file': lab.path('flowmond.json')}})
+        told = [flood(h, 'mix', moves=9)]
+        status = daemon.status()
+        equal('lost', lost(status), dict.fromkeys(LOSSES, 0))
+        daemon.stop()
+        lines = daemon.json_records()
+        records = list(map(json_flow, lines))
+        equal('everything, in packets and octets',
+              [sum(record[key] for record in records) for key in ('packets', 'octets')],
+              total(told))
+        own, sent = talks(records), told_talks(told)
+        equal('conversations with more than was sent',
+              [key for key in own if own[key] > sent[key]], [])
+        # It knocks with every packet, and has a place after some of them.
+        missing = sum(sent.values()) - sum(own.values())
+        note('%d conversations, 9 moves: %d of %d packets are in aggregates, %.1f a direction and '
+             'move' % (TALKS, missing, sum(sent.values()), missing / (2 * TALKS * 9)))
+        check('most are in their own records', sum(own.values()) > sum(sent.values()) / 2,
+              (missing, sum(sent.values())))
 
 
 def aggregated(lines, packets):

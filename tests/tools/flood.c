@@ -3,12 +3,13 @@
  * Sends a flood out of a device as fast as it goes, beside long conversations, and tells what it
  * sent:
  *
- *   flood DEVICE PACKETS KIND [CONVERSATIONS]
+ *   flood DEVICE PACKETS KIND [CONVERSATIONS [MOVES]]
  *
  * KIND is syn (random clients, one server), scan (one client, random servers) or any (all random);
  * mix: the three in turns. Conversations are 10.0.0.1 port 2000 + i with 10.0.0.2 port 443, three
  * packets on each CPU before the flood and one after each BATCH of it, in turns, both directions.
- * Output: a line of JSON. The device needs no peer: what counts at its egress counts it.
+ * With MOVES they begin on one CPU only, and all is sent by another one so often, at even
+ * distances. Output: a line of JSON. The device needs no peer: what counts at its egress counts it.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -132,8 +133,21 @@ static void print_sent(uint64_t flooded, unsigned int n_talks, double seconds)
 	printf("]}\n");
 }
 
+/* The next CPU that is allowed, in turns. */
+static int move(const cpu_set_t *allowed, unsigned int *cpu)
+{
+	cpu_set_t one;
+
+	do
+		*cpu = (*cpu + 1) % CPU_SETSIZE;
+	while (!CPU_ISSET(*cpu, allowed));
+	CPU_ZERO(&one);
+	CPU_SET(*cpu, &one);
+	return sched_setaffinity(0, sizeof(one), &one) < 0 ? -errno : 0;
+}
+
 /* The conversations begin on every CPU: each has a table of its own, where they are new else. */
-static int open_talks(int fd, unsigned int n_talks)
+static int open_talks(int fd, unsigned int n_talks, bool once)
 {
 	cpu_set_t allowed, one;
 	int r = 0;
@@ -151,22 +165,36 @@ static int open_talks(int fd, unsigned int n_talks)
 			talk(&frames[0], i % n_talks, i & 1);
 			r = send_all(fd, 1);
 		}
+		if (once)
+			break;
 	}
 	return sched_setaffinity(0, sizeof(allowed), &allowed) < 0 ? -errno : r;
 }
 
-static int run(int fd, uint64_t wanted, const char *kind, unsigned int n_talks)
+static int run(int fd, uint64_t wanted, const char *kind, unsigned int n_talks, unsigned int moves)
 {
-	uint64_t flooded = 0, batch = 0;
+	uint64_t flooded = 0, batch = 0, part = moves ? wanted / (moves + 1) + 1 : 0;
 	struct timespec begin, end;
+	unsigned int cpu = CPU_SETSIZE - 1, moved = 0;
+	cpu_set_t allowed;
 	int r;
 
-	r = open_talks(fd, n_talks);
+	r = sched_getaffinity(0, sizeof(allowed), &allowed) < 0 ? -errno : 0;
+	if (r == 0)
+		r = open_talks(fd, n_talks, moves);
+	if (r == 0 && moves)
+		r = move(&allowed, &cpu);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (; flooded < wanted && r == 0; batch++) {
 		char now = strcmp(kind, "mix") ? 0 : "dsa"[batch / 100 % 3];
 		unsigned int n = 0;
 
+		if (moves && flooded / part > moved) {
+			moved++;
+			r = move(&allowed, &cpu);
+			if (r < 0)
+				break;
+		}
 		if (!now)
 			now = !strcmp(kind, "syn") ? 'd' : !strcmp(kind, "scan") ? 's' : 'a';
 		for (; n < BATCH - 1 && flooded < wanted; n++, flooded++)
@@ -184,10 +212,12 @@ static int run(int fd, uint64_t wanted, const char *kind, unsigned int n_talks)
 int main(int argc, char **argv)
 {
 	unsigned int n_talks = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
+	unsigned int moves = argc > 5 ? strtoul(argv[5], NULL, 10) : 0;
 	int fd, r;
 
 	if (argc < 4 || n_talks > CONVERSATIONS_MAX) {
-		fprintf(stderr, "usage: flood DEVICE PACKETS syn|scan|any|mix [CONVERSATIONS]\n");
+		fprintf(stderr,
+			"usage: flood DEVICE PACKETS syn|scan|any|mix [CONVERSATIONS [MOVES]]\n");
 		return 2;
 	}
 	for (unsigned int i = 0; i < BATCH; i++) {
@@ -195,7 +225,7 @@ int main(int argc, char **argv)
 		messages[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
 	}
 	fd = open_device(argv[1]);
-	r = fd < 0 ? fd : run(fd, strtoull(argv[2], NULL, 10), argv[3], n_talks);
+	r = fd < 0 ? fd : run(fd, strtoull(argv[2], NULL, 10), argv[3], n_talks, moves);
 	if (r < 0)
 		fprintf(stderr, "flood: %s\n", strerror(-r));
 	return r < 0;
