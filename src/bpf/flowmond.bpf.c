@@ -19,6 +19,8 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #define FM_OVERFLOW_OCTETS (1 << 20)
+/* For TCP connections that are under way: a flood's first packets do not get it. */
+#define FM_OVERFLOW_KEPT (FM_OVERFLOW_OCTETS / 4)
 
 /* How far a way through the programs came. */
 enum fm_done {
@@ -276,11 +278,14 @@ static __always_inline int fm_overflow_send(struct fm_counters *counters,
 					    const struct fm_packet *packet, struct __sk_buff *skb,
 					    enum fm_hook hook, __u32 now_tick)
 {
+	__u32 most = FM_OVERFLOW_OCTETS - sizeof(struct fm_overflow) - BPF_RINGBUF_HDR_SZ;
 	struct fm_overflow *event;
 
+	/* One that comes to this CPU for the first time has a slot on another. */
+	if ((packet->tcp_flags & (FM_TCP_SYN | FM_TCP_RST | FM_TCP_ACK)) != FM_TCP_ACK)
+		most -= FM_OVERFLOW_KEPT;
 	/* Without the ring's lock, for which all CPUs would queue in a flood. */
-	if (bpf_ringbuf_query(&fm_overflow, BPF_RB_AVAIL_DATA) >
-	    FM_OVERFLOW_OCTETS - sizeof(*event) - BPF_RINGBUF_HDR_SZ)
+	if (bpf_ringbuf_query(&fm_overflow, BPF_RB_AVAIL_DATA) > most)
 		return 0;
 	event = bpf_ringbuf_reserve(&fm_overflow, sizeof(*event), 0);
 	if (!event)

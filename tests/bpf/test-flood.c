@@ -30,6 +30,7 @@
 #define OCTETS	40	   /* of a packet */
 #define SYN	0x02
 #define SYN_ACK 0x12
+#define ACK	0x10
 
 #define RANDOM_CLIENT (FM_FLOOD_SOURCE | FM_FLOOD_SOURCE_PORT)
 #define RANDOM_TARGET (FM_FLOOD_DESTINATION | FM_FLOOD_DESTINATION_PORT)
@@ -56,6 +57,8 @@ static void fill(void)
 	memset(&slots[generation->n_slots], 0,
 	       (fm_region_elements(generation->n_slots) - generation->n_slots) * sizeof(*slots));
 	tcp(1, 1, 2, 2, SYN);
+	harness_packet(&h, &p, .repeat = 20000, .flood = RANDOM_CLIENT | RANDOM_TARGET);
+	tcp(1, 1, 2, 2, ACK); /* takes what of the ring is kept from others */
 	harness_packet(&h, &p, .repeat = 20000, .flood = RANDOM_CLIENT | RANDOM_TARGET);
 	memset(&slots[FM_AGGREGATES(generation->homes)], 0,
 	       (generation->n_slots - FM_AGGREGATES(generation->homes)) * sizeof(*slots));

@@ -110,7 +110,7 @@ def beside():
         aggregated(lines, status['counters']['coarse']['packets'])
 
 
-@case('conversations that go to other CPUs in a flood: what finds no place is in aggregates, exactly')
+@case('conversations that go to other CPUs in a flood: theirs is what is kept of the ring')
 def moved():
     with Lab('moved') as lab:
         h = host(lab)
@@ -127,11 +127,11 @@ def moved():
         own, sent = talks(records), told_talks(told)
         equal('conversations with more than was sent',
               [key for key in own if own[key] > sent[key]], [])
-        # It knocks with every packet, and has a place after some of them.
         missing = sum(sent.values()) - sum(own.values())
         note('%d conversations, 9 moves: %d of %d packets are in aggregates, %.1f a direction and '
              'move' % (TALKS, missing, sum(sent.values()), missing / (2 * TALKS * 9)))
-        check('most are in their own records', sum(own.values()) > sum(sent.values()) / 2,
+        # All of them, unless the daemon does not get to read the ring for many of its intervals.
+        check('their packets are in their own records', missing <= sum(sent.values()) / 20,
               (missing, sum(sent.values())))
 
 
