@@ -345,10 +345,10 @@ static void note_stream(void *userdata, const char *name)
 }
 
 /*
- * The outbox for a peer that an earlier process left, else one of the same stream, else a name that
- * is not in use: a sink that is being replaced still has its own.
+ * The outbox for a peer that an earlier process left, else one of the same stream (true), else a
+ * name that is not in use: a sink that is being replaced still has its own.
  */
-static void outbox_name(struct fm_store *store, const struct fm_courier_options *options,
+static bool outbox_name(struct fm_store *store, const struct fm_courier_options *options,
 			char ret[FM_STORE_NAME_MAX])
 {
 	struct stream_search search = {.ret = ret};
@@ -361,17 +361,32 @@ static void outbox_name(struct fm_store *store, const struct fm_courier_options 
 		snprintf(ret, FM_STORE_NAME_MAX, "%.24s%016llx-%u", search.prefix,
 			 (unsigned long long)hash(options->peer), i);
 		if (!store)
-			return;
+			return false;
 		if (fm_store_has(store, ret, &ours) && !ours)
-			return;
+			return false;
 		if (!ours && !*free_name)
 			strcpy(free_name, ret);
 	}
 	*ret = '\0';
 	if (options->stream)
 		fm_store_each(store, note_stream, &search);
-	if (!*ret)
-		strcpy(ret, free_name);
+	if (*ret)
+		return true;
+	strcpy(ret, free_name);
+	return false;
+}
+
+/* What nobody will send. */
+static void give_up(struct fm_courier *courier)
+{
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	while (fm_outbox_peek(courier->outbox, &message, &size, &info)) {
+		fm_outbox_give(courier->outbox);
+		on_lost(courier, &info, size, FM_NOT_SENT_stopped);
+	}
 }
 
 int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options)
@@ -388,6 +403,7 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.later = options->stream != NULL,
 	};
 	struct fm_outbox_found found;
+	bool other;
 	int r;
 
 	*courier = (struct fm_courier){
@@ -401,11 +417,19 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 	};
 	if (options->stream)
 		courier->stream = hash(options->stream);
-	outbox_name(env->store, options, name);
+	other = outbox_name(env->store, options, name);
 	r = fm_outbox_new(&courier->outbox, &outbox, &found);
-	if (r == 0)
-		find_account(courier, &found);
-	return r;
+	if (r < 0)
+		return r;
+	find_account(courier, &found);
+	/* A connection begins with templates, and those of these messages are no more. */
+	if (other && options->direct && found.messages) {
+		fm_log_warning("%s: these cannot be read with the settings of now: given up",
+			       courier->name);
+		give_up(courier);
+		courier->has_old = false;
+	}
+	return 0;
 }
 
 /* The row of a stream, or the one that was written longest ago. */
@@ -610,19 +634,6 @@ void fm_courier_log_not_sent(const char *name, const struct fm_sink_stats *stats
 		       (unsigned long long)stats->not_sent_records,
 		       (unsigned long long)stats->not_sent_packets,
 		       (unsigned long long)stats->not_sent_octets, causes.data ? causes.data : "");
-}
-
-/* What nobody will send. */
-static void give_up(struct fm_courier *courier)
-{
-	struct fm_message_info info;
-	const uint8_t *message;
-	size_t size;
-
-	while (fm_outbox_peek(courier->outbox, &message, &size, &info)) {
-		fm_outbox_give(courier->outbox);
-		on_lost(courier, &info, size, FM_NOT_SENT_stopped);
-	}
 }
 
 void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)

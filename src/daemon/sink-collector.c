@@ -377,7 +377,7 @@ static int open_courier(struct collector *collector)
 		.env = &collector->env,
 		.name = collector->name,
 		.peer = peer,
-		.stream = collector->way->connects ? NULL : stream,
+		.stream = stream,
 		.hooks = &hooks,
 		.userdata = collector,
 		.octets = collector->way->queue_octets,
@@ -391,8 +391,9 @@ static int open_courier(struct collector *collector)
 		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
 		 config->profile);
 	/* Collectors tell exporters apart by address, not by the port of a new socket. */
-	snprintf(stream, sizeof(stream), "%s %.200s",
-		 config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix", config->address.text);
+	snprintf(stream, sizeof(stream), "%s %s %.200s",
+		 config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix", collector->way->ops->name,
+		 config->address.text);
 	return fm_courier_open(&collector->courier, &options);
 }
 

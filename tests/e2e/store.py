@@ -14,7 +14,7 @@ import struct
 
 from lib import bpfsys, tap
 from lib.collect import account, json_flow
-from lib.daemon import Flowmond, attached
+from lib.daemon import Flowmond, attached, merge
 from lib.lives import bpffs, leftovers
 from lib.net import Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, udp
@@ -38,10 +38,11 @@ class Stage:
         self.sink = self.m.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.sink.bind(('127.0.0.1', 9995))
         self.json, self.port, self.before = lab.path('flows.json'), 1000, 0
-        self.daemon = Flowmond(self.m, {
+        self.settings = {
             'bpf': {'pin': self.pin}, 'capture': {'interfaces': 'm*, n*', 'attach': attach},
             'flows': {'max': '1024', 'sweep_interval': '20ms', 'idle_timeout': '300ms'},
-            'json': {'file': self.json}, 'collector main': {'address': '127.0.0.1:9995'}})
+            'json': {'file': self.json}, 'collector main': {'address': '127.0.0.1:9995'}}
+        self.daemon = Flowmond(self.m, self.settings)
 
     def send(self, packets=20):
         """Packets of a flow that was never there; returns its account."""
@@ -225,6 +226,32 @@ def lies():
             garble(rng, one, rng.choice((1, 1, 2, 50)))
             os.close(one.fd)
             stage.go_on('round %d of seed %d, %s' % (turn, SEED, name), faulty=False)
+
+
+@case('what waits for a connection, and another profile: counted, not dropped in silence')
+def other_profile():
+    with Lab('profile') as lab:
+        stage = Stage(lab)
+        away = {'address': '127.0.0.1:4739', 'transport': 'tcp'}
+        settings = merge(stage.settings, {'collector away': away})
+
+        def sink(daemon):
+            return [row for row in daemon.status()['sinks'] if 'collector away' in row['name']][0]
+
+        stage.daemon.json_path = stage.json
+        stage.daemon.reload(settings)
+        for _ in range(5):
+            stage.send()
+        wait_until(lambda: len(stage.daemon.json_records()) == 5, 10, 'idle flows')
+        waits = sink(stage.daemon)
+        check('messages wait', waits['waiting_messages'] and not waits['not_sent_records'], waits)
+        stage.daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        stage.daemon.write(merge(settings, {'collector away': {'profile': 'full'}}))
+        stage.daemon.start()
+        stage.daemon.wait_ready()
+        equal('not sent', sink(stage.daemon)['not_sent_records'], 5)
+        stage.daemon.stop()
+        equal('left', leftovers(stage.pin), [])
 
 
 @case('the device is gone, another has its place')
