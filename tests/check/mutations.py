@@ -186,7 +186,7 @@ SENDING = (
           'if (numbers)\n\t\t\tfm_numbers_put(numbers, message);', '', 'transport'),
     ipfix('what waited is lost with the connection', 'transport.c',
           'fm_transport_append(transport, fm_transport_take(transport));',
-          'fm_transport_pop_lost(transport);', 'transport'),
+          'fm_transport_pop_lost(transport, FM_NOT_SENT_stopped);', 'transport'),
     ipfix('the name in a certificate does not matter', 'tls.c',
           'return SSL_set1_host(connection, peer_name) == 1 &&', 'return 1 &&', 'secure'),
     ipfix('nobody needs to vouch for a certificate', 'tls.c',
