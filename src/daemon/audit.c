@@ -2,9 +2,12 @@
 /* The audit: see audit.h. */
 #include "daemon/audit.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/macro.h"
+#include "daemon/region.h"
 #include "daemon/status.h"
 
 /* An interface that could not be read; also the value that says absent in a record. */
@@ -12,26 +15,201 @@
 /* What passes between two readings makes them differ: so often it is tried to have none. */
 #define TRIES 3
 
+#define NAME	"audit"
+#define MAGIC	"fmaudit"
+#define VERSION 1
+#define PAGE	4096u
+/* Intervals of a transaction, at most. */
+#define NOTES_MAX 32
+
+/* A mark that becomes the account's when the transaction is committed. */
+struct note {
+	uint32_t ifindex; /* whose gate it is; 0: of those without one */
+	uint32_t hook;
+	struct fm_gate_mark mark;
+};
+
+/* In shared memory. */
+struct notes {
+	char magic[8];
+	uint32_t version, note_size;
+	uint64_t serial; /* of the transaction; 0: there is none */
+	uint32_t n, unused;
+	struct note v[NOTES_MAX];
+};
+
+#define PAGES ((uint32_t)((sizeof(struct notes) + PAGE - 1) / PAGE))
+
+struct fm_audit {
+	struct fm_audit_env env;
+	int fd;
+	struct notes *notes;
+	unsigned int next; /* gate and hook that fm_audit_step goes on with */
+};
+
+/* Gates and their hooks one after the other. */
+#define N_PLACES    (FM_GATES * _FM_HOOK_MAX)
+#define GATE(place) ((place) / _FM_HOOK_MAX)
+#define HOOK(place) ((enum fm_hook)((place) % _FM_HOOK_MAX))
+
+/* --- notes --- */
+
+static struct fm_gate_mark *mark_of(const struct fm_audit *audit, unsigned int gate,
+				    enum fm_hook hook)
+{
+	return &fm_gates_account(audit->env.gates, gate)->audited[hook];
+}
+
+/* Doing this twice is the same as once. */
+static void carry_out(struct fm_audit *audit)
+{
+	struct notes *notes = audit->notes;
+
+	for (uint32_t i = 0; i < notes->n && i < NOTES_MAX; i++) {
+		const struct note *note = &notes->v[i];
+		unsigned int gate = note->ifindex ? fm_gates_find(audit->env.gates, note->ifindex)
+						  : FM_GATE_OTHERS;
+
+		if (!note->ifindex == (gate == FM_GATE_OTHERS) && note->hook < _FM_HOOK_MAX)
+			*mark_of(audit, gate, (enum fm_hook)note->hook) = note->mark;
+	}
+	__atomic_store_n(&notes->serial, 0, __ATOMIC_RELEASE);
+	notes->n = 0;
+}
+
+/* What was told and what is noted of it happen together. */
+static void commit(struct fm_audit *audit)
+{
+	struct notes *notes = audit->notes;
+
+	if (!notes->n)
+		return;
+	__atomic_store_n(&notes->serial, fm_ledger_committed(audit->env.ledger) + 1,
+			 __ATOMIC_RELEASE);
+	fm_ledger_commit(audit->env.ledger);
+	carry_out(audit);
+}
+
+static void add_note(struct fm_audit *audit, unsigned int gate, enum fm_hook hook,
+		     const struct fm_gate_mark *mark)
+{
+	struct notes *notes = audit->notes;
+
+	notes->v[notes->n++] = (struct note){
+		.ifindex = fm_gates_account(audit->env.gates, gate)->ifindex,
+		.hook = hook,
+		.mark = *mark,
+	};
+	if (notes->n == NOTES_MAX)
+		commit(audit);
+}
+
+static int take(struct fm_audit *audit)
+{
+	int r, fd = fm_store_take(audit->env.store, NAME);
+	struct notes *notes;
+	void *memory;
+
+	if (fd < 0)
+		return fd;
+	r = fm_region_map_adopt(fd, PAGES, PAGE, &memory);
+	if (r == 0) {
+		notes = memory;
+		if (!memcmp(notes->magic, MAGIC, sizeof(MAGIC)) && notes->version == VERSION &&
+		    notes->note_size == sizeof(struct note)) {
+			audit->fd = fd;
+			audit->notes = notes;
+			return 0;
+		}
+		fm_region_unmap(memory, PAGES, PAGE);
+		r = -EINVAL;
+	}
+	close(fd);
+	fm_store_remove(audit->env.store, NAME);
+	return r;
+}
+
+static int make(struct fm_audit *audit)
+{
+	void *memory;
+	int r;
+
+	if (!audit->env.store) {
+		memory = calloc(PAGES, PAGE);
+		if (!memory)
+			return -ENOMEM;
+	} else {
+		r = fm_region_map_new("fm_audit", PAGES, PAGE, &audit->fd, &memory);
+		if (r < 0)
+			return r;
+	}
+	audit->notes = memory;
+	audit->notes->version = VERSION;
+	audit->notes->note_size = sizeof(struct note);
+	memcpy(audit->notes->magic, MAGIC, sizeof(MAGIC));
+	return audit->env.store ? fm_store_put(audit->env.store, NAME, audit->fd) : 0;
+}
+
+int fm_audit_new(struct fm_audit **ret, const struct fm_audit_env *env)
+{
+	_fm_cleanup_(fm_audit_freep) struct fm_audit *audit = calloc(1, sizeof(*audit));
+	int r = -ENOENT;
+
+	if (!audit)
+		return -ENOMEM;
+	audit->env = *env;
+	audit->fd = -1;
+	if (env->store)
+		r = take(audit);
+	if (r < 0)
+		r = make(audit);
+	if (r < 0)
+		return r;
+	/* Committed by an earlier process; or not, and then it never happened. */
+	if (!audit->notes->serial || audit->notes->serial > fm_ledger_committed(env->ledger))
+		audit->notes->n = 0;
+	carry_out(audit);
+	*ret = FM_TAKE_PTR(audit);
+	return 0;
+}
+
+struct fm_audit *fm_audit_free(struct fm_audit *audit)
+{
+	if (!audit)
+		return NULL;
+	if (audit->fd >= 0) {
+		fm_region_unmap(audit->notes, PAGES, PAGE);
+		close(audit->fd);
+	} else {
+		free(audit->notes);
+	}
+	free(audit);
+	return NULL;
+}
+
+/* --- intervals --- */
+
 /* The interface's counters and the program's at one moment, as far as that is possible. */
 static void look(const struct fm_audit *audit, unsigned int gate, enum fm_hook hook,
 		 uint64_t now_ns, struct fm_gate_mark *ret)
 {
-	uint32_t ifindex = fm_gates_account(audit->gates, gate)->ifindex;
+	uint32_t ifindex = fm_gates_account(audit->env.gates, gate)->ifindex;
 	struct fm_gate_mark mark = {.time_ns = now_ns};
 	struct fm_counters before;
 
 	for (unsigned int i = 0; i < TRIES; i++) {
 		mark.frames = mark.frame_octets = UNKNOWN;
-		fm_gates_sum(audit->gates, gate, hook, &before);
+		fm_gates_sum(audit->env.gates, gate, hook, &before);
 		if (gate != FM_GATE_OTHERS) {
 			uint64_t frames, octets;
 
-			if (audit->read(audit->userdata, ifindex, hook, &frames, &octets) == 0) {
+			if (audit->env.read(audit->env.userdata, ifindex, hook, &frames, &octets) ==
+			    0) {
 				mark.frames = frames;
 				mark.frame_octets = octets;
 			}
 		}
-		fm_gates_sum(audit->gates, gate, hook, &mark.counters);
+		fm_gates_sum(audit->env.gates, gate, hook, &mark.counters);
 		if (mark.counters.frames == before.frames)
 			break;
 	}
@@ -89,66 +267,98 @@ static void tell(const struct fm_audit *audit, uint32_t ifindex, enum fm_hook ho
 	row.record.interface_octets = went_on(from->frame_octets, to->frame_octets);
 	fm_audit_classes(&row.record, &counters);
 	memcpy(row.causes, counters.count, sizeof(row.causes));
-	audit->tell(audit->userdata, &row);
+	audit->env.tell(audit->env.userdata, &row);
 }
 
-/* Ends an interval and begins the next. */
-static void turn(const struct fm_audit *audit, unsigned int gate, enum fm_hook hook,
-		 uint64_t now_ns)
+/* Ends an interval; where goes_on, begins the next. */
+static void turn(struct fm_audit *audit, unsigned int gate, enum fm_hook hook, uint64_t now_ns,
+		 bool goes_on)
 {
-	struct fm_gate *account = fm_gates_account(audit->gates, gate);
-	struct fm_gate_mark *mark = &account->audited[hook], now;
+	const struct fm_gate_mark *mark = mark_of(audit, gate, hook);
+	struct fm_gate_mark now;
 
 	look(audit, gate, hook, now_ns, &now);
 	/* Of those without a gate only what came is news. */
 	if (gate != FM_GATE_OTHERS || now.counters.frames != mark->counters.frames)
-		tell(audit, account->ifindex, hook, mark, &now);
-	*mark = now;
+		tell(audit, fm_gates_account(audit->env.gates, gate)->ifindex, hook, mark, &now);
+	if (!goes_on)
+		now = (struct fm_gate_mark){};
+	add_note(audit, gate, hook, &now);
 }
 
 static bool is_followed(const struct fm_audit *audit, unsigned int gate, enum fm_hook hook)
 {
-	return gate == FM_GATE_OTHERS || fm_gates_is_open(audit->gates, gate, hook);
+	return gate == FM_GATE_OTHERS || fm_gates_is_open(audit->env.gates, gate, hook);
 }
 
-void fm_audit_follow(const struct fm_audit *audit, uint64_t now_ns)
+void fm_audit_follow(struct fm_audit *audit, uint64_t now_ns)
 {
-	for (unsigned int gate = 0; gate < FM_GATES; gate++)
-		for (int hook = 0; hook < _FM_HOOK_MAX; hook++) {
-			struct fm_gate_mark *mark =
-				&fm_gates_account(audit->gates, gate)->audited[hook];
+	for (unsigned int place = 0; place < N_PLACES; place++) {
+		struct fm_gate_mark mark;
 
-			if (is_followed(audit, gate, (enum fm_hook)hook) && !mark->time_ns)
-				look(audit, gate, (enum fm_hook)hook, now_ns, mark);
+		if (!is_followed(audit, GATE(place), HOOK(place)) ||
+		    mark_of(audit, GATE(place), HOOK(place))->time_ns)
+			continue;
+		look(audit, GATE(place), HOOK(place), now_ns, &mark);
+		add_note(audit, GATE(place), HOOK(place), &mark);
+	}
+	commit(audit);
+}
+
+static bool step(struct fm_audit *audit, uint64_t now_ns, bool paced)
+{
+	if (audit->next == 0)
+		fm_audit_follow(audit, now_ns);
+	for (; audit->next < N_PLACES; audit->next++) {
+		unsigned int gate = GATE(audit->next);
+		enum fm_hook hook = HOOK(audit->next);
+		const struct fm_gate_mark *mark = mark_of(audit, gate, hook);
+
+		/* Begun now, or nothing to end. */
+		if (!mark->time_ns || mark->time_ns == now_ns)
+			continue;
+		if (paced && !audit->env.room(audit->env.userdata)) {
+			commit(audit);
+			return true;
 		}
+		/* Some went while nobody looked. */
+		turn(audit, gate, hook, now_ns, is_followed(audit, gate, hook));
+	}
+	commit(audit);
+	audit->next = 0;
+	return false;
 }
 
-void fm_audit_run(const struct fm_audit *audit, uint64_t now_ns)
+uint64_t fm_audit_due(const struct fm_audit *audit, uint64_t now_ns, uint64_t interval_ns)
 {
-	fm_audit_follow(audit, now_ns);
-	for (unsigned int gate = 0; gate < FM_GATES; gate++)
-		for (int hook = 0; hook < _FM_HOOK_MAX; hook++) {
-			struct fm_gate_mark *mark =
-				&fm_gates_account(audit->gates, gate)->audited[hook];
+	uint64_t oldest = now_ns;
 
-			/* Begun now, or nothing to end. */
-			if (!mark->time_ns || mark->time_ns == now_ns)
-				continue;
-			turn(audit, gate, (enum fm_hook)hook, now_ns);
-			/* An interface that went while nobody looked. */
-			if (!is_followed(audit, gate, (enum fm_hook)hook))
-				*mark = (struct fm_gate_mark){};
-		}
+	for (unsigned int place = 0; place < N_PLACES; place++) {
+		uint64_t begun = mark_of(audit, GATE(place), HOOK(place))->time_ns;
+
+		if (begun && begun < oldest)
+			oldest = begun;
+	}
+	return now_ns - oldest < interval_ns ? interval_ns - (now_ns - oldest) : 0;
 }
 
-void fm_audit_end(const struct fm_audit *audit, uint32_t ifindex, enum fm_hook hook,
-		  uint64_t now_ns)
+bool fm_audit_step(struct fm_audit *audit, uint64_t now_ns)
 {
-	unsigned int gate = fm_gates_find(audit->gates, ifindex);
-	struct fm_gate_mark *mark = &fm_gates_account(audit->gates, gate)->audited[hook];
+	return step(audit, now_ns, true);
+}
 
-	if (gate == FM_GATE_OTHERS || !mark->time_ns)
+void fm_audit_run(struct fm_audit *audit, uint64_t now_ns)
+{
+	audit->next = 0;
+	step(audit, now_ns, false);
+}
+
+void fm_audit_end(struct fm_audit *audit, uint32_t ifindex, enum fm_hook hook, uint64_t now_ns)
+{
+	unsigned int gate = fm_gates_find(audit->env.gates, ifindex);
+
+	if (gate == FM_GATE_OTHERS || !mark_of(audit, gate, hook)->time_ns)
 		return;
-	turn(audit, gate, hook, now_ns);
-	*mark = (struct fm_gate_mark){};
+	turn(audit, gate, hook, now_ns, false);
+	commit(audit);
 }

@@ -246,7 +246,7 @@ static bool is_up(const struct fm_catch_up *catch_up)
 static bool is_kept(const struct fm_catch_up *catch_up, const struct fm_message_info *info)
 {
 	return !info->is_template &&
-	       (info->records || (!catch_up->options.connects && info->sequenced));
+	       (info->records || info->is_kept || (!catch_up->options.connects && info->sequenced));
 }
 
 static bool put(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,

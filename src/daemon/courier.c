@@ -43,6 +43,7 @@ static void count_sent(struct fm_sink_stats *stats, const struct fm_message_info
 	stats->messages++;
 	stats->message_octets += size;
 	stats->records += info->records;
+	stats->audits += info->audits;
 	stats->packets += info->packets;
 	stats->octets += info->octets;
 }
@@ -73,6 +74,7 @@ static void on_lost(void *userdata, const struct fm_message_info *info, size_t s
 	struct fm_courier *courier = userdata;
 
 	fm_sink_stats_lose(courier->stats, cause, &sum);
+	courier->stats->not_sent_audits += info->audits;
 	courier->template_lost |= info->is_template;
 	done(courier, info);
 }
@@ -83,6 +85,11 @@ void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *
 					    record->octets + record->rev_octets};
 
 	fm_sink_stats_lose(courier->stats, FM_NOT_SENT_not_encoded, &sum);
+}
+
+void fm_courier_lose_audit(struct fm_courier *courier)
+{
+	courier->stats->not_sent_audits++;
 }
 
 /* Logged when it changes. */
@@ -627,6 +634,9 @@ void fm_courier_log_not_sent(const char *name, const struct fm_sink_stats *stats
 {
 	_fm_cleanup_buf_ struct fm_buf causes = {};
 
+	if (stats->not_sent_audits)
+		fm_log_warning("%s: %llu audit records not sent in all", name,
+			       (unsigned long long)stats->not_sent_audits);
 	if (!stats->not_sent_records)
 		return;
 	fm_status_not_sent_line(stats, &causes);

@@ -116,7 +116,6 @@ void fm_courier_move(struct fm_courier *courier, const struct sockaddr_storage *
  * left it for a second, or others waited for it long enough: what does not fit is counted then.
  */
 size_t fm_courier_room(struct fm_courier *courier);
-
 /* Others had room, and wait: see sink.h. */
 void fm_courier_kept(struct fm_courier *courier);
 
@@ -132,11 +131,11 @@ static inline bool fm_courier_stalled(const struct fm_courier *courier)
 	return courier->hindrance == FM_HINDRANCE_STALLED;
 }
 
-/* A record that never became part of a message. */
+/* A record, or an audit, that never became part of a message. */
 void fm_courier_lose_record(struct fm_courier *courier, const struct fm_record *record);
+void fm_courier_lose_audit(struct fm_courier *courier);
 
 void fm_courier_stats(const struct fm_courier *courier, struct fm_sink_stats *ret);
-
 /* In the end, where there are any: records that were not sent, by cause. */
 void fm_courier_log_not_sent(const char *name, const struct fm_sink_stats *stats);
 

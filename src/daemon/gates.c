@@ -157,6 +157,8 @@ static void give(struct fm_gates *gates, unsigned int gate, uint32_t ifindex, __
 	if (old && *old >> 32 == account->ifindex)
 		__atomic_store_n(old, 0, __ATOMIC_RELAXED);
 	for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+		/* First, so that a kill behind it leaves no mark of other counters. */
+		__atomic_store_n(&account->audited[hook].time_ns, 0, __ATOMIC_SEQ_CST);
 		account->before[hook] = (struct fm_counters){};
 		add_gate(gates, gate, (enum fm_hook)hook, &account->before[hook]);
 		account->audited[hook] = (struct fm_gate_mark){};

@@ -33,6 +33,9 @@
 /* The status line is told again after this. */
 #define STATUS_INTERVAL_NS (10 * FM_NS_PER_S)
 
+/* An audit that the sinks have no room for goes on after this. */
+#define AUDIT_SOON_US 10000
+
 struct fm_manager {
 	sd_event *event;
 	char *path;
@@ -53,7 +56,7 @@ struct fm_manager {
 	uint64_t start_monotonic_ns; /* for uptime */
 	uint64_t status_ns;	     /* when the status was told last */
 	struct fm_losses losses;     /* as they were logged last */
-	struct fm_audit audit;
+	struct fm_audit *audit;
 	sd_event_source *audit_timer;
 	bool resumed;	/* with the tables of an earlier process */
 	bool ready_due; /* systemd is to be told */
@@ -267,6 +270,13 @@ static int audit_read(void *userdata, uint32_t ifindex, enum fm_hook hook, uint6
 	return 0;
 }
 
+static bool audit_room(void *userdata)
+{
+	struct fm_manager *manager = userdata;
+
+	return !manager->sinks || fm_sinks_audit_room(manager->sinks);
+}
+
 static void audit_tell(void *userdata, const struct fm_audit_row *row)
 {
 	struct fm_manager *manager = userdata;
@@ -286,24 +296,35 @@ static int on_audit(sd_event_source *source, uint64_t usec, void *userdata)
 {
 	struct fm_manager *manager = userdata;
 
-	fm_audit_run(&manager->audit, fm_clock_realtime_ns());
-	arm_audit(manager);
+	if (fm_audit_step(manager->audit, fm_clock_realtime_ns())) {
+		sd_event_source_set_time_relative(source, AUDIT_SOON_US);
+		sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	} else {
+		arm_audit(manager);
+	}
 	return 0;
 }
 
 static int start_audit(struct fm_manager *manager)
 {
-	int r;
-
-	manager->audit = (struct fm_audit){
+	const struct fm_audit_env env = {
 		.gates = fm_kernel_gates(manager->kernel),
+		.ledger = manager->ledger,
+		.store = manager->store,
 		.read = audit_read,
+		.room = audit_room,
 		.tell = audit_tell,
 		.userdata = manager,
 	};
+	uint64_t due;
+	int r;
+
+	r = fm_audit_new(&manager->audit, &env);
+	if (r < 0)
+		return r;
+	due = fm_audit_due(manager->audit, fm_clock_realtime_ns(), config_of(manager)->audit_ns);
 	r = sd_event_add_time_relative(manager->event, &manager->audit_timer, CLOCK_MONOTONIC,
-				       config_of(manager)->audit_ns / FM_NS_PER_US, 0, on_audit,
-				       manager);
+				       due / FM_NS_PER_US, 0, on_audit, manager);
 	return r < 0 ? r : 0;
 }
 
@@ -335,7 +356,7 @@ static void on_detach(void *userdata, unsigned int ns, uint32_t ifindex, enum fm
 
 	fm_hooks_remove(&manager->hooks, ns, ifindex, hook);
 	fm_gates_close(fm_kernel_gates(manager->kernel), FM_INTERFACES_BASE(ns) + ifindex, hook);
-	fm_audit_end(&manager->audit, FM_INTERFACES_BASE(ns) + ifindex, hook,
+	fm_audit_end(manager->audit, FM_INTERFACES_BASE(ns) + ifindex, hook,
 		     fm_clock_realtime_ns());
 }
 
@@ -389,7 +410,7 @@ static void on_changed(void *userdata)
 	struct fm_manager *manager = userdata;
 
 	if (manager->interfaces)
-		fm_audit_follow(&manager->audit, fm_clock_realtime_ns());
+		fm_audit_follow(manager->audit, fm_clock_realtime_ns());
 	if (manager->sinks)
 		fm_sinks_interfaces_changed(manager->sinks);
 }
@@ -779,6 +800,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_hooks_done(&manager->hooks);
 	fm_sweeper_free(manager->sweeper);
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
+	fm_audit_free(manager->audit);
 	fm_ledger_free(manager->ledger);
 	fm_kernel_free(manager->kernel);
 	fm_numbering_free(manager->numbering);
@@ -878,7 +900,7 @@ void fm_manager_stop(struct fm_manager *manager)
 	sd_notify(0, "STOPPING=1\nSTATUS=exporting what is open");
 	manager->interfaces = fm_interfaces_free(manager->interfaces);
 	fm_hooks_done(&manager->hooks);
-	fm_audit_run(&manager->audit, fm_clock_realtime_ns());
+	fm_audit_run(manager->audit, fm_clock_realtime_ns());
 	r = fm_sweeper_finish(manager->sweeper, fm_clock_monotonic_ns() + STOP_EXPORT_NS);
 	if (r < 0)
 		fm_log_error("not everything that was open could be exported: %s",

@@ -52,7 +52,7 @@ enum state {
 struct entry {
 	uint32_t length; /* to the next one */
 	uint32_t size;	 /* of the message */
-	uint32_t state, unused;
+	uint32_t state, audits;
 	uint32_t records, sequenced, domain;
 	uint16_t is_template, is_kept;
 	uint64_t packets, octets;
@@ -338,6 +338,7 @@ bool fm_outbox_append(struct fm_outbox *outbox, const uint8_t *message, size_t s
 		.domain = info->domain,
 		.is_template = info->is_template,
 		.is_kept = info->is_kept,
+		.audits = info->audits,
 		.packets = info->packets,
 		.octets = info->octets,
 	};
@@ -384,6 +385,7 @@ static struct fm_message_info info_of(const struct entry *entry, uint64_t positi
 		.domain = entry->domain,
 		.is_template = entry->is_template,
 		.is_kept = entry->is_kept,
+		.audits = entry->audits,
 		.outbox_id = position + 1,
 	};
 }

@@ -106,6 +106,7 @@ static void get_stats(const struct collector *collector, struct fm_sink_stats *r
 {
 	fm_courier_stats(&collector->courier, ret);
 	fm_catch_up_stats(collector->catch_up, ret);
+	ret->untold_options = collector->tell.dropped;
 }
 
 /* Templates first, then what there is to say of interfaces. */
@@ -552,9 +553,13 @@ static void collector_interfaces_changed(struct fm_sink *sink)
 static void collector_audit(struct fm_sink *sink, const struct fm_audit_row *row)
 {
 	struct collector *collector = of(sink);
+	size_t told;
 
-	fm_tell_audit(&collector->tell, row);
-	sd_event_source_set_time_relative(collector->tick, TICK_SOON_US);
+	fm_courier_hold(&collector->courier);
+	told = fm_tell_audit(collector->session, row);
+	collector->tokens -= (double)told;
+	if (!told)
+		fm_courier_lose_audit(&collector->courier);
 }
 
 static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,

@@ -360,13 +360,15 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	}
 	if (r < 0) {
 		lose(files, FM_NOT_SENT_not_written, info->records, info->packets, info->octets);
+		stats->not_sent_audits += info->audits;
 		return;
 	}
 	files->written->octets = fm_file_writer_size(files->writer);
-	files->worth_it |= info->records || info->is_kept;
+	files->worth_it |= info->records || info->audits;
 	stats->messages++;
 	stats->message_octets += size;
 	stats->records += info->records;
+	stats->audits += info->audits;
 	stats->packets += info->packets;
 	stats->octets += info->octets;
 }
@@ -596,8 +598,8 @@ static void file_audit(struct fm_sink *sink, const struct fm_audit_row *row)
 	struct file_sink *files = of(sink);
 
 	begin(files);
-	if (files->writer)
-		fm_tell_row(files->session, row);
+	if (!files->writer || !fm_tell_audit(files->session, row))
+		files->written->stats.not_sent_audits++;
 }
 
 static void file_prepare(struct fm_sink *sink, uint64_t serial)

@@ -144,8 +144,13 @@ void fm_sink_lines_audit(struct fm_sink *sink, const struct fm_audit_row *row)
 
 	if (!lines->kind->audit)
 		return;
+	fm_courier_hold(&lines->courier);
 	lines->kind->audit(row, &line);
-	add_line(lines, &line);
+	if (!add_line(lines, &line)) {
+		fm_courier_lose_audit(&lines->courier);
+		return;
+	}
+	lines->info.audits++;
 }
 
 void fm_sink_lines_close(struct fm_sink *sink, uint64_t deadline_ns,

@@ -87,7 +87,7 @@ struct fm_sink_ops {
 	void (*flush)(struct fm_sink *sink);
 	/* Interfaces came, went or were renamed: options records are due. */
 	void (*interfaces_changed)(struct fm_sink *sink);
-	/* Takes an audit; NULL: none wanted. */
+	/* Takes an audit, in a transaction as a record. NULL: none wanted. */
 	void (*audit)(struct fm_sink *sink, const struct fm_audit_row *row);
 	/* Sends what can be sent until deadline_ns (CLOCK_MONOTONIC), then closes; may block until
 	 * then. */

@@ -281,6 +281,22 @@ void fm_sinks_interfaces_changed(struct fm_sinks *sinks)
 		sinks->entries[i].sink->ops->interfaces_changed(sinks->entries[i].sink);
 }
 
+bool fm_sinks_audit_room(struct fm_sinks *sinks)
+{
+	bool room = true;
+
+	for (size_t i = 0; i < sinks->n; i++) {
+		struct fm_sink *sink = sinks->entries[i].sink;
+
+		if (!sink->ops->audit || sink->ops->room(sink) > 0)
+			continue;
+		room = false;
+		if (sink->ops->kept)
+			sink->ops->kept(sink);
+	}
+	return room;
+}
+
 void fm_sinks_audit(struct fm_sinks *sinks, const struct fm_audit_row *row)
 {
 	for (size_t i = 0; i < sinks->n; i++) {

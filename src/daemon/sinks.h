@@ -30,6 +30,8 @@ int fm_sinks_new(struct fm_sinks **ret, const struct fm_sink_env *env, struct fm
 int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref);
 
 void fm_sinks_interfaces_changed(struct fm_sinks *sinks);
+/* Whether all that take audits have room for one; it may be more than one record. */
+bool fm_sinks_audit_room(struct fm_sinks *sinks);
 void fm_sinks_audit(struct fm_sinks *sinks, const struct fm_audit_row *row);
 
 /* Closes all, giving each until deadline_ns (CLOCK_MONOTONIC), and frees. */

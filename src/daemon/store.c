@@ -65,8 +65,8 @@ static bool is_name(const char *name)
 /* Names that this program gives; others' things in the directory are theirs. */
 static bool is_ours(const char *name)
 {
-	static const char *const prefixes[] = {"shared-", "link-",  "outbox-",
-					       "memo-",	  "ledger", "namespaces"};
+	static const char *const prefixes[] = {"shared-", "link-",	"outbox-", "memo-",
+					       "ledger",  "namespaces", "audit"};
 	unsigned int number;
 	int end = 0;
 

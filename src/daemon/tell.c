@@ -20,9 +20,7 @@
 enum kind {
 	KIND_NAME,
 	KIND_STATISTICS,
-	KIND_CAUSE_TOTAL,
 	KIND_CAUSE,
-	KIND_AUDIT,
 };
 
 struct fm_tell_entry {
@@ -33,7 +31,6 @@ struct fm_tell_entry {
 			char name[IFNAMSIZ];
 			char description[64];
 		} interface;
-		struct fm_audit_record audit;
 		struct fm_cause_record cause;
 	};
 };
@@ -87,19 +84,14 @@ static struct fm_tell_entry *push(struct fm_tell *tell, enum kind kind)
 	return entry;
 }
 
-/* Takes out what is of the moment: it is made anew when it is due. Audit records stay. */
+/* Takes out what is made anew when it is due: all of it, or names. */
 static void forget(struct fm_tell *tell, bool names_only)
 {
 	size_t kept = tell->first;
 
-	for (size_t i = tell->first; i < tell->n; i++) {
-		enum kind kind = tell->entries[i].kind;
-
-		if (kind == KIND_NAME ||
-		    (!names_only && (kind == KIND_STATISTICS || kind == KIND_CAUSE_TOTAL)))
-			continue;
-		tell->entries[kept++] = tell->entries[i];
-	}
+	for (size_t i = tell->first; names_only && i < tell->n; i++)
+		if (tell->entries[i].kind != KIND_NAME)
+			tell->entries[kept++] = tell->entries[i];
 	tell->n = kept;
 }
 
@@ -173,30 +165,52 @@ static void set_cause(struct fm_cause_record *record, enum fm_counter counter,
 	snprintf(record->class, sizeof(record->class), "%s", fm_status_counter_class(counter));
 }
 
+static void push_cause(struct fm_tell *tell, const struct fm_cause_record *cause)
+{
+	struct fm_tell_entry *entry = push(tell, KIND_CAUSE);
+
+	if (entry)
+		entry->cause = *cause;
+}
+
+/* Options records have no packets. */
+static void push_untold(struct fm_tell *tell, const struct fm_cause_record *base, const char *name,
+			uint64_t records)
+{
+	struct fm_cause_record cause = *base;
+
+	cause.records = records;
+	snprintf(cause.cause, sizeof(cause.cause), "%s", name);
+	snprintf(cause.class, sizeof(cause.class), FM_CAUSE_NOT_TOLD);
+	push_cause(tell, &cause);
+}
+
 /* All causes since the start; also those at 0, which is news as well. */
 static void queue_causes(struct fm_tell *tell, const struct fm_sink_stats *sink)
 {
 	struct fm_exporter_stats exporter = {};
 	struct fm_counters counters = {};
+	struct fm_cause_record base = {.direction = FM_CAUSE_ALL, .end_ns = fm_clock_realtime_ns()};
 
 	if (!tell->env->counters)
 		return;
 	tell->env->exporter_stats(tell->env->userdata, &exporter);
 	tell->env->counters(tell->env->userdata, &counters);
-	for (unsigned int i = 0; i < _FM_COUNTER_MAX + _FM_NOT_SENT_MAX; i++) {
-		struct fm_tell_entry *entry = push(tell, KIND_CAUSE_TOTAL);
+	base.start_ns = exporter.start_ns;
+	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
+		struct fm_cause_record cause = base;
 
-		if (!entry)
-			return;
-		entry->cause.direction = FM_CAUSE_ALL;
-		entry->cause.start_ns = exporter.start_ns;
-		entry->cause.end_ns = fm_clock_realtime_ns();
-		if (i < _FM_COUNTER_MAX)
-			set_cause(&entry->cause, (enum fm_counter)i, &counters.count[i]);
-		else
-			not_sent_cause(&entry->cause, (enum fm_not_sent)(i - _FM_COUNTER_MAX),
-				       sink);
+		set_cause(&cause, (enum fm_counter)i, &counters.count[i]);
+		push_cause(tell, &cause);
 	}
+	for (unsigned int i = 0; i < _FM_NOT_SENT_MAX; i++) {
+		struct fm_cause_record cause = base;
+
+		not_sent_cause(&cause, (enum fm_not_sent)i, sink);
+		push_cause(tell, &cause);
+	}
+	push_untold(tell, &base, "audits", sink->not_sent_audits);
+	push_untold(tell, &base, "options", sink->untold_options);
 }
 
 static void cause_of_row(struct fm_cause_record *record, const struct fm_audit_row *row,
@@ -216,33 +230,22 @@ static bool has_cause(const struct fm_audit_row *row, unsigned int counter)
 	return counter != FM_COUNTER_seen && row->causes[counter].packets;
 }
 
-void fm_tell_row(struct fm_session *session, const struct fm_audit_row *row)
+size_t fm_tell_audit(struct fm_session *session, const struct fm_audit_row *row)
 {
 	uint64_t now = fm_clock_realtime_ns();
+	size_t n = 1;
 
-	fm_session_audit(session, &row->record, now);
+	if (fm_session_audit(session, &row->record, now) < 0)
+		return 0;
 	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
 		struct fm_cause_record record;
 
 		if (!has_cause(row, i))
 			continue;
 		cause_of_row(&record, row, (enum fm_counter)i);
-		fm_session_cause(session, &record, now);
+		n += fm_session_cause(session, &record, now) == 0;
 	}
-}
-
-void fm_tell_audit(struct fm_tell *tell, const struct fm_audit_row *row)
-{
-	struct fm_tell_entry *entry = push(tell, KIND_AUDIT);
-
-	if (!entry)
-		return;
-	entry->audit = row->record;
-	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
-		entry = has_cause(row, i) ? push(tell, KIND_CAUSE) : NULL;
-		if (entry)
-			cause_of_row(&entry->cause, row, (enum fm_counter)i);
-	}
+	return n;
 }
 
 static void queue_due(struct fm_tell *tell, uint64_t now_ns, const struct fm_sink_stats *sink)
@@ -281,12 +284,8 @@ static void hand_on(struct fm_tell *tell, const struct fm_tell_entry *entry,
 	case KIND_STATISTICS:
 		statistics(tell, sink);
 		break;
-	case KIND_CAUSE_TOTAL:
 	case KIND_CAUSE:
 		fm_session_cause(tell->session, &entry->cause, now);
-		break;
-	case KIND_AUDIT:
-		fm_session_audit(tell->session, &entry->audit, now);
 		break;
 	}
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a collector is told beside flows: names of interfaces, the exporter's figures, packets by
- * cause, audit records. Keeps what is due in a queue, so that the owner can pace it like flows, and
- * tells nothing twice that has not changed. Owned by the collector sink.
+ * What a collector is told again and again beside flows: names of interfaces, the exporter's
+ * figures, packets and records by cause. Keeps what is due in a queue, so that the owner can pace
+ * it like flows, and tells nothing twice that has not changed. Owned by the collector sink. Audits
+ * go past the queue: each is told once.
  */
 #ifndef FM_TELL_H
 #define FM_TELL_H
@@ -38,15 +39,12 @@ void fm_tell_begun(struct fm_tell *tell, uint64_t now_ns);
 /* Interfaces came, went or were renamed. */
 void fm_tell_changed(struct fm_tell *tell, uint64_t now_ns);
 
-/* Queues the audit of an interface, and its causes. */
-void fm_tell_audit(struct fm_tell *tell, const struct fm_audit_row *row);
-
 /* Hands on at most room records, the figures of the sink being sink. Returns how many. */
 size_t fm_tell_some(struct fm_tell *tell, uint64_t now_ns, size_t room,
 		    const struct fm_sink_stats *sink);
 
-/* An audit at once, for those that need no pace: the record and its causes. Waits for a flush. */
-void fm_tell_row(struct fm_session *session, const struct fm_audit_row *row);
+/* An audit: the record and its causes. Waits for a flush. Returns how many; 0: it was not taken. */
+size_t fm_tell_audit(struct fm_session *session, const struct fm_audit_row *row);
 
 /* Whether records wait. */
 bool fm_tell_waits(const struct fm_tell *tell);

@@ -270,6 +270,9 @@ static size_t count_record(const struct template *template, const uint8_t *at, s
 	sum.sequenced++;
 	if (template->is_options) { /* no flow */
 		info->sequenced = sum.sequenced;
+		info->audits +=
+			template->id == FM_SESSION_AUDIT || template->id == FM_SESSION_AUDIT_FULL;
+		info->is_kept = info->audits > 0;
 		return used;
 	}
 	sum.records++;

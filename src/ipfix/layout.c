@@ -19,7 +19,7 @@
 #define INTERFACE_ID	     1024
 #define TYPE_ID		     1026
 #define STATISTICS_ID	     1027
-#define AUDIT_ID	     1028
+#define AUDIT_ID	     FM_SESSION_AUDIT
 #define CAUSE_ID	     1029
 #define GAP_ID		     1030
 

@@ -62,6 +62,8 @@ struct fm_audit_record {
 
 /* Class of causes that kept a sink from sending; the others are those of bpf/counters.def. */
 #define FM_CAUSE_NOT_SENT "NOT_SENT"
+/* Class of audits that were given up, and of options that were not told when they were due. */
+#define FM_CAUSE_NOT_TOLD "NOT_TOLD"
 
 /*
  * Packets that one cause kept out of the flows, or with less detail in them, or kept this sink from

@@ -248,6 +248,7 @@ static int send_batch(struct fm_session *session, unsigned int index, uint64_t n
 		.domain = batch->layout.domain,
 		.sequenced = encoded.sequenced,
 		.is_kept = index == LAYOUT_AUDIT || index == LAYOUT_CAUSE,
+		.audits = index == LAYOUT_AUDIT ? (uint32_t)batch->n : 0,
 	};
 	batch->n = 0;
 	batch->packets = batch->octets = 0;

@@ -24,6 +24,10 @@
 #include "ipfix/options.h"
 #include "ipfix/record.h"
 
+/* Templates of the audit, without and with own elements. */
+#define FM_SESSION_AUDIT      1028
+#define FM_SESSION_AUDIT_FULL 1156
+
 /* A template goes out whole, however small messages are to be. */
 #define FM_SESSION_TEMPLATE_MAX 1050
 
@@ -56,6 +60,7 @@ struct fm_message_info {
 	uint32_t domain;
 	bool is_template;
 	bool is_kept;	   /* options that are not told again: waits like flow records */
+	uint32_t audits;   /* audit records */
 	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
 	struct fm_spool_place spool_place;
 	uint64_t outbox_id; /* comes from an outbox (daemon/outbox.h); 0: it does not */

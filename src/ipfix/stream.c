@@ -160,7 +160,7 @@ void fm_stream_send(struct fm_transport *transport, const uint8_t *message, size
 	struct fm_stream *stream = fm_stream_of(transport);
 	bool is_up = stream->state == FM_STREAM_UP;
 
-	if (!is_up && !info->records) {
+	if (!is_up && !info->records && !info->is_kept) {
 		fm_transport_lose(transport, message, size, info, FM_NOT_SENT_disconnected);
 		return;
 	}

@@ -351,7 +351,7 @@ static void dtls_send(struct fm_transport *transport, const uint8_t *message, si
 {
 	struct dtls *dtls = of(transport);
 
-	if (!dtls->up && !info->records) {
+	if (!dtls->up && !info->records && !info->is_kept) {
 		fm_transport_lose(transport, message, size, info, FM_NOT_SENT_disconnected);
 		return;
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sinks whose work is part of the ledger's transactions: a process gives records to one and is
- * killed at a random moment, again and again; in the end every record is in the files once. In a
- * BPF file system of its own.
+ * Sinks whose work is part of the ledger's transactions, and the audit: a process gives records to
+ * one and is killed at a random moment, again and again; in the end every record is in the files
+ * once, and every interval was told once. In a BPF file system of its own.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -21,8 +21,11 @@
 
 #include "base/clock.h"
 #include "base/macro.h"
+#include "daemon/audit.h"
 #include "daemon/config.h"
+#include "daemon/gates.h"
 #include "daemon/ledger.h"
+#include "daemon/memo.h"
 #include "daemon/sink.h"
 #include "daemon/store.h"
 #include "ipfix/file-reader.h"
@@ -282,6 +285,199 @@ static void test_ipfix_file(struct account *account)
 		"ipfix_file: its own figures say so (%" PRIu64 ")", stats.records);
 }
 
+/* --- the audit --- */
+
+#define INTERFACES 20
+#define CPUS	   2
+#define FIRST	   7 /* index of the first interface */
+
+/* What is in maps elsewhere; and what each interface and hook was told of, a memo's value. */
+struct world {
+	struct fm_counters counters[FM_GATE_ELEMENT(CPUS + FM_GATE_BANKS, 0, 0)];
+	struct fm_gate accounts[FM_GATE_BANKS * FM_GATES];
+	__u64 table[FM_GATE_HOMES];
+	uint64_t time_ns;
+	bool began;
+};
+
+struct told {
+	struct {
+		uint64_t frames, end_ns;
+	} of[INTERFACES][_FM_HOOK_MAX];
+	uint64_t records, broken; /* intervals that do not begin where the last one ended */
+};
+
+struct audit_rig {
+	struct world *world;
+	struct fm_store *store;
+	struct fm_ledger *ledger;
+	struct fm_gates *gates;
+	struct fm_memo *memo;
+	struct fm_audit *audit;
+	enum place place;
+	unsigned int until;
+};
+
+static void die_at(struct audit_rig *rig, enum place place)
+{
+	if (rig->place == place && rig->until-- == 0)
+		raise(SIGKILL);
+}
+
+static void audit_prepare(void *userdata, uint64_t serial)
+{
+	struct audit_rig *rig = userdata;
+
+	fm_memo_prepare(rig->memo, serial);
+	die_at(rig, PLACE_PREPARED);
+}
+
+static void audit_apply(void *userdata, const struct fm_ledger_entry *entry)
+{
+}
+
+static void audit_publish(void *userdata)
+{
+	struct audit_rig *rig = userdata;
+
+	die_at(rig, PLACE_COMMITTED);
+	fm_memo_publish(rig->memo);
+	die_at(rig, PLACE_APPLIED);
+}
+
+static int audit_read(void *userdata, uint32_t ifindex, enum fm_hook hook, uint64_t *ret_frames,
+		      uint64_t *ret_octets)
+{
+	*ret_frames = *ret_octets = 0;
+	return 0;
+}
+
+static void audit_tell(void *userdata, const struct fm_audit_row *row)
+{
+	const struct fm_audit_record *record = &row->record;
+	struct audit_rig *rig = userdata;
+	struct told *told = fm_memo_value(rig->memo);
+	uint32_t interface = record->ifindex - FIRST;
+
+	if (record->ifindex < FIRST || interface >= INTERFACES)
+		return;
+	told->records++;
+	told->broken += told->of[interface][record->direction].end_ns != 0 &&
+			told->of[interface][record->direction].end_ns != record->start_ns;
+	told->of[interface][record->direction].end_ns = record->end_ns;
+	told->of[interface][record->direction].frames += record->frames;
+}
+
+static void audit_finish(void *userdata, const struct fm_ledger_found *found)
+{
+}
+
+static const struct fm_ledger_ops audit_ops = {audit_prepare, audit_publish, audit_apply,
+					       audit_finish};
+
+static void audit_open(struct audit_rig *rig, struct world *world)
+{
+	struct fm_audit_env env = {.read = audit_read, .tell = audit_tell, .userdata = rig};
+
+	*rig = (struct audit_rig){.world = world};
+	if (fm_store_new(&rig->store, pins) < 0 || fm_ledger_new(&rig->ledger, rig->store, 2) < 0)
+		abort();
+	fm_ledger_set_ops(rig->ledger, &audit_ops, rig);
+	fm_ledger_finish(rig->ledger);
+	if (fm_memo_new(&rig->memo, rig->store, "memo-test", sizeof(struct told),
+			fm_ledger_committed(rig->ledger)) < 0 ||
+	    fm_gates_new(&rig->gates, CPUS, world->counters, world->accounts, world->table, 0) < 0)
+		abort();
+	for (uint32_t i = 0; i < INTERFACES; i++)
+		for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
+			fm_gates_open(rig->gates, FIRST + i, (enum fm_hook)hook);
+	env.gates = rig->gates;
+	env.ledger = rig->ledger;
+	env.store = rig->store;
+	if (fm_audit_new(&rig->audit, &env) < 0)
+		abort();
+	fm_audit_follow(rig->audit, ++world->time_ns);
+}
+
+static struct fm_counters *counters_of(struct audit_rig *rig, unsigned int interface,
+				       unsigned int cpu, unsigned int hook)
+{
+	unsigned int gate = fm_gates_find(rig->gates, FIRST + interface);
+
+	return &rig->world->counters[FM_GATE_ELEMENT(cpu, gate, hook)];
+}
+
+/* Packets come, an interval ends, again and again. */
+static void audit_live(struct world *world, unsigned int seed)
+{
+	struct audit_rig rig;
+
+	srandom(seed);
+	audit_open(&rig, world);
+	rig.place = (enum place)(seed % _PLACE_MAX);
+	rig.until = seed % 10;
+	world->began = true;
+	for (;;) {
+		for (unsigned int i = 0; i < INTERFACES; i++)
+			counters_of(&rig, i, i % CPUS, i % 2)->frames += (uint64_t)random() % 1000;
+		fm_audit_run(rig.audit, ++world->time_ns);
+	}
+}
+
+static void test_audit(void)
+{
+	struct world *world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE,
+				   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	const struct told *told;
+	struct audit_rig rig;
+	unsigned int wrong = 0;
+	uint64_t all = 0;
+
+	if (world == MAP_FAILED)
+		abort();
+	/* The first intervals begin before anything is counted. */
+	audit_open(&rig, world);
+	fm_store_free(rig.store);
+	for (unsigned int seed = 0; seed < KILLS; seed++) {
+		const struct timespec wait = {.tv_nsec = random() % (long)KILL_NS};
+		pid_t pid;
+
+		world->began = false;
+		pid = fork();
+		if (pid == 0)
+			audit_live(world, seed);
+		while (seed % 3 && !__atomic_load_n(&world->began, __ATOMIC_ACQUIRE))
+			sched_yield();
+		nanosleep(&wait, NULL);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	audit_open(&rig, world);
+	fm_audit_run(rig.audit, ++world->time_ns);
+	told = fm_memo_value(rig.memo);
+	for (unsigned int i = 0; i < INTERFACES; i++)
+		for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
+			uint64_t counted = 0;
+
+			for (unsigned int cpu = 0; cpu < CPUS; cpu++)
+				counted += counters_of(&rig, i, cpu, hook)->frames;
+			wrong += told->of[i][hook].frames != counted;
+			all += counted;
+		}
+	FM_TEST(wrong == 0 && all > 0,
+		"audit: killed %d times: told of each interface what was counted (%" PRIu64
+		" frames in %" PRIu64 " records)",
+		KILLS, all, told->records);
+	FM_TEST(told->broken == 0, "audit: every interval begins where the last one ended");
+	fm_store_clear(rig.store);
+	fm_audit_free(rig.audit);
+	fm_memo_free(rig.memo);
+	fm_gates_free(rig.gates);
+	fm_ledger_free(rig.ledger);
+	fm_store_free(rig.store);
+	munmap(world, sizeof(*world));
+}
+
 int main(void)
 {
 	struct account *account;
@@ -302,6 +498,7 @@ int main(void)
 	if (account == MAP_FAILED)
 		abort();
 	test_ipfix_file(account);
+	test_audit();
 	munmap(account, sizeof(*account));
 	snprintf(pins, sizeof(pins), "%s/bpf", root);
 	umount2(pins, MNT_DETACH);

@@ -116,7 +116,15 @@ SWEEPING = (
     daemon('a gate begins with what others counted', 'gates.c',
            'fm_counters_subtract(ret, &gates->accounts[gate].before[hook]);', ';', 'unit-gates'),
     daemon('an interval of the audit does not begin where the last ended', 'audit.c',
-           '\t*mark = now;\n', '', 'unit-gates'),
+           '\t\t\t*mark_of(audit, gate, (enum fm_hook)note->hook) = note->mark;', '\t\t\t;',
+           'unit-gates'),
+    daemon('an audit that was not committed counts as told', 'audit.c',
+           ' || audit->notes->serial > fm_ledger_committed(env->ledger))', ')',
+           'bpf-transactions'),
+    daemon('what a killed process wrote to an IPFIX file stays', 'sink-ipfix-file.c',
+           'ftruncate(fd, (off_t)written->octets) < 0', '0', 'bpf-transactions'),
+    daemon('a memo forgets what was committed', 'memo.c',
+           'if (header->serial && header->serial <= committed)', 'if (0)', 'bpf-transactions'),
 )
 
 SURVIVING = (
@@ -213,7 +221,7 @@ SENDING = (
     daemon('templates are not sent again over UDP', 'sink-collector.c',
            '(now >= collector->templates_ns || ', '(', 'sinks'),
     daemon('a collector gets more than its rate', 'sink-collector.c',
-           'collector->tokens -= (double)told;', '', 'sinks'),
+           'row);\n\tcollector->tokens -= (double)told;', 'row);', 'sinks'),
 )
 
 MUTATIONS = COUNTING + MEASURING + SWEEPING + SURVIVING + SENDING

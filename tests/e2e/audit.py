@@ -14,13 +14,17 @@ import time
 from lib import tap
 from lib.collect import Nfacctd, Nfcapd, malformed
 from lib.daemon import Flowmond
-from lib.lives import bpffs
+from lib.ipfix import files_in, number_of, read_file
+from lib.lives import Lives, bpffs
+from lib.load import exact
 from lib.net import Lab, address, couple, wait_until
 from lib.packets import Account, ethernet, ip4, udp, UDP
 from lib.tap import case, check, equal
 from lib.traffic import Injector, crafted_mix, exchange_tcp, ping, send_udp
 from lib.truth import Capture
 
+SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
+TIMES = int(os.environ.get('FLOWMOND_TEST_TIMES', '10'))
 PORT, STANDARD, V9, PMACCT = 9995, 9994, 9993, 9996
 INTERFACES = ('m0', 'm1')
 DIRECTIONS = {'rx': 0, 'tx': 1}
@@ -379,6 +383,68 @@ def killed():
                 'layer2FrameDeltaCount', 'interfaceFrames', 'packetDeltaCount')], [32] * 3)
             equal('intervals', [line['monitoringIntervalStartMilliSeconds'] for line in audits[1:]],
                   [line['monitoringIntervalEndMilliSeconds'] for line in audits[:-1]])
+
+
+def sums(audits, ifindex, direction, *names):
+    """Sums over an interface's audits, which must follow each other."""
+    of_it = sorted((audit for audit in audits if (audit['ingressInterface'],
+                                                  audit['flowDirection']) == (ifindex, direction)),
+                   key=lambda audit: audit['monitoringIntervalStartMilliSeconds'])
+    check('several intervals', len(of_it) > 3, of_it)
+    equal('intervals', [audit['monitoringIntervalStartMilliSeconds'] for audit in of_it[1:]],
+          [audit['monitoringIntervalEndMilliSeconds'] for audit in of_it[:-1]])
+    return [sum(audit[name] for audit in of_it) for name in names]
+
+
+ELEMENTS = {'ingressInterface': (0, 10), 'flowDirection': (0, 61),
+            'monitoringIntervalStartMilliSeconds': (0, 359),
+            'monitoringIntervalEndMilliSeconds': (0, 360), 'layer2FrameDeltaCount': (0, 430),
+            'packetDeltaCount': (0, 2), 'octetDeltaCount': (0, 1)}
+
+
+def audits_of_files(directory):
+    """The audit records of all IPFIX files, with the names that they have in JSON."""
+    for path in files_in(directory):
+        for option in read_file(path)[0].options:
+            if option['template'] in (1028, 1156):
+                yield {name: number_of(option, element, pen)
+                       for name, (pen, element) in ELEMENTS.items()}
+
+
+def lives(network):
+    """Ten ends at random moments; intervals are so short that some end in the middle."""
+    r = network.r
+    before = {(name, way): r.counter(name, way, 'packets') for name in ('r1', 'r2')
+              for way in DIRECTIONS}
+    life = Lives(network, {'audit': {'interval': '1s'}}, SEED)
+    for number in range(TIMES):
+        life.next(('kill', 'handover', 'starting')[number % 3])
+    life.finish()
+    written = list(audits_of_files(life.collectors.directory))
+    told = life.daemon.json_audits()
+    for (name, way), packets in before.items():
+        what, direction, index = name + ' ' + way, DIRECTIONS[way], r.ifindex(name)
+        own = r.counter(name, way, 'packets') - packets
+        check(what + ': there was traffic', own > 1000, own)
+        frames, interface, *packets = sums(told, index, direction, 'layer2FrameDeltaCount',
+                                           'interfaceFrames', 'packetDeltaCount', 'octetDeltaCount')
+        equal(what + ': frames of the interface', interface, own)
+        # Behind the hook super-packets are cut for a device without offloads.
+        if (name, way) != ('r2', 'tx'):
+            equal(what + ': frames', frames, own)
+        flows = [sum(line[name] for line in life.daemon.json_records()
+                     if line['flowDirection'] == direction and
+                     line[('ingressInterface', 'egressInterface')[direction]] == index)
+                 for name in ('packetDeltaCount', 'octetDeltaCount')]
+        equal(what + ': in flows', packets, flows)
+        equal(what + ': in IPFIX files', sums(
+            written, index, direction, 'layer2FrameDeltaCount', 'packetDeltaCount',
+            'octetDeltaCount'), [frames, *flows])
+
+
+@case('killed and handed over under load, %d times: every interval is told once' % TIMES)
+def killed_under_load():
+    exact(lives)
 
 
 @case('flowmonctl status shows where packets went, as the audit has it')

@@ -201,24 +201,59 @@ static bool is_interval(unsigned int i, uint64_t start_ns, uint64_t end_ns, uint
 	       told[i].interface_octets == 100 * frames;
 }
 
+static void no_serial(void *userdata, uint64_t serial)
+{
+}
+
+static void no_publish(void *userdata)
+{
+}
+
+static void no_entry(void *userdata, const struct fm_ledger_entry *entry)
+{
+}
+
+static const struct fm_ledger_ops no_ops = {
+	.prepare = no_serial, .publish = no_publish, .apply = no_entry};
+
+static bool full;
+
+static bool has_room(void *userdata)
+{
+	return !full;
+}
+
 static void test_intervals(void)
 {
-	struct fm_audit audit = {.read = read_device, .tell = take};
+	struct fm_audit_env env = {.read = read_device, .room = has_room, .tell = take};
+	_fm_cleanup_(fm_ledger_freep) struct fm_ledger *ledger = NULL;
+	_fm_cleanup_(fm_audit_freep) struct fm_audit *audit = NULL;
 
 	begin(0);
-	audit.gates = gates;
+	if (fm_ledger_new(&ledger, NULL, 2) < 0)
+		abort();
+	fm_ledger_set_ops(ledger, &no_ops, NULL);
+	env.gates = gates;
+	env.ledger = ledger;
+	if (fm_audit_new(&audit, &env) < 0)
+		abort();
 	n_told = 0;
 	count(7, 0, FM_HOOK_INGRESS, 1);
 	fm_gates_open(gates, 7, FM_HOOK_INGRESS);
-	fm_audit_follow(&audit, 1000);
+	fm_audit_follow(audit, 1000);
 	for (unsigned int i = 1; i <= 3; i++) {
 		count(7, i % CPUS, FM_HOOK_INGRESS, i * 10);
-		fm_audit_run(&audit, 1000 * (i + 1));
+		fm_audit_run(audit, 1000 * (i + 1));
 	}
 	count(7, 0, FM_HOOK_INGRESS, 5);
+	full = true;
+	FM_TEST(fm_audit_step(audit, 4400) && n_told == 3 &&
+			fm_audit_due(audit, 4400, 500) == 100 &&
+			fm_audit_due(audit, 9000, 500) == 0,
+		"an audit waits for room, its intervals go on");
 	fm_gates_close(gates, 7, FM_HOOK_INGRESS);
-	fm_audit_end(&audit, 7, FM_HOOK_INGRESS, 4500);
-	fm_audit_run(&audit, 5000);
+	fm_audit_end(audit, 7, FM_HOOK_INGRESS, 4500);
+	fm_audit_run(audit, 5000);
 	FM_TEST(n_told == 4 && is_interval(0, 1000, 2000, 10) && is_interval(1, 2000, 3000, 20) &&
 			is_interval(2, 3000, 4000, 30) && is_interval(3, 4000, 4500, 5),
 		"an audit's intervals follow each other, each with what came in it");

@@ -622,9 +622,15 @@ static void test_audit(void)
 	for (unsigned int i = 0; i < AUDITS; i++) {
 		struct fm_audit_row row = {.record = {.ifindex = i, .frames = i * i}};
 
+		while (rig.sink->ops->room(rig.sink) == 0) {
+			rig.sink->ops->flush(rig.sink);
+			reader_drain(&reader, fd, false);
+			turn(&rig, 1000);
+		}
 		frames += row.record.frames;
 		rig.sink->ops->audit(rig.sink, &row);
 	}
+	rig.sink->ops->flush(rig.sink);
 	TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.audits >= AUDITS));
 	took = fm_clock_monotonic_ns() - begin;
 	FM_TEST(reader.audits == AUDITS && reader.audit_frames == frames,
@@ -633,6 +639,8 @@ static void test_audit(void)
 		"collector: not faster than the rate (%" PRIu64 " ms)", took / FM_NS_PER_MS);
 	stats = rig_done(&rig, 0);
 	FM_TEST(!stats.records && !stats.not_sent_records, "collector: audits are no flow records");
+	FM_TEST(stats.audits == AUDITS && !stats.not_sent_audits,
+		"collector: audits have a count of their own (%" PRIu64 ")", stats.audits);
 	close(fd);
 }
 
@@ -677,6 +685,7 @@ static void test_tcp_again(void)
 	for (unsigned int i = 0; i < 250; i++) /* longer than the interval of the options */
 		turn(&rig, 10000);
 	rig.sink->ops->audit(rig.sink, &row);
+	rig.sink->ops->flush(rig.sink);
 	listener = socket(AF_INET6, SOCK_STREAM, 0);
 	if (bind(listener, (struct sockaddr *)&address, size) < 0 || listen(listener, 1) < 0)
 		abort();
@@ -759,6 +768,28 @@ static void remove_spool(const char *dir)
 	rmdir(path);
 	snprintf(path, sizeof(path), "%s/spool", dir);
 	rmdir(path);
+}
+
+/* Audits wait for a connection like records; at the end they are counted. */
+static void test_audit_stopped(void)
+{
+	const struct fm_audit_row row = {.record = {.ifindex = 2, .frames = 3}};
+	struct fm_sink_stats stats;
+	struct reader reader;
+	struct rig rig;
+	uint16_t port;
+
+	close(receiver(SOCK_STREAM, &port));
+	collector_rig(&rig, &reader, "127.0.0.1", port, "transport = tcp\n");
+	for (unsigned int i = 0; i < 100; i++)
+		rig.sink->ops->audit(rig.sink, &row);
+	rig.sink->ops->flush(rig.sink);
+	turn(&rig, 0);
+	rig.sink->ops->stats(rig.sink, &stats);
+	FM_TEST(!stats.audits && !stats.not_sent_audits, "collector tcp: audits wait");
+	stats = rig_done(&rig, 0);
+	FM_TEST(!stats.audits && stats.not_sent_audits == 100 && !stats.not_sent_records,
+		"collector tcp: audits that nobody got are counted");
 }
 
 static void test_not_encoded(void)
@@ -885,6 +916,7 @@ int main(void)
 	test_tcp_again();
 	test_tcp_stalled();
 	test_tcp_stalled_spool(dir);
+	test_audit_stopped();
 	test_not_encoded();
 	test_tcp_refused();
 	test_udp_moves();
