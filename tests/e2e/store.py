@@ -5,6 +5,7 @@ somebody else's. The daemon says what it found, is ready in time, counts what co
 ends with 0 and leaves nothing.
 
 FLOWMOND_TEST_SEED: of the garbage. FLOWMOND_TEST_ROUNDS: how many maps are garbled at random."""
+import itertools
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import struct
 
 from lib import bpfsys, tap
 from lib.collect import account, json_flow
-from lib.daemon import Flowmond, attached, merge
+from lib.daemon import BUILD, FLOWMOND, Flowmond, attached, merge
 from lib.lives import bpffs, leftovers
 from lib.net import Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, udp
@@ -23,6 +24,7 @@ from lib.traffic import Injector
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
 ROUNDS = int(os.environ.get('FLOWMOND_TEST_ROUNDS', '30'))
+OTHER = os.path.join(BUILD, 'tests', 'other', 'flowmond-other')
 # Lines that a start without any fault has.
 USUAL = (': sending', ': ready', 'went on with what')
 
@@ -30,8 +32,8 @@ USUAL = (': sending', ': ready', 'went on with what')
 class Stage:
     """A daemon with a store in a BPF file system, killed and started again."""
 
-    def __init__(self, lab, attach='auto'):
-        self.lab = lab
+    def __init__(self, lab, attach='auto', binaries=(FLOWMOND,)):
+        self.lab, self.binaries = lab, itertools.cycle(binaries)
         self.a, self.m = lab.ns('a'), lab.ns('m')
         couple(lab, self.a, 'a0', self.m, 'm0', 1)
         self.pin = os.path.join(bpffs(lab), 'flowmond')
@@ -71,7 +73,7 @@ class Stage:
 
     def go_on(self, what, faulty=True):
         """The next process: what it said beyond the usual."""
-        self.daemon.start()
+        self.daemon.start(next(self.binaries))
         try:
             self.daemon.wait_ready()
             sent = self.send()
@@ -103,13 +105,13 @@ class Stage:
 
 def is_table(name):
     """Of what flows are lost; anything else is made anew without a word."""
-    return name.startswith('g') and not name.endswith('-cells')
+    return name.startswith(('g', 'shared-')) and not name.endswith('-cells')
 
 
-def each_pin(deed):
+def each_pin(deed, binaries=(FLOWMOND,)):
     """Does something to one pin after the other, each in a store of its own."""
     with Lab('hostile') as lab:
-        stage = Stage(lab)
+        stage = Stage(lab, binaries=binaries)
         stage.leave()
         names = stage.pins()
         for name in names:
@@ -189,8 +191,7 @@ def garble(rng, one, most):
         bpfsys.write(one, index, bytes(data))
 
 
-@case('each array full of garbage')
-def garbage():
+def garbage(binaries):
     rng = random.Random(SEED)
 
     def deed(stage, name):
@@ -206,18 +207,17 @@ def garbage():
         finally:
             os.close(one.fd)
         return stage.go_on(name + ' is garbage', faulty=False)
-    each_pin(deed)
+    each_pin(deed, binaries)
 
 
-@case('octets changed at random in what tables and books say of themselves, %d times' % ROUNDS)
-def lies():
+def lies(binaries):
     rng = random.Random(SEED)
     with Lab('lies') as lab:
-        stage = Stage(lab)
+        stage = Stage(lab, binaries=binaries)
         for turn in range(ROUNDS):
             stage.leave()
             names = [name for name in stage.pins() if bpfsys.kind_of(stage.path(name)) == 'map' and
-                     not name.startswith('shared-')]
+                     bpfsys.is_array(stage.path(name))]
             # The few that say how all others are to be read, more often.
             small = [name for name in names if any(word in name for word in (
                 'about', 'ledger', 'outbox'))]
@@ -226,6 +226,12 @@ def lies():
             garble(rng, one, rng.choice((1, 1, 2, 50)))
             os.close(one.fd)
             stage.go_on('round %d of seed %d, %s' % (turn, SEED, name), faulty=False)
+
+
+for title, *what in (('', FLOWMOND), (', and the next is of another layout', OTHER, FLOWMOND)):
+    tap.add_case('each array full of garbage' + title, garbage, what)
+    tap.add_case('octets changed at random in what tables and books say of themselves, %d times%s' % (
+        ROUNDS, title), lies, what)
 
 
 @case('what waits for a connection, and another profile: counted, not dropped in silence')

@@ -60,6 +60,12 @@ def open_map(path):
     return Map(descriptor, kind, number, key, value, entries)
 
 
+def is_array(path):
+    one = open_map(path)
+    os.close(one.fd)
+    return one.kind == ARRAY
+
+
 def read(one, index):
     key = ctypes.create_string_buffer(struct.pack('=I', index))
     value = ctypes.create_string_buffer((one.value_size + 7) // 8 * 8)
