@@ -173,6 +173,19 @@ static int list_regions(struct fm_sweep *sweep)
 	return 0;
 }
 
+/* Without memory it begins later: a table that is to be emptied is let go when its sweep ends. */
+static enum fm_sweep_state step_begin(struct fm_sweep *sweep)
+{
+	if (list_regions(sweep) < 0)
+		return FM_SWEEP_NO_ROOM;
+	/* Whole blocks, so that each belongs to one window. */
+	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1)) &
+			~(FM_BLOCK_SLOTS - 1);
+	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
+	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
+	return sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
+}
+
 static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint32_t now_tick)
 {
 	/* Of another table nobody knows how old its tombstones are. */
@@ -191,20 +204,9 @@ static void begin(struct fm_sweep *sweep, struct fm_generation *generation, uint
 	sweep->recheck = false;
 	sweep->drain = false;
 	sweep->phase = PHASE_BEGIN;
-	sweep->state = FM_SWEEP_MORE;
-}
-
-/* Without memory it begins later: a table that is to be emptied is let go when its sweep ends. */
-static enum fm_sweep_state step_begin(struct fm_sweep *sweep)
-{
-	if (list_regions(sweep) < 0)
-		return FM_SWEEP_NO_ROOM;
-	/* Whole blocks, so that each belongs to one window. */
-	sweep->window = FM_MAX(WINDOW_MIN, WINDOW_SLOTS / (uint32_t)(sweep->n_regions + 1)) &
-			~(FM_BLOCK_SLOTS - 1);
-	/* Tombstones of the last sweep are freed by this one: only after a grace period. */
-	sweep->phase = sweep->tombstones_young ? PHASE_FENCE : PHASE_SCAN;
-	return sweep->tombstones_young ? FM_SWEEP_FENCE : FM_SWEEP_MORE;
+	sweep->state = step_begin(sweep);
+	if (sweep->state == FM_SWEEP_NO_ROOM) /* a step tries again */
+		sweep->state = FM_SWEEP_MORE;
 }
 
 void fm_sweep_begin(struct fm_sweep *sweep, struct fm_generation *generation,
