@@ -135,8 +135,8 @@ def end_at(life, row, names):
         life.load.more(3000)
     reached = kill_at(life.daemon, 'at', names[life.daemon.binary][name], times, steps)
     life.ended('starting')
-    # The next is the other, or the same again.
-    life.number -= row % 2
+    # The next is the other, or, of those that did not get far, the same again.
+    life.number -= when == 'starts' and row % 2
     life.daemon.wrapper = ()
     life.start()
     life.ready()
