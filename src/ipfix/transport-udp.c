@@ -63,9 +63,9 @@ static void bind_again(int fd, const struct fm_transport_options *options)
 		return;
 	ip4.sin_port = ip6.sin6_port = htons((uint16_t)options->mark->port);
 	if (options->address.ss_family == AF_INET)
-		bind(fd, (const struct sockaddr *)&ip4, sizeof(ip4));
+		(void)bind(fd, (const struct sockaddr *)&ip4, sizeof(ip4));
 	else
-		bind(fd, (const struct sockaddr *)&ip6, sizeof(ip6));
+		(void)bind(fd, (const struct sockaddr *)&ip6, sizeof(ip6));
 }
 
 static void note_port(int fd, const struct fm_transport_options *options)
