@@ -37,15 +37,17 @@ class Collector:
 
 
 class Nfcapd(Collector):
-    """Debian's nfcapd. stop() gives its records by nfdump, in the order they arrived."""
+    """Debian's nfcapd. stop() gives its records by nfdump, in the order they arrived. buffer: octets of
+    its socket; None: as the system has it."""
 
-    def __init__(self, namespace, port=9995, host='127.0.0.1', rotate=3600):
+    def __init__(self, namespace, port=9995, host='127.0.0.1', rotate=3600, buffer=4000000):
         self.namespace, self.port, self.host = namespace, port, host
         self.dir = namespace.lab.path('nfcapd-%d-%d' % (port, len(namespace.lab.children)))
         os.mkdir(self.dir)
         family = '-6' if ':' in host else '-4'
         self.process = namespace.start('nfcapd', family, '-b', host, '-p', port, '-w', self.dir,
-                                       '-t', rotate, '-B', '4000000', log='nfcapd')
+                                       '-t', rotate, *(['-B', buffer] if buffer else []),
+                                       log='nfcapd')
         table = 'udp6' if ':' in host else 'udp'
         wait_until(lambda: namespace.sockets(table, port), 10, 'nfcapd')
 
