@@ -14,7 +14,7 @@
 #include "daemon/region.h"
 
 #define MAGIC	     "fmoutbox"
-#define VERSION	     2
+#define VERSION	     3
 #define PAGE	     4096u
 #define HEADER_PAGES 2
 #define MESSAGE_MAX  (1 << 20)
@@ -37,6 +37,7 @@ struct header {
 	uint64_t serial; /* of prepared; 0: there is nothing prepared */
 	struct point prepared;
 	uint64_t account[768];
+	char name[FM_STORE_NAME_MAX]; /* in the store: another's is not to be used by two */
 };
 
 _Static_assert(sizeof(struct header) <= HEADER_PAGES * PAGE, "its pages");
@@ -136,7 +137,8 @@ static bool adopt(struct fm_outbox *outbox, const struct fm_outbox_options *opti
 	const struct header *header = outbox->header;
 
 	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != VERSION ||
-	    header->pages != outbox->pages)
+	    header->pages != outbox->pages ||
+	    strncmp(header->name, outbox->name, sizeof(header->name)))
 		return false;
 	outbox->now = header->published[header->which & 1];
 	if (header->serial && header->serial <= options->committed &&
@@ -201,6 +203,7 @@ static int make(struct fm_outbox *outbox, const struct fm_outbox_options *option
 	outbox->header->pages = outbox->pages;
 	outbox->header->version = VERSION;
 	memcpy(outbox->header->magic, MAGIC, sizeof(outbox->header->magic));
+	strcpy(outbox->header->name, outbox->name);
 	return options->later ? 0 : fm_outbox_keep(outbox);
 }
 
