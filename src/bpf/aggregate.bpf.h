@@ -25,6 +25,7 @@ enum {
 
 /* End points whose votes are counted at one time, and so many that make one worth an aggregate. */
 #define FM_VOTES_CELLS 128
+#define FM_VOTES_LAST  (FM_CANDIDATES * FM_VOTES_CELLS - 1) /* of all cells */
 #define FM_VOTES_MANY  8
 #define FM_VOTES_MAX   64
 
@@ -49,9 +50,11 @@ struct {
 
 static __always_inline int fm_vote(struct fm_aggregate_work *work, __u32 kind)
 {
-	__u32 i = work->hash >> 32 & (FM_VOTES_CELLS - 1), candidate = work->hash;
+	__u64 i = kind * FM_VOTES_CELLS + (work->hash >> 32 & (FM_VOTES_CELLS - 1));
+	__u32 candidate = work->hash;
 
-	i += (kind & (FM_CANDIDATES - 1)) * FM_VOTES_CELLS;
+	/* Here, where the compiler cannot take it apart: Linux 6.1 loses the bounds of the parts. */
+	asm volatile("%[i] &= %[last]" : [i] "+r"(i) : [last] "i"(FM_VOTES_LAST));
 	if (work->cell[i].candidate == candidate) {
 		if (work->cell[i].votes < FM_VOTES_MAX)
 			work->cell[i].votes++;
