@@ -34,7 +34,8 @@ static void json_line(const struct fm_sink_env *env, const struct fm_record *rec
 	const struct fm_shape shape = fm_record_shape(record);
 	const char *separator = "{";
 
-#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
+		 semantics, help)                                                                  \
 	if (((profile)&FM_P_FULL) && fm_shape_has(&shape, families)) {                             \
 		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
 		JSON_##kind(record->name);                                                         \

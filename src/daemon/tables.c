@@ -126,7 +126,8 @@ int fm_tables_fields(enum fm_table_format format, struct fm_buf *ret)
 
 	title(format, "Fields of flow records", "src/ipfix/fields.def", ret);
 	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
-#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
+		 semantics, help)                                                                  \
 	{                                                                                          \
 		char text[3][16];                                                                  \
 		const char *const cells[] = {ie_name,                                              \

@@ -26,7 +26,8 @@
 _Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
 
 const struct fm_field fm_fields[] = {
-#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
+		 semantics, help)                                                                  \
 	{ie_name,                                                                                  \
 	 help,                                                                                     \
 	 pen,                                                                                      \
@@ -39,7 +40,8 @@ const struct fm_field fm_fields[] = {
 	 offsetof(struct fm_record, name),                                                         \
 	 families,                                                                                 \
 	 profile,                                                                                  \
-	 unit},
+	 unit,                                                                                     \
+	 FM_SEMANTICS_##semantics},
 #include "ipfix/fields.def"
 #undef FM_FIELD
 };
@@ -141,7 +143,8 @@ void fm_layout_statistics(struct fm_layout *ret)
 
 const struct fm_field fm_audit_fields[] = {
 	OPTION(fm_audit_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
-#define FM_AUDIT(name, type, field_kind, element, number, element_id, octets, field_unit, text)    \
+#define FM_AUDIT(name, type, field_kind, element, number, element_id, octets, field_unit, meaning, \
+		 text)                                                                             \
 	{.ie_name = element,                                                                       \
 	 .help = text,                                                                             \
 	 .pen = number,                                                                            \
@@ -151,6 +154,7 @@ const struct fm_field fm_audit_fields[] = {
 	 .size = sizeof(type),                                                                     \
 	 .kind = FM_KIND_##field_kind,                                                             \
 	 .unit = field_unit,                                                                       \
+	 .semantics = FM_SEMANTICS_##meaning,                                                      \
 	 .offset = offsetof(struct fm_audit_option, record.name)},
 #include "ipfix/audit.def"
 #undef FM_AUDIT
@@ -165,7 +169,7 @@ const struct fm_field fm_audit_fields[] = {
 
 const struct fm_field fm_cause_fields[] = {
 	OPTION(fm_cause_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
-	OPTION(fm_cause_option, record.ifindex, "ingressInterface", 10, 4, FM_KIND_U),
+	OPTION(fm_cause_option, record.ifindex, "ingressPhysicalInterface", 252, 4, FM_KIND_U),
 	OPTION(fm_cause_option, record.direction, "flowDirection", 61, 1, FM_KIND_U),
 	OWN(record.cause, "cause", 220, 24, FM_KIND_TEXT, ""),
 	OWN(record.class, "causeClass", 221, 12, FM_KIND_TEXT, ""),
@@ -293,6 +297,7 @@ void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,
 		.pen = enterprise_number,
 		.ie = field->ie,
 		.data_type = data_type(field),
+		.semantics = field->semantics,
 		.units = unit_number(field->unit),
 	};
 	/* What is absent lies outside of the range. */

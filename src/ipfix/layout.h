@@ -27,6 +27,16 @@ enum fm_field_kind {
 	FM_KIND_TEXT,  /* options only: NUL padded */
 };
 
+/* Numbers of the IANA registry of semantics (RFC 7012 3.2). */
+enum fm_semantics {
+	FM_SEMANTICS_NONE = 0,
+	FM_SEMANTICS_QUANTITY = 1,
+	FM_SEMANTICS_TOTAL = 2,
+	FM_SEMANTICS_DELTA = 3,
+	FM_SEMANTICS_ID = 4,
+	FM_SEMANTICS_FLAGS = 5,
+};
+
 /* A row of fields.def, or a field of an options record. */
 struct fm_field {
 	const char *ie_name;
@@ -41,7 +51,8 @@ struct fm_field {
 	uint16_t offset;
 	uint32_t families;
 	uint32_t profile;
-	const char *unit; /* IANA's name of the unit, empty: none */
+	const char *unit;  /* IANA's name of the unit, empty: none */
+	uint8_t semantics; /* enum fm_semantics */
 };
 
 extern const struct fm_field fm_fields[];

@@ -29,7 +29,7 @@ PORT, STANDARD, V9, PMACCT = 9995, 9994, 9993, 9996
 INTERFACES = ('m0', 'm1')
 DIRECTIONS = {'rx': 0, 'tx': 1}
 # tshark's names of the elements of an audit record; own ones by number.
-NAMES = {'InputInt': 'ifindex', 'Direction': 'direction',
+NAMES = {'Ingress Physical Interface': 'ifindex', 'Direction': 'direction',
          'Monitoring Interval Start MilliSeconds': 'start',
          'Monitoring Interval End MilliSeconds': 'end', 'Layer2_Frame_Delta_Count': 'frames',
          'Layer2 Octet Delta Count': 'frame_octets', 'Packets': 'packets', 'Octets': 'octets',
@@ -248,7 +248,7 @@ def elsewhere():
     wanted = short(run().full)
     equal('standard', short(run().plain), wanted)
     equal('v9', short(run().old), wanted)
-    names = ('ingressInterface', 'flowDirection', 'monitoringIntervalStartMilliSeconds',
+    names = ('ingressPhysicalInterface', 'flowDirection', 'monitoringIntervalStartMilliSeconds',
              'monitoringIntervalEndMilliSeconds', 'layer2FrameDeltaCount',
              'layer2OctetDeltaCount', 'packetDeltaCount', 'octetDeltaCount')
     equal('json', sorted(tuple(record[name] for name in names) for record in run().json), wanted)
@@ -387,7 +387,7 @@ def killed():
 
 def sums(audits, ifindex, direction, *names):
     """Sums over an interface's audits, which must follow each other."""
-    of_it = sorted((audit for audit in audits if (audit['ingressInterface'],
+    of_it = sorted((audit for audit in audits if (audit['ingressPhysicalInterface'],
                                                   audit['flowDirection']) == (ifindex, direction)),
                    key=lambda audit: audit['monitoringIntervalStartMilliSeconds'])
     check('several intervals', len(of_it) > 3, of_it)
@@ -396,7 +396,7 @@ def sums(audits, ifindex, direction, *names):
     return [sum(audit[name] for audit in of_it) for name in names]
 
 
-ELEMENTS = {'ingressInterface': (0, 10), 'flowDirection': (0, 61),
+ELEMENTS = {'ingressPhysicalInterface': (0, 252), 'flowDirection': (0, 61),
             'monitoringIntervalStartMilliSeconds': (0, 359),
             'monitoringIntervalEndMilliSeconds': (0, 360), 'layer2FrameDeltaCount': (0, 430),
             'packetDeltaCount': (0, 2), 'octetDeltaCount': (0, 1)}

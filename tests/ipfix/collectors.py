@@ -482,13 +482,15 @@ def options_records():
     ranges = {o['informationElementName']: (o['informationElementRangeBegin'],
                                             o['informationElementRangeEnd'],
                                             o['informationElementUnits'],
-                                            o['informationElementDataType'])
+                                            o['informationElementDataType'],
+                                            o['informationElementSemantics'])
               for o in options if 'informationElementName' in o}
     # What is absent, all ones, is out of range; a flag octet has no absent.
     equal('types', [ranges[name] for name in ('rttMin', 'tcpZeroWindows', 'tcpMeasurement',
-                                              'outerSourceIPv4Address',
+                                              'tunnelType', 'outerSourceIPv4Address',
                                               'outerSourceIPv6Address')],
-          [(0, 0xfffffffe, 7, 3), (0, 0xfffe, 0, 2), (0, 0xff, 0, 1), (0, 0, 0, 18), (0, 0, 0, 19)])
+          [(0, 0xfffffffe, 7, 3, 1), (0, 0xfffe, 0, 2, 3), (0, 0xff, 0, 1, 5),
+           (0, 0xff, 0, 1, 4), (0, 0, 0, 18, 0), (0, 0, 0, 19, 0)])
 
 
 @case('no enterprise element but those of RFC 5103 and, in profile ntop, ntop')

@@ -280,7 +280,8 @@ static bool all_absent(const struct fm_record *record, const char *const *but, s
 #define PRESENT_IP6(value)   -1
 #define PRESENT_LABEL(value) -1
 #define PRESENT_OPT(value)   ((value) == FM_ABSENT ? 0 : 1)
-#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit, help) \
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
+		 semantics, help)                                                                  \
 	if (PRESENT_##kind(record->name) >= 0 && ((profile)&FM_P_FULL) &&                          \
 	    fm_shape_has(&shape, families)) {                                                      \
 		bool expected = false;                                                             \
