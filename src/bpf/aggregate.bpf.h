@@ -53,7 +53,7 @@ static __always_inline int fm_vote(struct fm_aggregate_work *work, __u32 kind)
 	__u64 i = kind * FM_VOTES_CELLS + (work->hash >> 32 & (FM_VOTES_CELLS - 1));
 	__u32 candidate = work->hash;
 
-	/* Here, where the compiler cannot take it apart: Linux 6.1 loses the bounds of the parts. */
+	/* In one piece for the compiler: Linux 6.1 loses the bounds of the parts. */
 	asm volatile("%[i] &= %[last]" : [i] "+r"(i) : [last] "i"(FM_VOTES_LAST));
 	if (work->cell[i].candidate == candidate) {
 		if (work->cell[i].votes < FM_VOTES_MAX)

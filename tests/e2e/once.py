@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every packet is counted once however many monitored interfaces it crosses, in a record that knows
 the interface it came in on and the one it left by."""
+import json
 
 from lib import tap
 from lib.collect import Nfcapd
@@ -280,7 +281,7 @@ def bond():
         h.ip('link set bond0 type bond active_slave s1')
         address(h, 'bond0', '10.6.0.1/24', 'fd00:6::1/64')
         address(x, 'x1', '10.6.0.2/24', 'fd00:6::2/64')
-        hardware = h.run('cat', '/sys/class/net/bond0/address').strip()
+        hardware = json.loads(h.run('ip', '-j', 'link', 'show', 'dev', 'bond0'))[0]['address']
         neighbour(h, 'bond0', mac('x1'), '10.6.0.2', 'fd00:6::2')
         neighbour(x, 'x1', hardware, '10.6.0.1', 'fd00:6::1')
         watch, expected = Watch(h), Expected()

@@ -8,14 +8,14 @@ import subprocess
 from lib import bpfsys, tap
 from lib.daemon import FLOWMOND, Flowmond, attached
 from lib.lives import bpffs, leftovers
-from lib.net import Lab, couple
+from lib.net import PATIENCE, Lab, couple
 from lib.tap import case, check, equal
 
 
 def purge(daemon):
     done = subprocess.run(daemon.namespace.command(FLOWMOND, '--config', daemon.config_path,
                                                    '--purge'), stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+                          stderr=subprocess.STDOUT, text=True, timeout=30 * PATIENCE, check=False)
     return done.returncode, done.stdout
 
 
@@ -56,7 +56,7 @@ def after_kill(attach, pinned):
         check('says that there was nothing', words.strip() and words != said, words)
 
 
-for way in ('tcx', 'clsact'):
+for way in ('auto', 'clsact'):
     tap.add_case('a killed daemon\'s pins and programs, attach = %s' % way, after_kill, way, True)
 tap.add_case('a killed daemon\'s filters without pins', after_kill, 'clsact', False)
 

@@ -22,7 +22,7 @@ import time
 from lib import bump, socketinfo, tap
 from lib.daemon import Flowmond
 from lib.machine import RUNS, STOLEN, Disturbed, Watch
-from lib.net import Lab, wait_until
+from lib.net import PATIENCE, Lab, wait_until
 from lib.packets import ACK, FIN, RST, SYN
 from lib.tap import Failure, equal
 from lib.traffic import family_of
@@ -183,7 +183,7 @@ class Scene:
     def socket(self, end):
         made = self.spaces[end].socket(family_of(self.address[end]), socket.SOCK_STREAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.settimeout(30)
+        made.settimeout(30 * PATIENCE)
         return made
 
     def client(self):
@@ -202,7 +202,7 @@ class Scene:
             listener.listen(1)
             client.connect((self.address['b'], SERVER))
             server = listener.accept()[0]
-            server.settimeout(30)
+            server.settimeout(30 * PATIENCE)
             with server:
                 yield client, server
                 client.shutdown(socket.SHUT_WR)

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..
 
 from lib import tap  # noqa: E402
 from lib.daemon import BUILD  # noqa: E402
-from lib.net import Lab, Namespace, wait_until  # noqa: E402
+from lib.net import PATIENCE, Lab, Namespace, wait_until  # noqa: E402
 from lib.tap import Failure, Skip, case, check  # noqa: E402
 
 UNIT = 'flowmond.service'
@@ -81,7 +81,7 @@ class Container:
         done = subprocess.run(['nsenter', '-t', str(self.pid), '-m', '-u', '-i', '-n', '-p', '-C',
                                '--root', '--wd=/', '--', *command], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              timeout=seconds, check=False)
+                              timeout=PATIENCE * seconds, check=False)
         if ok and done.returncode:
             raise RuntimeError('%s: status %d\n%s\n%s' % (
                 ' '.join(command), done.returncode, done.stdout,

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import threading
 
-from lib.net import wait_until
+from lib.net import PATIENCE, wait_until
 from lib.tap import Failure
 
 BUILD = os.environ.get('FLOWMOND_BUILD') or os.path.realpath(
@@ -119,9 +119,9 @@ class Flowmond:
         return self.process.log()
 
     def ctl(self, *arguments):
-        return subprocess.run([FLOWMONCTL, '--socket', self.control, *arguments], timeout=20,
+        return subprocess.run([FLOWMONCTL, '--socket', self.control, *arguments],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                              check=False)
+                              timeout=20 * PATIENCE, check=False)
 
     def status(self):
         done = self.ctl('status', '--json')

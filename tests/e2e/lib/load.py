@@ -16,11 +16,13 @@ import struct
 import threading
 
 from lib.daemon import BUILD
-from lib.net import Lab, address, mac, neighbour, wait_until
+from lib.net import PATIENCE, Lab, address, mac, neighbour, wait_until
 from lib.packets import Account
 from lib.tap import Failure, check, note
 
 LOAD = os.path.join(BUILD, 'tests', 'tools', 'load')
+# Crafted packets a second.
+RATE = int(os.environ.get('FLOWMOND_TEST_RATE', '12000'))
 
 # Crafted packets end in a drop: nobody answers them. Real connections have ports between.
 ORACLE = '''
@@ -138,7 +140,7 @@ class Client(threading.Thread):
     def connection(self):
         with self.namespace.socket(self.family, socket.SOCK_STREAM) as out:
             out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            out.settimeout(30)
+            out.settimeout(30 * PATIENCE)
             # A port of its own for each: no connection ends in another's flow.
             out.bind(('', self.first_port + self.connections % self.ports))
             out.connect((self.target, self.port))
@@ -197,7 +199,7 @@ class Load:
     """Crafted flows of both families, both ways, and TCP connections of several sizes. rate: crafted
     packets a second, all together. outer: crafted flows in an IPv4 header more, nothing else."""
 
-    def __init__(self, network, seed, rate=12000, flows=400, tcp=True, outer=False):
+    def __init__(self, network, seed, rate=RATE, flows=400, tcp=True, outer=False):
         self.network = network
         self.crafted, self.clients, self.servers = [], [], []
         # (source's index in ADDRESSES, options); unlike rates, so that neither way is the other.
@@ -240,7 +242,7 @@ class Load:
             if process.stop() != 0:
                 raise Failure('load ended early: ' + process.log()[-500:])
         for client in self.clients:
-            client.join(40)
+            client.join(40 * PATIENCE)
             check('connections are as they should be', client.error is None, client.error)
         for server in self.servers:
             server.listener.close()

@@ -15,6 +15,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _count = 0
+# Times as long may everything take that is waited for: an emulated processor is slow.
+PATIENCE = int(os.environ.get('FLOWMOND_TEST_PATIENCE', '1'))
 
 # Nothing speaks IPv6 by itself: no addresses, no duplicate detection, no router solicitations.
 QUIET = {
@@ -46,7 +48,7 @@ def _die_with_parent():
 
 def wait_until(condition, seconds, what):
     """Polls until condition() is true and returns what it returned; raises after that time."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE * seconds
     while True:
         value = condition()
         if value:
@@ -77,7 +79,7 @@ class Process:
 
     def wait(self, seconds=10):
         try:
-            return self.popen.wait(seconds)
+            return self.popen.wait(PATIENCE * seconds)
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
@@ -127,7 +129,8 @@ class Namespace:
     def run(self, *args, seconds=20, ok=True, **options):
         """Runs to the end and returns the output; raises if it fails, unless ok is False."""
         done = subprocess.run(self.command(*args), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=seconds,
+                              stderr=subprocess.STDOUT, text=True,
+                              timeout=PATIENCE * seconds,
                               stdin=options.pop('stdin', subprocess.DEVNULL), check=False,
                               **options)
         if ok and done.returncode:

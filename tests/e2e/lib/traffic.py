@@ -5,7 +5,7 @@ import socket
 import threading
 
 from lib import packets
-from lib.net import mac
+from lib.net import PATIENCE, mac
 from lib.packets import (ACK, FIN, ICMP, ICMP6, PSH, SYN, TCP, UDP, Account, ethernet, icmp, ip4,
                          ip6, tcp, udp)
 
@@ -44,7 +44,7 @@ def send_udp(account, sender, src, sport, receiver, dst, dport, count, size):
     with udp_receiver(receiver, dst, dport) as inbox, \
             sender.socket(family, socket.SOCK_DGRAM) as out:
         out.bind((src, sport))
-        inbox.settimeout(5)
+        inbox.settimeout(5 * PATIENCE)
         for _ in range(count):
             out.sendto(bytes(size), (dst, dport))
             inbox.recv(65535)
@@ -69,7 +69,7 @@ def exchange_tcp(client, src, sport, server, dst, dport, request, answer):
     def serve():
         connection = listener.accept()[0]
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(20 * PATIENCE)
             receive(connection, request)
             connection.sendall(bytes(answer))
             connection.recv(1)
@@ -77,7 +77,7 @@ def exchange_tcp(client, src, sport, server, dst, dport, request, answer):
     thread = threading.Thread(target=serve)
     thread.start()
     with client.socket(family, socket.SOCK_STREAM) as out:
-        out.settimeout(20)
+        out.settimeout(20 * PATIENCE)
         out.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         out.bind((src, sport))
         out.connect((dst, dport))
@@ -85,7 +85,7 @@ def exchange_tcp(client, src, sport, server, dst, dport, request, answer):
         receive(out, answer)
         out.shutdown(socket.SHUT_WR)
         out.recv(1)
-    thread.join(20)
+    thread.join(20 * PATIENCE)
     listener.close()
 
 
