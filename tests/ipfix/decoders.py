@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random records by record-sender over loopback to nfcapd, nfacctd, tshark's dissector and the
+libfixbuf listener. Every field a collector keeps is compared, record by record. Options are
+record-sender's."""
+import csv
+import datetime
+import io
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', 'e2e'))
+from lib.tap import Skip, check, equal  # noqa: E402 pylint: disable=wrong-import-position
+
+TOOLS = os.path.join(os.environ.get('FLOWMOND_BUILD', 'build'), 'tests', 'tools')
+FOLDER = tempfile.TemporaryDirectory(prefix='collectors-')
+RECORDS = 1500
+# What nfdump tells of a record that is the exporter's or its own, and times, which are the sender's.
+OF_THE_EXPORT = ('type', 'export_sysid', 'received', 'label', 'first', 'last')
+ICMP, ICMP6 = 1, 58
+HOSTS = {4: '127.0.0.1', 6: '::1'}
+FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+# nfdump writes local time.
+ENVIRONMENT = dict(os.environ, TZ='UTC', LC_ALL='C')
+
+
+def need(*programs):
+    for program in programs:
+        if not shutil.which(program, path=os.environ['PATH'] + ':/usr/sbin'):
+            raise Skip('needs ' + program)
+
+
+def read(path):
+    with open(path, encoding='ascii') as file:
+        return file.read()
+
+
+def free_port(version, kind):
+    with socket.socket(FAMILIES[version], kind) as probe:
+        probe.bind((HOSTS[version], 0))
+        return probe.getsockname()[1]
+
+
+def wait_until(condition, seconds, what):
+    end = time.monotonic() + seconds
+    while not condition():
+        check('%s within %d s' % (what, seconds), time.monotonic() < end)
+        time.sleep(0.02)
+
+
+def queue_of(version, port):
+    """Octets that wait in the UDP socket bound to port; None if there is none."""
+    with open('/proc/net/udp' + ('6' if version == 6 else ''), encoding='ascii') as file:
+        for line in file.readlines()[1:]:
+            words = line.split()
+            if words[1].endswith(':%04X' % port):
+                return int(words[4].split(':')[1], 16)
+    return None
+
+
+def start(*command):
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            env=ENVIRONMENT)
+
+
+def end(process):
+    process.terminate()
+    return process.communicate(timeout=30)[0]
+
+
+def send(version, port, options, count=RECORDS):
+    """Runs the sender: (records as dictionaries, its sums)."""
+    run = subprocess.run([os.path.join(TOOLS, 'record-sender'), '-v', '-n', str(count), *options,
+                          HOSTS[version], str(port)], stdout=subprocess.PIPE, text=True,
+                         timeout=120, check=True)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    sums = lines.pop()
+    check('all records were given', len(lines) == count == sums['given']['records'], len(lines))
+    equal('records sent', sums['sent'], dict(sums['given'], messages=sums['sent']['messages']))
+    return lines, sums
+
+
+def address_of(record, side):
+    return str(ipaddress.ip_address(record.get(side + 'IPv4Address') or
+                                    record[side + 'IPv6Address']))
+
+
+def type_code(record):
+    return record.get('icmpTypeCodeIPv4', record.get('icmpTypeCodeIPv6'))
+
+
+MPLS = ('mplsTopLabelStackSection', 'mplsLabelStackSection2', 'mplsLabelStackSection3')
+TUNNEL = '%s tunnel identifier (e.g. GTP TEID, VXLAN VNI) or 0 if unknown'
+# What tshark calls ntop's elements. It has the words of nProbe's manual, in which the directions of
+# OOORDER are not those that nProbe and ntopng count by.
+NTOP = {
+    'RETRANSMITTED_IN_PKTS': 'Number of retransmitted TCP flow packets (src->dst)',
+    'RETRANSMITTED_OUT_PKTS': 'Number of retransmitted TCP flow packets (dst->src)',
+    'RETRANSMITTED_IN_BYTES': 'Number of retransmitted TCP flow (src->dst)',
+    'RETRANSMITTED_OUT_BYTES': 'Number of retransmitted TCP flow (dst->src)',
+    'OOORDER_IN_PKTS': 'Number of out of order TCP flow packets (dst->src)',
+    'OOORDER_OUT_PKTS': 'Number of out of order TCP flow packets (src->dst)',
+    'CLIENT_NW_LATENCY_MS': 'Network RTT/2 client <-> nprobe',
+    'SERVER_NW_LATENCY_MS': 'Network RTT/2 nprobe <-> server',
+    'APPL_LATENCY_MS': 'Application latency',
+    'TCP_WIN_MIN_IN': 'Min TCP Window (src->dst)',
+    'TCP_WIN_MAX_IN': 'Max TCP Window (src->dst)',
+    'TCP_WIN_MSS_IN': 'TCP Max Segment Size (src->dst)',
+    'TCP_WIN_SCALE_IN': 'TCP Window Scale (src->dst)',
+    'TCP_WIN_MIN_OUT': 'Min TCP Window (dst->src)',
+    'TCP_WIN_MAX_OUT': 'Max TCP Window (dst->src)',
+    'TCP_WIN_MSS_OUT': 'TCP Max Segment Size (dst->src)',
+    'TCP_WIN_SCALE_OUT': 'TCP Window Scale (dst->src)',
+    'UPSTREAM_TUNNEL_ID': TUNNEL % 'Upstream',
+    'DOWNSTREAM_TUNNEL_ID': TUNNEL % 'Downstream',
+    'UNTUNNELED_PROTOCOL': 'Untunneled IP protocol byte',
+    'UNTUNNELED_IPV4_SRC_ADDR': 'Untunneled IPv4 source address',
+    'UNTUNNELED_IPV4_DST_ADDR': 'Untunneled IPv4 destination address',
+    'UNTUNNELED_IPV6_SRC_ADDR': 'Untunneled IPv6 source address',
+    'UNTUNNELED_IPV6_DST_ADDR': 'Untunneled IPv6 destination address',
+}
+
+
+def source(name):
+    return read(os.path.join(os.path.dirname(os.path.realpath(__file__)), '..', '..', 'src',
+                             'ipfix', name))
+
+
+def elements(enterprise, table='fields.def'):
+    """Numbers and names of the elements of an enterprise, from a table."""
+    found = re.findall(r'"(\w+)", %s, (\d+),' % enterprise, source(table))
+    return {int(number): name for name, number in found}
+
+
+def own_elements():
+    """Of flow records, of the audit and of causes."""
+    causes = re.findall(r'OWN\(record\.\w+, "(\w+)"', source('layout.c'))
+    return sorted([*elements('FM_PEN_OWN').values(),
+                   *elements('FM_PEN_OWN', 'audit.def').values(), *causes])
+
+
+def flags_text(bits):
+    return ''.join(letter if bits & 1 << 7 - at else '.' for at, letter in enumerate('CEUAPRSF'))
+
+
+def milliseconds(text):
+    moment = datetime.datetime.strptime(text, '%Y-%m-%dT%H:%M:%S.%f')
+    since = moment - datetime.datetime(1970, 1, 1)
+    return (since.days * 86400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def as_nfdump(record):
+    """A sent record in the words of nfdump's JSON."""
+    code = type_code(record)
+    ports = ({'icmp_type': code >> 8, 'icmp_code': code & 255} if code is not None else
+             {'src_port': record['sourceTransportPort'],
+              'dst_port': record['destinationTransportPort']})
+    return {'src': address_of(record, 'source'), 'dst': address_of(record, 'destination'), **ports,
+            'proto': record['protocolIdentifier'],
+            'first': record['flowStartMilliseconds'], 'last': record['flowEndMilliseconds'],
+            'in_packets': record['packetDeltaCount'], 'in_bytes': record['octetDeltaCount'],
+            'out_packets': record.get('reversePacketDeltaCount', 0),
+            'out_bytes': record.get('reverseOctetDeltaCount', 0),
+            'tcp_flags': flags_text(record['tcpControlBits']),
+            'src_tos': record['ipClassOfService'], 'input_snmp': record['ingressInterface'],
+            'output_snmp': record['egressInterface'], 'direction': record['flowDirection'],
+            'src_vlan': record['vlanId'],
+            'mpls': [record.get(key) or 0 for key in MPLS]}
+
+
+def from_nfdump(entry):
+    record = {key: entry.get(key, 0) for key in (
+        'proto', 'in_packets', 'in_bytes', 'out_packets', 'out_bytes', 'src_tos', 'input_snmp',
+        'output_snmp', 'direction', 'src_vlan')}
+    record['tcp_flags'] = entry.get('tcp_flags', '........')
+    record['mpls'] = [int(entry.get('mpls_%d' % at, '0').split('-')[0]) for at in (1, 2, 3)]
+    for side in ('src', 'dst'):
+        text = entry.get(side + '4_addr') or entry[side + '6_addr']
+        record[side] = str(ipaddress.ip_address(text))
+    keys = ('icmp_type', 'icmp_code') if 'icmp_type' in entry else ('src_port', 'dst_port')
+    record.update({key: entry.get(key, 0) for key in keys})
+    record.update({key: milliseconds(entry[key]) for key in ('first', 'last')})
+    return record
+
+
+def by_source(records):
+    """Every sent record has a source of its own."""
+    keyed = {record['src']: record for record in records}
+    check('one record a source', len(keyed) == len(records), (len(keyed), len(records)))
+    return keyed
+
+
+def run_nfcapd(version, options, count):
+    folder = tempfile.mkdtemp(dir=FOLDER.name)
+    port = free_port(version, socket.SOCK_DGRAM)
+    collector = start('nfcapd', '-%d' % version, '-b', HOSTS[version], '-p', str(port), '-w',
+                      folder, '-t', '3600', '-B', '4000000')
+    try:
+        wait_until(lambda: queue_of(version, port) is not None, 10, 'nfcapd')
+        sent = send(version, port, options, count)[0]
+        wait_until(lambda: queue_of(version, port) == 0, 10, 'nfcapd to read its socket')
+    finally:
+        log = end(collector)
+    name = os.path.join(folder, next(n for n in os.listdir(folder) if n.startswith('nfcapd.2')))
+    return sent, log, name
+
+
+def check_nfcapd(version, options, count=RECORDS):
+    need('nfcapd', 'nfdump')
+    sent, log, name = run_nfcapd(version, options, count)
+    dump = subprocess.run(['nfdump', '-r', name, '-o', 'json'], stdout=subprocess.PIPE, text=True,
+                          env=ENVIRONMENT, timeout=60, check=True).stdout
+    seen = [from_nfdump(entry) for entry in json.loads(dump)]
+    equal('records', by_source(seen), by_source([as_nfdump(record) for record in sent]))
+    exporters = subprocess.run(['nfdump', '-E', name], stdout=subprocess.PIPE, text=True,
+                               env=ENVIRONMENT, timeout=60, check=True).stdout
+    found = sum(int(n) for n in re.findall(r'Sequence failures: (\d+)', exporters))
+    check('no sequence failures', found == 0, exporters)
+    sums = re.search(r'Flows: (\d+), Packets: (\d+), Bytes: (\d+), Sequence Errors: (\d+), '
+                     r'Bad Packets: (\d+)', log)
+    equal('sums of nfcapd', [int(sums[1]), int(sums[5])], [len(sent), 0])
+    check('nfcapd minds nothing', not re.search(r'(?i)error[^s]|skip|unknown|corrupt', log), log)
+
+
+def whole_entries(options):
+    """All that nfdump tells of records made from one seed, by what tells them apart."""
+    _, _, name = run_nfcapd(4, [*options, '-s', '12345'], RECORDS)
+    dump = subprocess.run(['nfdump', '-r', name, '-o', 'json'], stdout=subprocess.PIPE, text=True,
+                          env=ENVIRONMENT, timeout=60, check=True).stdout
+    result = {}
+    for entry in json.loads(dump):
+        for key in OF_THE_EXPORT:
+            entry.pop(key, None)
+        result[entry.get('src4_addr') or entry['src6_addr']] = entry
+    return result
+
+
+def check_nfcapd_twice(options):
+    """Of the same records nfdump tells the same by both protocols, whatever the field."""
+    need('nfcapd', 'nfdump')
+    ipfix, old = whole_entries(options), whole_entries([*options, '-9'])
+    equal('records', len(ipfix), RECORDS)
+    equal('v9 and IPFIX', old, ipfix)
+
+
+def check_nfacctd(options):
+    need('nfacctd')
+    folder = tempfile.mkdtemp(dir=FOLDER.name)
+    port = free_port(4, socket.SOCK_DGRAM)
+    output, config, log = (os.path.join(folder, name) for name in ('out.csv', 'conf', 'log'))
+    with open(config, 'w', encoding='ascii') as file:
+        file.write('daemonize: false\nnfacctd_ip: 127.0.0.1\nnfacctd_port: %d\nplugins: print\n'
+                   'aggregate: src_host,dst_host,src_port,dst_port,proto,tcpflags,tos,in_iface,'
+                   'out_iface\nprint_output: csv\nprint_output_file: %s\n'
+                   'print_refresh_time: 1\nprint_output_file_append: true\n'
+                   'print_num_protos: true\nprint_cache_entries: 65537\n'
+                   'nfacctd_pipe_size: 4000000\nlogfile: %s\n' % (port, output, log))
+    collector = start('nfacctd', '-f', config)
+    try:
+        wait_until(lambda: os.path.exists(log) and 'Purging' in read(log), 10, 'its plugin')
+        wait_until(lambda: queue_of(4, port) is not None, 10, 'nfacctd')
+        sent = send(4, port, options)[0]
+        wait_until(lambda: len(rows_of(output)) >= len(sent), 30, 'all rows of nfacctd')
+    finally:
+        collector.send_signal(2)
+        collector.communicate(timeout=30)
+    rows = rows_of(output)
+    equal('records', by_source([from_nfacctd(row) for row in rows]),
+          by_source([as_nfacctd(record) for record in sent]))
+
+
+def rows_of(path):
+    """Whole lines of what nfacctd wrote so far; every refresh repeats the heading."""
+    if not os.path.exists(path):
+        return []
+    text = read(path)
+    rows = csv.DictReader(io.StringIO(text[:text.rfind('\n') + 1]))
+    return [row for row in rows if row.get('SRC_IP', 'SRC_IP') != 'SRC_IP']
+
+
+def as_nfacctd(record):
+    # nfacctd takes no ports or codes of ICMP.
+    ports = ([0, 0] if type_code(record) is not None else
+             [record['sourceTransportPort'], record['destinationTransportPort']])
+    return {'src': address_of(record, 'source'), 'dst': address_of(record, 'destination'),
+            'ports': ports, 'proto': record['protocolIdentifier'],
+            'packets': record['packetDeltaCount'], 'octets': record['octetDeltaCount'],
+            'flags': record['tcpControlBits'], 'tos': record['ipClassOfService'],
+            'in': record['ingressInterface'], 'out': record['egressInterface']}
+
+
+def from_nfacctd(row):
+    icmp = int(row['PROTOCOL']) in (ICMP, ICMP6)
+    return {'src': str(ipaddress.ip_address(row['SRC_IP'])),
+            'dst': str(ipaddress.ip_address(row['DST_IP'])),
+            'ports': [0, 0] if icmp else [int(row['SRC_PORT']), int(row['DST_PORT'])],
+            'proto': int(row['PROTOCOL']), 'packets': int(row['PACKETS']),
+            'octets': int(row['BYTES']), 'flags': int(row['TCP_FLAGS']), 'tos': int(row['TOS']),
+            'in': int(row['IN_IFACE']), 'out': int(row['OUT_IFACE'])}
+
+
+class Sniffer(threading.Thread):
+    """Receives datagrams and keeps them as a capture."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.socket.bind(('127.0.0.1', 0))
+        self.socket.settimeout(1)
+        self.port = self.socket.getsockname()[1]
+        self.messages = []
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                self.messages.append(self.socket.recv(65536))
+            except socket.timeout:
+                if self.messages:
+                    return
+
+    def capture(self):
+        """The messages in a file of raw IP packets."""
+        self.join(30)
+        self.socket.close()
+        path = os.path.join(FOLDER.name, 'capture-%d' % self.port)
+        with open(path, 'wb') as file:
+            file.write(struct.pack('<IHHIIII', 0xa1b2c3d4, 2, 4, 0, 0, 1 << 18, 101))
+            for message in self.messages:
+                udp = struct.pack('>HHHH', 1, self.port, 8 + len(message), 0) + message
+                packet = struct.pack('>BBHHHBBH4s4s', 0x45, 0, 20 + len(udp), 0, 0, 64, 17, 0,
+                                     bytes(4), bytes(4)) + udp
+                file.write(struct.pack('<IIII', int(time.time()), 0, len(packet), len(packet)))
+                file.write(packet)
+        return path
+
+
+def check_tshark(options, count=300):
+    need('tshark')
+    sniffer = Sniffer()
+    sent, sums = send(4, sniffer.port, [*options, '-o'], count)
+    path = sniffer.capture()
+    equal('datagrams', len(sniffer.messages), sums['sent']['messages'])
+    # Beyond 60 fields it asks to be told.
+    command = ['tshark', '-n', '-r', path, '-d', 'udp.port==%d,cflow' % sniffer.port, '-o',
+               'cflow.max_template_fields:0']
+    text = subprocess.run([*command, '-V'], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          text=True, timeout=120, check=True).stdout
+    bad = re.findall(r'.*(?:Malformed|No template found|Expert Info \((?:Error|Warning)).*', text)
+    equal('faults', bad, [])
+    # Three options records: two interfaces, the statistics; and those of own elements.
+    own = own_elements() if '-f' in options and '-9' not in options else []
+    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 3 + len(own))
+    check('names of interfaces', 'eth0 (a uplink)' in text)
+    equal('names of own elements', sorted(re.findall(r'Information Element Name: (\w+)', text)),
+          own)
+    if '-p' in options:
+        ntop_in_tshark(sent, text)
+
+
+def ntop_in_tshark(sent, text):
+    """Every value of ntop's elements under tshark's name for it, in the order of the text."""
+    for key, name in NTOP.items():
+        seen = re.findall(r'^\s+%s: (\S+)' % re.escape(name), text, re.M)
+        wanted = [record[key] for record in sent if key in record]
+        wanted = [{2: '65535', 4: '4294967295'}[2 if '_WIN_M' in key else 4]
+                  if value is None else str(value) for value in wanted]
+        check(name + ' is there', wanted)
+        equal(name, sorted(re.sub(r'ms$', '', word) for word in seen), sorted(wanted))
+
+
+class Listener:
+    def __init__(self, version):
+        self.port = free_port(version, socket.SOCK_STREAM)
+        self.process = start(os.path.join(TOOLS, 'ipfix-tcp-listener'), HOSTS[version],
+                             str(self.port))
+        self.first = self.process.stdout.readline()
+        self.lines = []
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        self.lines.extend(self.process.stdout)
+
+    def stop(self):
+        """(flow records, options records, sums); every error is a failure."""
+        self.process.terminate()
+        status = self.process.wait(30)
+        self.reader.join(30)
+        lines = [json.loads(line) for line in self.lines]
+        equal('errors', [line for line in lines if line.get('event') == 'error'], [])
+        equal('status', status, 0)
+        records = [line for line in lines if 'event' not in line]
+        return ([line for line in records if 'options' not in line],
+                [line for line in records if 'options' in line], lines[-1])
+
+
+ABOUT = ('connection', 'domain', 'template')
+
+
+def without_about(record):
+    return {key: value for key, value in record.items() if key not in ABOUT}
+
+
+def from_wire(seen, wanted):
+    """As the sender prints it: what is absent is all ones, a label stack section has 20 bits, and
+    addresses of elements that the listener has no type of are numbers."""
+    record = {}
+    names = elements('35632')
+    for key, value in seen.items():
+        key = names[int(key.split('/')[1])] if key.startswith('35632/') else key
+        if key in MPLS:
+            section = int(value, 16)
+            value = section >> 4 if section else None
+        elif wanted.get(key, 0) is None and value in (0xff, 0xffff, 0xffffffff):
+            value = None
+        elif 'IPV4' in key.upper() and isinstance(value, int) and 'ADDR' in key.upper():
+            value = str(ipaddress.IPv4Address(value))
+        elif 'IPV6' in key.upper() and isinstance(value, str) and ':' not in value:
+            value = str(ipaddress.IPv6Address(bytes.fromhex(value)))
+        record[key] = value
+    return record
+
+
+def in_order(records):
+    return sorted(records, key=lambda record: address_of(record, 'source'))
+
+
+def check_listener(version, options, count=RECORDS):
+    listener = Listener(version)
+    sent = send(version, listener.port, ['-t', '-r', '200000', *options], count)[0]
+    records, _, sums = listener.stop()
+    equal('records', len(records), len(sent))
+    for seen, wanted in zip(in_order(records), in_order(sent)):
+        equal('record', from_wire(without_about(seen), wanted), wanted)
+    equal('connections', sums['connections'], 1)
