@@ -9,18 +9,17 @@ A's carrier has offloads on and off; from R on nothing is larger than a packet o
 devices tell what the wire had: packets and IP octets of the carrier, and of the tunnel's inside."""
 import collections
 import functools
-import ipaddress
 import socket
-import struct
 
 from lib import tap
 from lib.collect import json_flow, json_tunnel
 from lib.daemon import Flowmond
-from lib.machine import Disturbed, again
+from lib.machine import again
 from lib.net import Lab, address, mac, neighbour, wait_until
-from lib.packets import TCP, UDP, Account
+from lib.packets import UDP, Account
 from lib.tap import Failure, case, check, equal
 from lib.traffic import exchange_tcp, family_of, send_udp
+from lib.wire import Wire
 
 A, A2, R1 = ('10.1.0.1', 'fd00:1::1'), ('10.1.0.3', 'fd00:1::3'), ('10.1.0.2', 'fd00:1::2')
 B, B2, R2 = ('10.2.0.1', 'fd00:2::1'), ('10.2.0.3', 'fd00:2::3'), ('10.2.0.2', 'fd00:2::2')
@@ -28,78 +27,6 @@ NEAR, FAR = ('10.9.0.1', 'fd00:9::1'), ('10.9.0.2', 'fd00:9::2')
 MTU = 2000
 VXLAN, GENEVE, GRE, NVGRE, IPIP, IP6IP = range(1, 7)
 
-ETH_P_ALL, ETH_P_IP, ETH_P_VLAN, ETH_P_IPV6 = 3, 0x0800, 0x8100, 0x86dd
-SOL_PACKET, PACKET_STATISTICS = 263, 6
-
-
-class Wire:
-    """Every packet of a device, both ways, summed up by flow as its headers say, without flowmond's
-    or tshark's help: these runs also pass in slow virtual machines."""
-
-    def __init__(self, namespace, interface):
-        with namespace.inside():
-            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
-        self.socket.setsockopt(socket.SOL_SOCKET, getattr(socket, 'SO_RCVBUFFORCE', 33), 1 << 26)
-        self.socket.bind((interface, ETH_P_ALL))
-        self.socket.setblocking(False)
-        self.first_fragments = {}
-        self.account, self.packets = Account(), 0
-
-    def read(self):
-        """Takes in what has come; the largest packet that arrived here and the largest sent here."""
-        largest = [0, 0]
-        while True:
-            try:
-                packet, sender = self.socket.recvfrom(1 << 17)
-            except BlockingIOError:
-                return largest
-            self.packets += 1
-            self.add(packet, sender[1])
-            sent = sender[2] == socket.PACKET_OUTGOING
-            largest[sent] = max(largest[sent], len(packet))
-
-    def stop(self):
-        self.read()
-        seen, dropped = struct.unpack('II', self.socket.getsockopt(SOL_PACKET, PACKET_STATISTICS,
-                                                                   8))
-        self.socket.close()
-        if dropped:
-            raise Disturbed('a socket of the test dropped %d packets' % dropped)
-        equal('packets that the socket has seen', seen, self.packets)
-        return self.account
-
-    def add(self, packet, kind):
-        if kind == ETH_P_VLAN:
-            kind, packet = struct.unpack('!H', packet[2:4])[0], packet[4:]
-        if kind == ETH_P_IP:
-            octets, ident, fragment, protocol = struct.unpack('!2xHHHxB', packet[:10])
-            ends, at = (packet[12:16], packet[16:20]), (packet[0] & 15) * 4
-        else:
-            check('only IP on the wire', kind == ETH_P_IPV6, hex(kind))
-            octets = 40 + struct.unpack('!H', packet[4:6])[0]
-            protocol, ident, fragment, at = self.extensions(packet)
-            ends = packet[8:24], packet[24:40]
-        ports = 0, 0
-        if fragment & 0x1fff:
-            ports = self.first_fragments[ends, ident]
-        elif protocol in (TCP, UDP):
-            ports = struct.unpack('!HH', packet[at:at + 4])
-        if fragment & 0x2000:
-            self.first_fragments[ends, ident] = ports
-        self.account.add(*(str(ipaddress.ip_address(end)) for end in ends), *ports, protocol,
-                         octets)
-
-    @staticmethod
-    def extensions(packet):
-        """Protocol, fragment's identification, its offset and flag as IPv4 has them, offset."""
-        protocol, at, ident, fragment = packet[6], 40, 0, 0
-        while protocol in (0, 43, 44, 60):
-            size = 8 + packet[at + 1] * 8
-            if protocol == 44:
-                place, ident, size = *struct.unpack('!2xHI', packet[at:at + 8]), 8
-                fragment = place >> 3 | (place & 1) << 13
-            protocol, at = packet[at], at + size
-        return protocol, ident, fragment, at
 
 
 class Tunnel(collections.namedtuple('Tunnel', 'link outer inner layer2 type id segmented')):

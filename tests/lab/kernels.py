@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The built tree on other kernels: virtual machines (vm.py) that boot the distribution's kernels run
 tests that exist already. One case is one command there. What is skipped there fails here: those
-kernels have every device that the tests ask for."""
+kernels have every device that the tests ask for.
+
+kernels.py briefly: a few of them. kernels.py TEXT: those whose title has it."""
+import collections
 import os
 import re
 import shlex
@@ -23,42 +26,104 @@ SERIES = {'6.12': True, '6.1': False}
 CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
 E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
 PCAPS = os.path.join(E2E, '..', '..', '..', 'shared', 'pcaps')
-BPF = ('fields', 'table', 'once', 'segments', 'options', 'fragments', 'tunnels', 'quic', 'nonlinear',
-       'wire', 'tcp', 'tcp-open', 'tcp-cells', 'tcp-figures', 'attach', 'interfaces', 'random', 'stress')
+BPF = ('fields', 'table', 'once', 'segments', 'fragments', 'tunnels', 'quic', 'nonlinear', 'gates',
+       'wire', 'tcp', 'tcp-open', 'tcp-cells', 'tcp-figures', 'attach', 'interfaces', 'sweep', 'flood',
+       'survival', 'transactions', 'random', 'stress')
+BRIEFLY = 'fields', 'once', 'attach'
 # Tests, and which of the cases. Of tcp those that compare no times: an emulated processor is slow,
 # and other things wait for it as well.
-E2E_TESTS = (('once', ''), ('mix', ''), ('stop', ''), ('tunnels', ''), ('pcaps', ''),
+E2E_TESTS = (('once', ''), ('mix', ''), ('stop', ''), ('full', ''), ('purge', ''), ('hotplug', ''),
+             ('reload', ''), ('offload', ''), ('devices', ''), ('tunnels', ''), ('pcaps', ''),
+             ('collectors', 'down at start'), ('collectors', 'comes'),
+             ('spool', 'TCP collector away'), ('spool', 'daemon ended by'), ('switching', ''),
+             ('survive', 'killed at random moments'), ('survive', 'killed, clsact'),
              ('tcp', 'connection refused'), ('tcp', 'first SYN'))
+# What an emulated processor can do: all that is waited for may take so many times as long; so many
+# packets a second; so often.
+SETTINGS = {'FLOWMOND_TEST_PATIENCE': '10', 'FLOWMOND_TEST_RATE': '1500',
+            'FLOWMOND_TEST_TIMES': '2', 'FLOWMOND_BUILD': BUILD}
+MODEL = '--sequences', '300', '--configs', '6'
 # What a kernel may lack, and what is skipped for that.
 LACKS = {'6.1': 'this kernel has no TCX'}
+OPTIONS = 'bpf-options-all'
+
+Job = collections.namedtuple('Job', 'title command seconds')  # several times what it needs
+
+
+def python(*path_and_arguments):
+    return [sys.executable, os.path.join(HERE, '..', *path_and_arguments[:2]),
+            *path_and_arguments[2:]]
+
+
+def program(name, *arguments):
+    return [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name), *arguments]
+
+
+def looks():
+    return Job('flowmond --check', [FLOWMOND, '--check'], 300)
 
 
 def of_programs():
-    """(title, command, seconds it may take, several times what it needs) for a machine of two CPUs."""
-    yield 'flowmond --check', [FLOWMOND, '--check'], 120
+    """For machines of two CPUs: packets of one flow on several."""
+    yield looks()
+    yield Job(OPTIONS, program('options', '--all'), 3600)
     for name in BPF:
-        yield 'bpf-' + name, [os.path.join(BUILD, 'tests', 'bpf', 'test-bpf-' + name)], 600
+        yield Job('bpf-' + name, program(name), 1800)
+    yield Job('model', python('model', 'run.py', *MODEL), 1800)
 
 
 def of_daemon():
-    """The same for a machine of one CPU, which does the same work in half the time."""
-    yield 'devices', ['sh', os.path.join(HERE, 'guest', 'devices')], 120
+    """For machines of one CPU, which do the same work in half the time."""
+    yield Job('devices there are', ['sh', os.path.join(HERE, 'guest', 'devices')], 300)
     for name, title in E2E_TESTS:
         if name == 'pcaps' and not os.path.isdir(PCAPS):
             continue  # captures are not part of the project
-        yield (name + ': ' + title if title else name,
-               [sys.executable, os.path.join(E2E, name + '.py'), *([title] if title else [])], 900)
+        arguments = [title] if title else []
+        yield Job(name + ': ' + title if title else name, python('e2e', name + '.py', *arguments),
+                  2400)
+    yield Job('systemd', python('lab', 'systemd.py'), 1200)
 
 
-def command_line(command, seconds):
-    return 'FLOWMOND_BUILD=%s exec timeout -k 5 %d %s' % (
-        shlex.quote(BUILD), seconds, shlex.join(command))
+def of_both():
+    yield looks()
+    for name in BRIEFLY:
+        yield Job('bpf-' + name, program(name), 600)
 
 
-def boots(machines, number):
-    """One machine at a time: each is as slow as the processors that are left for it."""
-    machine = machines[number]
-    machine.start()
+# What machines are for, how many CPUs they have, and what they run: all kernels at once, one errand
+# after the other.
+ERRANDS = (('programs', 2, of_programs), ('daemon', 1, of_daemon))
+BRIEF = (('briefly', 1, of_both),)
+
+
+class Report:
+    """What a kernel has shown."""
+
+    def __init__(self, release):
+        self.release, self.commands, self.tests, self.limit = release, 0, 0, None
+        self.combinations, self.largest = [0, 0], (0, '', 0)
+
+    def options(self, output):
+        """Takes in what bpf-options-all printed of what the verifier has looked at."""
+        for loaded, wanted in re.findall(r'(\d+) of (\d+) combinations load', output):
+            self.combinations[0] += int(loaded)
+            self.combinations[1] += int(wanted)
+        found = [(int(number), '%s, tcp %s, tunnel %s' % (name, tcp, tunnel), int(limit))
+                 for tcp, tunnel, name, number, limit in re.findall(
+                     r'tcp (\d), tunnel (\d), (\w+): (\d+) instructions verified, limit (\d+)',
+                     output)]
+        self.largest = max(found, default=self.largest)
+
+
+def command_line(job):
+    settings = ' '.join('%s=%s' % (name, shlex.quote(value)) for name, value in SETTINGS.items())
+    return '%s exec timeout -k 5 %d %s' % (settings, job.seconds, shlex.join(job.command))
+
+
+def boots(machine, errand):
+    for one in errand:
+        if not one.process:
+            one.start()
     equal('kernel', machine.wait(), machine.kernel.release)
     note(machine.kernel.release)
 
@@ -69,27 +134,66 @@ def without_passes(output, lines=100):
     return '\n'.join(kept[-lines:])
 
 
-def runs(machine, number, title, seconds):
+def runs(machine, report, number, job):
     if not machine.up:
         raise Failure('the machine is not up')
-    status, output, took = machine.result(number, seconds + 60)  # the guest's own limit comes first
+    # The guest's own limit comes first.
+    status, output, took = machine.result(number, job.seconds + 60)
     if status is None:
         raise Failure('it did not come to an end\n%s\n--- console\n%s' % (
             without_passes(output), machine.console()))
-    note('%.1f s' % took)
+    tests = len(re.findall('^ok ', output, re.M))
+    note('%.1f s, %d tests' % (took, tests))
     check('status %d' % status, status == 0, '\n' + without_passes(output))
-    check('it has tests', title == 'flowmond --check' or re.search('^ok ', output, re.M), output)
+    check('it has tests', job.title == 'flowmond --check' or tests, output)
     lacks = LACKS.get(machine.kernel.series)
     skipped = [line for line in re.findall(r'^(?:ok|1\.\.0).*# SKIP.*$', output, re.M | re.I)
                if not lacks or not line.endswith(lacks)]
     check('nothing is skipped', not skipped, '\n' + '\n'.join(skipped))
-    if title == 'flowmond --check':
+    if job.title == 'flowmond --check':
         tcx = re.search(r'^(yes|no) +tcx\b', output, re.M)
         equal('TCX', tcx and tcx.group(1), 'yes' if SERIES[machine.kernel.series] else 'no')
+    if job.title == OPTIONS:
+        report.options(output)
+    report.commands += 1
+    report.tests += tests
+
+
+def budget(report):
+    """Every combination of options loads, and how near the costliest comes to its limit."""
+    number, what, limit = report.largest
+    note('%s: %d tests of %d commands; %d combinations of options; at most %d instructions '
+         'verified (%s), limit %d' % (report.release, report.tests, report.commands,
+                                      report.combinations[0], number, what, limit))
+    equal('combinations that load', *report.combinations)
+    check('verified, within the limit', 0 < number <= limit, (number, limit))
+
+
+def plan(lab, kernels, brief, wanted):
+    """Adds the cases; those whose title has what is wanted."""
+    reports = {kernel: Report(kernel.release) for kernel in kernels}
+    for name, cpus, jobs in BRIEF if brief else ERRANDS:
+        machines = []
+        for kernel in kernels:
+            label = '%s %s: ' % (kernel.series, name)
+            work = [job for job in jobs() if wanted in label + job.title]
+            if not work:
+                continue
+            machine = vm.Machine(lab, kernel, '%s-%s' % (kernel.series, name),
+                                 [command_line(job) for job in work], cpus)
+            machines.append(machine)
+            add_case(label + 'boots', boots, machine, machines)
+            for number, job in enumerate(work):
+                add_case(label + job.title, runs, machine, reports[kernel], number, job)
+    for kernel in kernels:
+        if not brief and wanted in OPTIONS:
+            add_case('%s: the budget of the verifier' % kernel.series, budget, reports[kernel])
 
 
 def main():
     tap.require_root()
+    wanted = ' '.join(sys.argv[1:])
+    del sys.argv[1:]
     try:
         vm.possible()
         os.makedirs(CACHE, exist_ok=True)
@@ -97,19 +201,9 @@ def main():
     except vm.Unavailable as why:
         print('1..0 # SKIP %s' % str(why).replace('\n', ' '))
         return
+    brief = wanted == 'briefly'
     with Lab('kernels') as lab:
-        machines = []
-        for name, cpus, jobs in (('programs', 2, of_programs), ('daemon', 1, of_daemon)):
-            for kernel in kernels:
-                work = list(jobs())
-                machine = vm.Machine(lab, kernel, '%s-%s' % (kernel.series, name),
-                                     [command_line(*job[1:]) for job in work], cpus)
-                add_case('%s: boots for %s' % (kernel.series, name), boots, machines,
-                         len(machines))
-                machines.append(machine)
-                for number, (title, _, seconds) in enumerate(work):
-                    add_case('%s: %s' % (kernel.series, title), runs, machine, number, title,
-                             seconds)
+        plan(lab, kernels, brief, '' if brief else wanted)
         tap.main()
 
 
