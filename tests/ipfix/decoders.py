@@ -73,7 +73,13 @@ def start(*command):
 
 
 def end(process):
-    process.terminate()
+    """nfcapd misses a signal that comes between its look and its wait: it is sent again."""
+    for _ in range(30):
+        process.terminate()
+        try:
+            return process.communicate(timeout=1)[0]
+        except subprocess.TimeoutExpired:
+            continue
     return process.communicate(timeout=30)[0]
 
 
