@@ -20,6 +20,7 @@ or
 .Ql \&;
 is a comment.
 Durations are numbers with ms, s, m or h, sizes and counts may have K, M or G, lists have commas,
+lists of fields blanks, with + or - before each,
 a collector's address is host:port or [v6]:port.
 A section
 .Bq Cm collector Ar NAME

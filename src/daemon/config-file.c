@@ -14,6 +14,7 @@
 #include <ini.h>
 
 #include "base/parse.h"
+#include "daemon/config-fields.h"
 #include "daemon/config-rows.h"
 
 #define NAME_MAX_LENGTH 32
@@ -96,6 +97,12 @@ static void complain_value(struct reader *reader, const struct fm_setting *row, 
 {
 	_fm_cleanup_buf_ struct fm_buf expected = {}, low = {}, high = {};
 
+	if (row->type == &fm_setting_type_FIELDS) {
+		fm_config_explain_fields(reader->owner, row, value, &expected);
+		complain(reader, reader->line, "[%s] %s = %s: %s", reader->section, row->info.key,
+			 value, expected.data);
+		return;
+	}
 	if (row->type->expected)
 		fm_buf_printf(&expected, "%s", row->type->expected);
 	else
@@ -309,7 +316,8 @@ static int on_value(void *userdata, const char *section, const char *name, const
 
 		if (strcmp(row->info.section, reader->row_section) || strcmp(row->info.key, name))
 			continue;
-		if (reader->given[i] && row->type != &fm_setting_type_LIST)
+		if (reader->given[i] && row->type != &fm_setting_type_LIST &&
+		    row->type != &fm_setting_type_FIELDS)
 			complain(reader, reader->line, "[%s] %s is given twice", reader->section,
 				 name);
 		reader->given[i] = true;
@@ -322,15 +330,33 @@ static int on_value(void *userdata, const char *section, const char *name, const
 	return 1;
 }
 
+/* Line in which a section that has no name begins. */
+static unsigned int line_of(const struct reader *reader, const char *section)
+{
+	size_t i = 0;
+
+	while (strcmp(fm_settings[i].info.section, section))
+		i++;
+	return reader->begun[i];
+}
+
 /* Where a path must be of a directory, standard output is none. */
 static void check_directory(struct reader *reader, const char *section, const char *path)
 {
-	for (size_t i = 0; !strcmp(path, "-") && i < fm_n_settings; i++)
-		if (!strcmp(fm_settings[i].info.section, section)) {
-			complain(reader, reader->begun[i],
-				 "[%s] directory = -: expected a path that begins with /", section);
-			return;
-		}
+	if (!strcmp(path, "-"))
+		complain(reader, line_of(reader, section),
+			 "[%s] directory = -: expected a path that begins with /", section);
+}
+
+/* Fields that a sink's records have, with the rest of the settings. */
+static void check_records(struct reader *reader, unsigned int line, const char *section,
+			  const char *name, const struct fm_session_options *records)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+
+	fm_config_check_records(reader->config, records, &complaint);
+	if (complaint.size)
+		complain(reader, line, "[%s%s] %s", section, name, complaint.data);
 }
 
 static const struct fm_collector_config *find_collector(const struct fm_config *config,
@@ -402,6 +428,7 @@ static void check_identity(struct reader *reader, const struct fm_collector_conf
 static void check_whole(struct reader *reader)
 {
 	const struct fm_config *config = reader->config;
+	struct fm_session_options records;
 
 	for (size_t i = 0; i < config->n_collectors; i++) {
 		const struct fm_collector_config *c = &config->collectors[i];
@@ -421,7 +448,13 @@ static void check_whole(struct reader *reader)
 				"[collector %s] spool = yes: NetFlow v9 cannot wait in IPFIX files: expected protocol = ipfix or spool = no",
 				c->name);
 		check_identity(reader, c);
+		fm_config_collector_records(config, c, &records);
+		check_records(reader, c->line, "collector ", c->name, &records);
 	}
+	fm_config_file_records(config, &records);
+	check_records(reader, line_of(reader, "ipfix_file"), "ipfix_file", "", &records);
+	fm_config_json_records(config, &records);
+	check_records(reader, line_of(reader, "json"), "json", "", &records);
 	check_directory(reader, "spool", config->spool_directory);
 	check_directory(reader, "ipfix_file", config->file_directory);
 	for (size_t g = 0; g < config->n_groups; g++)

@@ -6,6 +6,7 @@
 /* The C type of a setting's member. */
 #define FM_CTYPE_NAMES		struct fm_names
 #define FM_CTYPE_LIST		struct fm_names
+#define FM_CTYPE_FIELDS		struct fm_field_list
 #define FM_CTYPE_BOOL		bool
 #define FM_CTYPE_COUNT		uint64_t
 #define FM_CTYPE_SIZE		uint64_t

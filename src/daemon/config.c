@@ -14,9 +14,6 @@
 #define HOST_MAX     253
 #define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:_"
 
-/* Lists are printed in lines of this length. */
-#define LIST_COLUMNS 80
-
 static const struct fm_setting_word words[] = {
 #define FM_WORD(type, value, word) {"ENUM_" #type, value, word},
 #include "daemon/config-words.def"
@@ -95,7 +92,7 @@ static void print_list(const struct fm_setting *row, const void *member, struct 
 	size_t begin = ret->size;
 
 	for (size_t i = 0; i < names->n; i++) {
-		if (i && ret->size + strlen(names->v[i]) > begin + LIST_COLUMNS) {
+		if (i && ret->size + strlen(names->v[i]) > begin + FM_SETTING_COLUMNS) {
 			fm_buf_printf(ret, "\n%s = ", row->info.key);
 			begin = ret->size;
 		}

@@ -17,6 +17,7 @@
 #include "base/macro.h"
 #include "bpf/abi.h"
 #include "daemon/config-members.h"
+#include "ipfix/field-list.h"
 
 enum fm_observe { FM_OBSERVE_ONCE, FM_OBSERVE_EVERY };
 enum fm_attach_mode { FM_ATTACH_AUTO, FM_ATTACH_TCX, FM_ATTACH_CLSACT };

@@ -131,6 +131,8 @@ static void set_reverse(const struct fm_export *exporter, struct fm_record *reco
 		record->end_ns = reverse.end_ns;
 	record->rev_packets = half->packets;
 	record->rev_octets = half->octets;
+	record->nt_out_packets = half->packets;
+	record->nt_out_octets = half->octets;
 	record->rev_tcp_flags = half->tcp_flags;
 	record->rev_min_ttl = half->min_ttl;
 	record->rev_max_ttl = half->max_ttl;

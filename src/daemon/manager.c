@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "daemon/audit.h"
+#include "daemon/config-fields.h"
 #include "daemon/control.h"
 #include "daemon/fence.h"
 #include "daemon/found.h"
@@ -429,15 +430,11 @@ static const struct fm_interfaces_ops interfaces_ops = {
 
 /* --- starting --- */
 
-/* Whether anything takes what is measured of TCP and QUIC. */
 static bool measures_tcp(const struct fm_config *config)
 {
 	if (config->measure_tcp != FM_MEASURE_AUTO)
 		return config->measure_tcp == FM_MEASURE_YES;
-	for (size_t i = 0; i < config->n_collectors; i++)
-		if (config->collectors[i].profile != FM_PROFILE_STANDARD)
-			return true;
-	return *config->json_file;
+	return fm_config_takes_measures(config);
 }
 
 /* Member by member into zeros: reload compares the whole struct. */

@@ -12,11 +12,13 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "daemon/catch-up.h"
+#include "daemon/config-fields.h"
 #include "daemon/courier.h"
 #include "daemon/identity.h"
 #include "daemon/resolve.h"
 #include "daemon/sink.h"
 #include "daemon/tell.h"
+#include "ipfix/layout.h"
 #include "ipfix/session.h"
 
 #define TICK_US 1000000
@@ -370,10 +372,10 @@ static int open_catch_up(struct collector *collector)
 }
 
 /* Messages for another address, of another domain or kind are not for this collector. */
-static int open_courier(struct collector *collector)
+static int open_courier(struct collector *collector, const struct fm_session_options *records)
 {
 	const struct fm_collector_config *config = collector->config;
-	char peer[sizeof(collector->name) + 64], stream[sizeof(collector->name)];
+	char peer[sizeof(collector->name) + 96], stream[sizeof(collector->name)];
 	const struct fm_courier_options options = {
 		.env = &collector->env,
 		.name = collector->name,
@@ -391,6 +393,9 @@ static int open_courier(struct collector *collector)
 	snprintf(peer, sizeof(peer), "%s %llu %llu %u", collector->name,
 		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
 		 config->profile);
+	if (fm_field_list_changes(&records->fields, records->profile))
+		snprintf(peer + strlen(peer), sizeof(peer) - strlen(peer), " %016llx",
+			 (unsigned long long)fm_layout_hash(records));
 	/* Collectors tell exporters apart by address, not by the port of a new socket. */
 	snprintf(stream, sizeof(stream), "%s %s %.200s",
 		 config->protocol == FM_PROTOCOL_V9 ? "v9" : "ipfix", collector->way->ops->name,
@@ -400,24 +405,14 @@ static int open_courier(struct collector *collector)
 
 static int init(struct collector *collector)
 {
-	static const unsigned int profiles[] = {
-		[FM_PROFILE_STANDARD] = FM_P_STANDARD,
-		[FM_PROFILE_NTOP] = FM_P_NTOP,
-		[FM_PROFILE_FULL] = FM_P_FULL,
-	};
 	const struct fm_collector_config *config = collector->config;
-	const struct fm_session_options options = {
-		.protocol = config->protocol == FM_PROTOCOL_V9 ? FM_SESSION_V9 : FM_SESSION_IPFIX,
-		.profile = profiles[config->profile],
-		.biflow = collector->env.config->biflow,
-		.domain = (uint32_t)config->domain,
-		.enterprise_number = (uint32_t)config->enterprise_number,
-		.message_size = FM_MIN(config->message_size, collector->way->message_max),
-		.v9_sysuptime = config->v9_time == FM_V9_TIME_SYSUPTIME,
-		.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns(),
-	};
-	int r = open_courier(collector);
+	struct fm_session_options options;
+	int r;
 
+	fm_config_collector_records(collector->env.config, config, &options);
+	options.message_size = FM_MIN(options.message_size, collector->way->message_max);
+	options.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns();
+	r = open_courier(collector, &options);
 	if (r == 0)
 		r = fm_session_new(&collector->session, &options, on_message, collector);
 	/* What waits from before must be readable in the first session. */

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "base/macro.h"
 #include "base/siphash.h"
+#include "daemon/config-fields.h"
 #include "daemon/memo.h"
 #include "daemon/sink.h"
 #include "daemon/tell.h"
@@ -500,22 +501,12 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 
 static int init(struct file_sink *files)
 {
-	static const unsigned int profiles[] = {
-		[FM_PROFILE_STANDARD] = FM_P_STANDARD,
-		[FM_PROFILE_NTOP] = FM_P_NTOP,
-		[FM_PROFILE_FULL] = FM_P_FULL,
-	};
 	const struct fm_config *config = files->config;
-	const struct fm_session_options options = {
-		.protocol = FM_SESSION_IPFIX,
-		.profile = profiles[config->file_profile],
-		.biflow = config->biflow,
-		.domain = (uint32_t)config->file_domain,
-		.enterprise_number = (uint32_t)config->file_enterprise_number,
-		.message_size = MESSAGE_SIZE,
-	};
+	struct fm_session_options options;
 	int r;
 
+	fm_config_file_records(config, &options);
+	options.message_size = MESSAGE_SIZE;
 	if (mkdir(config->file_directory, 0750) < 0 && errno != EEXIST)
 		return -errno;
 	files->directory_fd = open(config->file_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

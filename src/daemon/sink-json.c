@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON lines: an object a record, its keys the names of the information elements (fields.def),
- * rows of other families left out. Times are milliseconds since 1970; what was not measured is
- * null. Audits have "type":"audit" before the rows of audit.def, and what counted by cause behind.
+ * rows of other families and profiles left out. Times are milliseconds since 1970; what was not
+ * measured is null. Audits have "type":"audit" before the rows of audit.def, and what counted by
+ * cause behind.
  */
 #include <arpa/inet.h>
 #include <inttypes.h>
 
 #include "base/macro.h"
+#include "daemon/config-fields.h"
 #include "daemon/sink-lines.h"
 #include "daemon/status.h"
 
@@ -32,11 +34,13 @@ static void json_line(const struct fm_sink_env *env, const struct fm_record *rec
 		      struct fm_buf *ret)
 {
 	const struct fm_shape shape = fm_record_shape(record);
+	const struct fm_field_list *list = &env->config->json_fields;
+	const unsigned int chosen = fm_config_profile(env->config->json_profile);
 	const char *separator = "{";
 
-#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
-		 semantics, help)                                                                  \
-	if (((profile)&FM_P_FULL) && fm_shape_has(&shape, families)) {                             \
+#define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, ...)        \
+	if (fm_field_list_has(list, FM_ROW_##name, (profile)&chosen) &&                            \
+	    fm_shape_has(&shape, families)) {                                                      \
 		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
 		JSON_##kind(record->name);                                                         \
 		separator = ",";                                                                   \

@@ -97,7 +97,9 @@ static const char *families_text(uint32_t families)
 
 static const char *profiles_text(unsigned int profiles)
 {
-	switch (profiles) {
+	if (profiles & (FM_P_SUM | FM_P_KEY))
+		return "always";
+	switch (profiles & FM_P_ALL) {
 	case FM_P_ALL:
 		return "all";
 	case FM_P_FULL:
@@ -154,6 +156,7 @@ static void setting_values(const struct fm_setting_info *info, struct fm_buf *re
 	} forms[] = {
 		{"NAMES", "list"},
 		{"LIST", "list"},
+		{"FIELDS", "+field and -field"},
 		{"BOOL", "yes or no"},
 		{"COUNT", "number (K M G)"},
 		{"SIZE", "octets (K M G)"},

@@ -16,12 +16,16 @@
 #define RECORDS_ID_SYSUPTIME 64
 #define RECORDS_ID_FULL	     128
 #define RECORDS_ID_NTOP	     256
+#define RECORDS_ID_LISTS     2048
 #define INTERFACE_ID	     1024
 #define TYPE_ID		     1026
 #define STATISTICS_ID	     1027
 #define AUDIT_ID	     FM_SESSION_AUDIT
 #define CAUSE_ID	     1029
 #define GAP_ID		     1030
+
+/* Lists of fields that can have ids of their own. */
+#define LISTS ((65536 - RECORDS_ID_LISTS) / FM_LAYOUTS_RECORDS)
 
 _Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
 
@@ -65,6 +69,50 @@ static void add(struct fm_layout *layout, const struct fm_field *field)
 	layout->record_size += field->wire;
 }
 
+bool fm_layout_has_row(const struct fm_session_options *options, size_t row)
+{
+	return fm_field_list_has(&options->fields, row, fm_fields[row].profile & options->profile);
+}
+
+/* FNV-1a. */
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	for (unsigned int i = 0; i < 64; i += 8)
+		hash = (hash ^ (value >> i & 0xff)) * 0x100000001b3;
+	return hash;
+}
+
+uint64_t fm_layout_hash(const struct fm_session_options *options)
+{
+	uint64_t hash = 0xcbf29ce484222325;
+
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		const struct fm_field *field = &fm_fields[i];
+
+		if (!fm_layout_has_row(options, i))
+			continue;
+		hash = mix(hash,
+			   field->pen == FM_PEN_OWN ? options->enterprise_number : field->pen);
+		hash = mix(hash, (uint64_t)field->wire << 16 | field->ie);
+	}
+	return hash;
+}
+
+/* How far the ids of records are from those of the standard profile. */
+static uint16_t records_id(const struct fm_session_options *options)
+{
+	bool sysuptime = options->protocol == FM_SESSION_V9 && options->v9_sysuptime;
+	uint64_t kind = options->protocol | options->biflow << 1 | sysuptime << 2;
+
+	if (fm_field_list_changes(&options->fields, options->profile))
+		return (uint16_t)(RECORDS_ID_LISTS +
+				  mix(fm_layout_hash(options), kind) % LISTS * FM_LAYOUTS_RECORDS);
+	return (uint16_t)(RECORDS_ID + (options->biflow ? RECORDS_ID_BIFLOW : 0) +
+			  (sysuptime ? RECORDS_ID_SYSUPTIME : 0) +
+			  (options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0) +
+			  (options->profile == FM_P_NTOP ? RECORDS_ID_NTOP : 0));
+}
+
 void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
 		       unsigned int index)
 {
@@ -72,16 +120,13 @@ void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *o
 	const struct fm_shape shape = {index % _FM_FAMILY_MAX, index / _FM_FAMILY_MAX,
 				       options->biflow};
 
-	*ret = (struct fm_layout){.id = (uint16_t)(RECORDS_ID + index), .domain = options->domain};
-	ret->id += options->biflow ? RECORDS_ID_BIFLOW : 0;
-	ret->id += options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0;
-	ret->id += options->profile == FM_P_NTOP ? RECORDS_ID_NTOP : 0;
-	ret->sysuptime = v9 && options->v9_sysuptime;
-	ret->id += ret->sysuptime ? RECORDS_ID_SYSUPTIME : 0;
+	*ret = (struct fm_layout){.id = (uint16_t)(records_id(options) + index),
+				  .domain = options->domain,
+				  .sysuptime = v9 && options->v9_sysuptime};
 	for (size_t i = 0; i < fm_n_fields; i++) {
 		struct fm_field field = fm_fields[i];
 
-		if (!fm_shape_has(&shape, field.families) || !(field.profile & options->profile) ||
+		if (!fm_shape_has(&shape, field.families) || !fm_layout_has_row(options, i) ||
 		    (v9 && !field.v9))
 			continue;
 		if (field.pen == FM_PEN_OWN) {

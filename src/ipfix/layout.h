@@ -13,7 +13,7 @@
 #include "ipfix/record.h"
 #include "ipfix/session.h"
 
-#define FM_LAYOUT_FIELDS_MAX 128
+#define FM_LAYOUT_FIELDS_MAX 144 /* more than records of one kind have */
 
 enum fm_field_kind {
 	FM_KIND_U,    /* unsigned, host order in the record */
@@ -76,6 +76,12 @@ static inline unsigned int fm_layout_index(const struct fm_record *record)
 {
 	return record->encapsulation * _FM_FAMILY_MAX + record->family;
 }
+
+/* Whether flow records can have a row of fields.def. */
+bool fm_layout_has_row(const struct fm_session_options *options, size_t row);
+
+/* Tells which elements flow records may have; the same from version to version. */
+uint64_t fm_layout_hash(const struct fm_session_options *options);
 
 /* The layout of flow records with this index. */
 void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,

@@ -65,6 +65,17 @@ enum fm_encapsulation {
 #define FM_P_NTOP     0x4u
 #define FM_P_ALL      (FM_P_STANDARD | FM_P_FULL | FM_P_NTOP)
 
+/*
+ * Why a row cannot be left out: what records add up to would not be known; or flows would look like
+ * one, always or where the key or [capture] observe tells them apart by it.
+ */
+#define FM_P_SUM	   0x8u
+#define FM_P_KEY	   0x10u
+#define FM_P_KEY_VLAN	   0x20u
+#define FM_P_KEY_INTERFACE 0x40u
+#define FM_P_KEY_TOS	   0x80u
+#define FM_P_KEY_HOOK	   0x100u
+
 /* Value of an OPT row of 32 bits that was not measured. */
 #define FM_ABSENT 0xffffffffu
 

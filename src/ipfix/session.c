@@ -22,8 +22,8 @@ enum {
 	LAYOUT_STATISTICS,
 	LAYOUT_GAP,
 	LAYOUT_AUDIT,
-	LAYOUT_CAUSE, /* these two only where there are own elements */
-	LAYOUT_TYPE,
+	LAYOUT_CAUSE, /* only where audits have own elements */
+	LAYOUT_TYPE,  /* only where there are own elements */
 };
 
 _Static_assert(LAYOUT_TYPE == FM_LAYOUTS_MAX - 1, "layouts of options");
@@ -44,7 +44,8 @@ struct fm_session {
 	const struct fm_encoder_ops *ops;
 	struct fm_encoder *encoder;
 	size_t limit;			       /* octets of a message; 0: message_size */
-	bool has_own;			       /* elements */
+	bool has_own;			       /* elements: in flow records or audits */
+	bool has_causes;		       /* and in audits */
 	struct batch *batches[FM_LAYOUTS_MAX]; /* NULL: not used yet */
 };
 
@@ -58,6 +59,19 @@ struct fm_session *fm_session_free(struct fm_session *session)
 		free(session->batches[i]);
 	free(session);
 	return NULL;
+}
+
+/* NULL: there is no such protocol. */
+static const struct fm_encoder_ops *encoder_of(const struct fm_session_options *options)
+{
+	static const struct fm_encoder_ops *const encoders[] = {
+		[FM_SESSION_IPFIX] = &fm_encoder_ipfix,
+		[FM_SESSION_V9] = &fm_encoder_v9,
+	};
+
+	return (unsigned int)options->protocol < FM_ARRAY_SIZE(encoders)
+		       ? encoders[options->protocol]
+		       : NULL;
 }
 
 /*
@@ -95,10 +109,28 @@ static int check_layouts(struct fm_session *session)
 		make_layout(session, i, &layout);
 		if (!session->ops->capacity(&session->options, &layout))
 			return -EINVAL;
-		for (unsigned int k = 0; k < layout.n; k++)
-			session->has_own |= layout.fields[k].own;
+		for (unsigned int k = 0; k < layout.n; k++) {
+			session->has_own |= layout.fields[k].own && i != LAYOUT_CAUSE;
+			session->has_causes |= layout.fields[k].own && i == LAYOUT_AUDIT;
+		}
 	}
 	return 0;
+}
+
+size_t fm_session_message_min(const struct fm_session_options *options)
+{
+	const struct fm_encoder_ops *ops = encoder_of(options);
+	struct fm_session_options tried = *options;
+
+	tried.message_size = MESSAGE_SIZE_MIN;
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++) {
+		struct fm_layout layout;
+
+		fm_layout_records(&layout, options, i);
+		while (!ops->capacity(&tried, &layout))
+			tried.message_size++;
+	}
+	return tried.message_size;
 }
 
 /* Records of a layout that a message may hold now. */
@@ -140,12 +172,15 @@ static int open_first(struct fm_session *session)
 {
 	static const unsigned int first[] = {FM_FAMILY_IP4,   FM_FAMILY_IP6,	FM_FAMILY_ICMP4,
 					     FM_FAMILY_ICMP6, LAYOUT_INTERFACE, LAYOUT_STATISTICS,
-					     LAYOUT_AUDIT,    LAYOUT_CAUSE,	LAYOUT_TYPE};
-	size_t n = FM_ARRAY_SIZE(first) - (session->has_own ? 0 : 2);
+					     LAYOUT_AUDIT};
 	int r = 0;
 
-	for (size_t i = 0; i < n && r == 0; i++)
+	for (size_t i = 0; i < FM_ARRAY_SIZE(first) && r == 0; i++)
 		r = open_batch(session, first[i]);
+	if (r == 0 && session->has_causes)
+		r = open_batch(session, LAYOUT_CAUSE);
+	if (r == 0 && session->has_own)
+		r = open_batch(session, LAYOUT_TYPE);
 	return r;
 }
 
@@ -181,14 +216,9 @@ int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_opti
 int fm_session_new(struct fm_session **ret, const struct fm_session_options *options,
 		   fm_session_emit_fn emit, void *userdata)
 {
-	static const struct fm_encoder_ops *const encoders[] = {
-		[FM_SESSION_IPFIX] = &fm_encoder_ipfix,
-		[FM_SESSION_V9] = &fm_encoder_v9,
-	};
+	const struct fm_encoder_ops *ops = encoder_of(options);
 
-	if ((unsigned int)options->protocol >= FM_ARRAY_SIZE(encoders))
-		return -EINVAL;
-	return fm_session_new_encoder(ret, options, encoders[options->protocol], emit, userdata);
+	return ops ? fm_session_new_encoder(ret, options, ops, emit, userdata) : -EINVAL;
 }
 
 int fm_session_restart(struct fm_session *session)
@@ -307,30 +337,31 @@ int fm_session_flush(struct fm_session *session, uint64_t now_ns)
 	return result;
 }
 
-static int describe_some(struct fm_session *session, const struct fm_field *fields, size_t n,
-			 uint64_t now_ns)
+/* The type of an element, if it is an own one. */
+static int describe_element(struct fm_session *session, const struct fm_field *field,
+			    uint64_t now_ns)
 {
-	for (size_t i = 0; i < n; i++) {
-		struct fm_type_option option;
-		int r;
+	struct fm_type_option option;
 
-		if (fields[i].pen != FM_PEN_OWN)
-			continue;
-		fm_layout_type_of(&option, &fields[i], session->options.enterprise_number);
-		r = add(session, LAYOUT_TYPE, &option, now_ns);
-		if (r < 0)
-			return r;
-	}
-	return 0;
+	if (field->pen != FM_PEN_OWN)
+		return 0;
+	fm_layout_type_of(&option, field, session->options.enterprise_number);
+	return add(session, LAYOUT_TYPE, &option, now_ns);
 }
 
 /* RFC 5610: tells collectors what the own elements are. */
 static int describe_elements(struct fm_session *session, uint64_t now_ns)
 {
-	int r = describe_some(session, fm_fields, fm_n_fields, now_ns);
+	const struct fm_session_options *options = &session->options;
+	int r = 0;
 
-	r = r ?: describe_some(session, fm_audit_fields, fm_n_audit_fields, now_ns);
-	r = r ?: describe_some(session, fm_cause_fields, fm_n_cause_fields, now_ns);
+	for (size_t i = 0; i < fm_n_fields && r == 0; i++)
+		if (fm_layout_has_row(options, i))
+			r = describe_element(session, &fm_fields[i], now_ns);
+	for (size_t i = 0; i < fm_n_audit_fields && r == 0 && session->has_causes; i++)
+		r = describe_element(session, &fm_audit_fields[i], now_ns);
+	for (size_t i = 0; i < fm_n_cause_fields && r == 0 && session->has_causes; i++)
+		r = describe_element(session, &fm_cause_fields[i], now_ns);
 	return r ?: send_batch(session, LAYOUT_TYPE, now_ns);
 }
 
@@ -413,5 +444,5 @@ int fm_session_cause(struct fm_session *session, const struct fm_cause_record *r
 		.record = *record,
 	};
 
-	return session->has_own ? add(session, LAYOUT_CAUSE, &option, now_ns) : 0;
+	return session->has_causes ? add(session, LAYOUT_CAUSE, &option, now_ns) : 0;
 }

@@ -6,10 +6,12 @@
  *
  * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
  * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
- * 256 for ntop; options 1024 (interfaces), 1026 (types of own elements), 1027 (statistics), 1028
+ * 256 for ntop; with a list of fields 2048 + family + 8 * encapsulation + 32 * a hash of what it
+ * gives records. Options 1024 (interfaces), 1026 (types of own elements), 1027 (statistics), 1028
  * (audit; 1156 with own elements), 1030 (gaps that were filled), 1157 (causes). An id stands for
- * one layout, always. A template is sent before its first record and, once used, with every
- * fm_session_templates; those of the first four families and of the options always. In IPFIX
+ * one layout, always; two lists can have the same one by chance (1 in 1984). A template is sent
+ * before its first record and, once used, with every fm_session_templates; those of the first four
+ * families and of the options always. In IPFIX
  * options records go under observation domain 0: they concern the whole process (RFC 7011 3.1), and
  * collectors that count only flow records in a sequence stay in step.
  */
@@ -21,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "ipfix/field-list.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
 
@@ -29,7 +32,7 @@
 #define FM_SESSION_AUDIT_FULL 1156
 
 /* A template goes out whole, however small messages are to be. */
-#define FM_SESSION_TEMPLATE_MAX 1050
+#define FM_SESSION_TEMPLATE_MAX 1180
 
 enum fm_session_protocol {
 	FM_SESSION_IPFIX,
@@ -38,11 +41,12 @@ enum fm_session_protocol {
 
 struct fm_session_options {
 	enum fm_session_protocol protocol;
-	unsigned int profile; /* one of FM_P_STANDARD, FM_P_FULL, FM_P_NTOP */
+	unsigned int profile;	     /* one of FM_P_STANDARD, FM_P_FULL, FM_P_NTOP */
+	struct fm_field_list fields; /* what records have else than it gives them */
 	bool biflow;
 	uint32_t domain;	    /* observation domain (IPFIX), source id (v9) */
 	uint32_t enterprise_number; /* of FM_PEN_OWN rows */
-	size_t message_size;	    /* octets at most, 512..65535; of templates at least 1050 */
+	size_t message_size;	    /* octets at most, 512..65535; of templates at least 1180 */
 	bool v9_sysuptime;	    /* times as elements 21 and 22 */
 	uint64_t boot_ns;	    /* v9: when sysUptime was 0, nanoseconds since 1970 */
 };
@@ -77,6 +81,9 @@ struct fm_session_gap {
 
 struct fm_session;
 
+/* The smallest message_size that holds a record of each kind. */
+size_t fm_session_message_min(const struct fm_session_options *options);
+
 /* 0, -ENOMEM, -EINVAL (message_size cannot hold a record). */
 int fm_session_new(struct fm_session **ret, const struct fm_session_options *options,
 		   fm_session_emit_fn emit, void *userdata);
@@ -103,7 +110,7 @@ void fm_session_limit(struct fm_session *session, size_t octets);
  */
 int fm_session_use_all(struct fm_session *session);
 
-/* All templates in use, and in profile full the types of own elements (RFC 5610). */
+/* All templates in use, and the types of own elements in records and audits (RFC 5610). */
 int fm_session_templates(struct fm_session *session, uint64_t now_ns);
 
 int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Sessions of both protocols with any records and options: no message is longer than it may be, an
- * IPFIX reader finds in each what was said to be in it, and a v9 message is sets to its end.
+ * Sessions of both protocols with any fields, records and options: no message is longer than it may
+ * be, an IPFIX reader finds in each what was said to be in it, and a v9 message is sets to its end.
  */
+#include <errno.h>
+
+#include "base/macro.h"
 #include "fuzz.h"
 #include "ipfix/encode.h"
 #include "ipfix/file-reader.h"
@@ -143,6 +146,27 @@ static void play(struct fm_session *session, struct input *input, const struct s
 	}
 }
 
+/* Any fields that a list may add and leave out, each named as in the configuration. */
+static void take_fields(struct fm_session_options *options, struct input *input)
+{
+	uint8_t how = input_u8(input);
+
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		char word[80];
+		int r, n;
+
+		if (i % 8 == 0)
+			how = input_u8(input);
+		if (!(how >> i % 8 & 1))
+			continue;
+		n = snprintf(word, sizeof(word), "%c%s", how & 1 << (i + 3) % 8 ? '+' : '-',
+			     fm_fields[i].ie_name);
+		r = fm_field_list_add(&options->fields, word, (size_t)n);
+		FUZZ_CHECK(r == 0 || (r == -EPERM && *word == '-'));
+	}
+	options->message_size = FM_MAX(options->message_size, fm_session_message_min(options));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const unsigned int profiles[] = {FM_P_STANDARD, FM_P_FULL, FM_P_NTOP, FM_P_FULL};
@@ -160,6 +184,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct fm_session *session;
 	struct state sum = {};
 
+	if (how & 64)
+		take_fields(&state.options, &input);
 	state.limit = state.options.message_size > FM_SESSION_TEMPLATE_MAX
 			      ? state.options.message_size
 			      : FM_SESSION_TEMPLATE_MAX;

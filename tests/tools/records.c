@@ -139,6 +139,8 @@ static void records_measures(struct fm_record *record, uint64_t *state)
 		return;
 	record->rev_packets = records_counter(state, 40);
 	record->rev_octets = record->rev_packets * 40;
+	record->nt_out_packets = record->rev_packets;
+	record->nt_out_octets = record->rev_octets;
 	record->rev_min_ttl = (uint8_t)s;
 	record->rev_max_ttl = (uint8_t)(s >> 8);
 }

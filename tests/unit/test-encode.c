@@ -96,10 +96,26 @@ static void test_oracle(const struct fm_session_options *options)
 	r = r ?: play(real, options->biflow, options->message_size);
 	r = r ?: play(expected, options->biflow, options->message_size);
 	FM_TEST(r == 0 && kept.n > 20 && same(&kept, &kept_expected),
-		"same octets as RFC 7011 read anew: profile %u, biflow %d, %zu octets a message",
-		options->profile, options->biflow, options->message_size);
+		"same octets as RFC 7011 read anew: profile %u%s, biflow %d, %zu octets a message",
+		options->profile,
+		fm_field_list_changes(&options->fields, options->profile) ? " and a list" : "",
+		options->biflow, options->message_size);
 	keeper_done(&kept);
 	keeper_done(&kept_expected);
+}
+
+/* Adds and leaves out some fields. */
+static void random_fields(struct fm_field_list *ret, uint64_t seed)
+{
+	for (size_t i = 0; i < fm_n_fields; i++) {
+		char word[80];
+
+		seed = seed * 6364136223846793005 + 1442695040888963407;
+		snprintf(word, sizeof(word), "%c%s", seed >> 40 & 1 ? '+' : '-',
+			 fm_fields[i].ie_name);
+		if (seed >> 50 & 3 && (seed >> 40 & 1 ? fm_fields[i].wire < 4 : 1))
+			fm_field_list_add(ret, word, strlen(word));
+	}
 }
 
 /* A negative control: the comparison sees one bit. */
@@ -120,6 +136,8 @@ static void test_comparison(void)
 static const struct fm_record golden = {
 	.rev_octets = 0x1122334455,
 	.rev_packets = 0x66,
+	.nt_out_octets = 0x1122334455,
+	.nt_out_packets = 0x66,
 	.start_ns = 1700000000123456789ULL,
 	.end_ns = 1700000001999999999ULL,
 	.octets = 0x0102030405060708,
@@ -388,6 +406,45 @@ static void test_measured(void)
 	test_golden(&options, &record, ntop, sizeof(ntop) - 1, 20, "IPFIX, the same for ntop");
 }
 
+/* ntop's biflows: OUT_BYTES and OUT_PKTS behind what all profiles have. */
+static void test_ntop_biflow(void)
+{
+	static const char wire[] = GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY
+		"\x01\x02\x3f\x40\x40\0\x3c\x05\xdc\0\x64\0\xc8" GOLDEN_REVERSE "\x2e";
+	struct fm_session_options options = base_options;
+
+	options.biflow = true;
+	options.profile = FM_P_NTOP;
+	test_golden(&options, &golden, wire, sizeof(wire) - 1, 20, "IPFIX, ntop's biflow");
+}
+
+/* A list of fields: what it adds and leaves out, in the order of the table. */
+static void test_list(void)
+{
+	static const char wire[] =
+		GOLDEN_TIMES GOLDEN_COUNTS "\xc0\0\x02\x01"
+					   "\xc6\x33\x64\x02"
+					   "\x12\x34"
+					   "\0\x35"
+					   "\0\0\0\x02"
+					   "\x01\0\0\x03"
+					   "\x11"
+					   "\xb8\x01\x02"		    /* no flags */
+					   "\x40\0\x3c\x05\xdc\0\x64\0\xc8" /* TTL: the largest */
+					   "\x2e\x03";
+	struct fm_session_options options = base_options;
+	struct fm_record record = golden;
+
+	record.biflow = 0;
+	fm_field_list_add(&options.fields, "+flowmondFlowAggregation", 24);
+	fm_field_list_add(&options.fields, "-tcpControlBits", 15);
+	fm_field_list_add(&options.fields, "-minimumTTL", 11);
+	fm_field_list_add(&options.fields, "-fragmentFlags", 14);
+	fm_field_list_add(&options.fields, "+rttMean", 8);
+	fm_field_list_add(&options.fields, "+ipDiffServCodePoint", 20);
+	test_golden(&options, &record, wire, sizeof(wire) - 1, 20, "IPFIX, a list of fields");
+}
+
 /* Sections of a label stack: 3 octets, 0 where there is none. */
 static void test_labels(void)
 {
@@ -414,6 +471,8 @@ int main(void)
 	test_v9_template();
 	test_measured();
 	test_labels();
+	test_ntop_biflow();
+	test_list();
 	for (unsigned int i = 0; i < FM_ARRAY_SIZE(sizes); i++) {
 		for (unsigned int k = 0; k < 6; k++) {
 			struct fm_session_options options = base_options;
@@ -421,6 +480,8 @@ int main(void)
 			options.message_size = sizes[i];
 			options.profile = 1U << k / 2;
 			options.biflow = k & 1;
+			test_oracle(&options);
+			random_fields(&options.fields, i * 6 + k);
 			test_oracle(&options);
 		}
 	}
