@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fnv.h"
 #include "base/macro.h"
 
 #define MAGIC	"flowmond"
@@ -171,16 +172,14 @@ static void gate_rows(struct fm_about *about)
 	}
 }
 
-/* FNV-1a over the rows, and what else must be the same for programs to go on with a table. */
+/* Over the rows, and what else must be the same for programs to go on with a table. */
 static uint64_t hash_rows(const struct fm_about *about)
 {
-	uint64_t hash = 0xcbf29ce484222325ULL ^ FM_LAYOUT ^ FM_PROBES << 8 ^ FM_BLOCK_SHIFT << 16;
-	const uint8_t *octets = (const uint8_t *)about->rows;
+	uint64_t hash = fm_fnv(FM_FNV_BEGIN ^ FM_LAYOUT ^ FM_PROBES << 8 ^ FM_BLOCK_SHIFT << 16,
+			       about->rows, about->n_rows * sizeof(about->rows[0]));
 
-	for (size_t i = 0; i < about->n_rows * sizeof(about->rows[0]); i++)
-		hash = (hash ^ octets[i]) * 0x100000001b3ULL;
 	for (size_t i = 0; i < FM_ABOUT_MAPS; i++)
-		hash = (hash ^ about->value_size[i]) * 0x100000001b3ULL;
+		hash = fm_fnv_add(hash, about->value_size[i]);
 	return hash;
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/fnv.h"
 #include "base/macro.h"
 
 #define MAGIC 0x666d6163 /* of this struct */
@@ -25,22 +26,12 @@ static const char *const names[] = {
 _Static_assert(sizeof(struct fm_sink_stats) == FM_ARRAY_SIZE(names) * sizeof(uint64_t), "numbers");
 _Static_assert(FM_ARRAY_SIZE(names) <= FM_ACCOUNT_FIGURES, "room");
 
-/* FNV-1a. */
-static uint32_t hash(const char *text)
-{
-	uint32_t value = 0x811c9dc5;
-
-	for (; *text; text++)
-		value = (value ^ (uint8_t)*text) * 0x01000193;
-	return value;
-}
-
 static bool is_own(const struct fm_account_bank *bank)
 {
 	if (bank->n != FM_ARRAY_SIZE(names))
 		return false;
 	for (size_t i = 0; i < FM_ARRAY_SIZE(names); i++)
-		if (bank->names[i] != hash(names[i]))
+		if (bank->names[i] != fm_fnv32_text(names[i]))
 			return false;
 	return true;
 }
@@ -57,7 +48,7 @@ static void translate(struct fm_account_bank *to, const struct fm_account_bank *
 {
 	*to = (struct fm_account_bank){.n = FM_ARRAY_SIZE(names)};
 	for (size_t i = 0; i < FM_ARRAY_SIZE(names); i++) {
-		to->names[i] = hash(names[i]);
+		to->names[i] = fm_fnv32_text(names[i]);
 		to->figures[i] = find(from, to->names[i]);
 	}
 }

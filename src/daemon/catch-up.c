@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fnv.h"
 #include "base/log.h"
 #include "base/macro.h"
 
@@ -122,13 +123,10 @@ static void log_dropped(struct fm_catch_up *catch_up, bool now)
 
 /* --- templates --- */
 
-static uint64_t hash_of(const uint8_t *octets, size_t size)
+/* Of what is in a message, behind its header. */
+static uint64_t hash_of(const uint8_t *message, size_t size)
 {
-	uint64_t hash = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < size; i++)
-		hash = (hash ^ octets[i]) * 0x100000001b3;
-	return hash;
+	return fm_fnv(FM_FNV_BEGIN, message + HEADER_SIZE, size - HEADER_SIZE);
 }
 
 static uint16_t get16(const uint8_t *at)
@@ -155,7 +153,7 @@ static bool is_known(struct fm_catch_up *catch_up, const uint8_t *message, size_
 {
 	const struct known *known = size < TEMPLATE_SIZE ? NULL : find_known(catch_up, message);
 
-	return known && known->hash == hash_of(message + HEADER_SIZE, size - HEADER_SIZE);
+	return known && known->hash == hash_of(message, size);
 }
 
 /*
@@ -188,7 +186,7 @@ static void announce(struct fm_catch_up *catch_up, const uint8_t *message, size_
 		*known = (struct known){
 			.domain = get32(message + DOMAIN_OFFSET),
 			.id = get16(message + ID_OFFSET),
-			.hash = hash_of(message + HEADER_SIZE, size - HEADER_SIZE),
+			.hash = hash_of(message, size),
 		};
 }
 

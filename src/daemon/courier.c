@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fnv.h"
 #include "base/log.h"
 #include "base/macro.h"
 #include "daemon/account.h"
@@ -38,21 +39,11 @@ static void done(struct fm_courier *courier, const struct fm_message_info *info)
 	courier->full_since_ns = 0;
 }
 
-static void count_sent(struct fm_sink_stats *stats, const struct fm_message_info *info, size_t size)
-{
-	stats->messages++;
-	stats->message_octets += size;
-	stats->records += info->records;
-	stats->audits += info->audits;
-	stats->packets += info->packets;
-	stats->octets += info->octets;
-}
-
 static void on_sent(void *userdata, const struct fm_message_info *info, size_t size)
 {
 	struct fm_courier *courier = userdata;
 
-	count_sent(courier->stats, info, size);
+	fm_sink_stats_sent(courier->stats, info, size);
 	done(courier, info);
 	if (courier->hooks && courier->hooks->sent)
 		courier->hooks->sent(courier->userdata, info);
@@ -281,7 +272,7 @@ static void settle_old(struct fm_courier *courier, uint64_t id)
 	size_t size;
 
 	if (fm_outbox_settle(courier->outbox, id, &size, &info))
-		count_sent(courier->stats, &info, size);
+		fm_sink_stats_sent(courier->stats, &info, size);
 }
 
 /*
@@ -328,16 +319,6 @@ static void find_account(struct fm_courier *courier, const struct fm_outbox_foun
 			    unsure ? ", one of them perhaps again" : "");
 }
 
-/* FNV-1a. */
-static uint64_t hash(const char *text)
-{
-	uint64_t value = 0xcbf29ce484222325ULL;
-
-	for (; *text; text++)
-		value = (value ^ (uint8_t)*text) * 0x100000001b3ULL;
-	return value;
-}
-
 struct stream_search {
 	char prefix[FM_STORE_NAME_MAX];
 	char *ret;
@@ -362,11 +343,12 @@ static bool outbox_name(struct fm_store *store, const struct fm_courier_options 
 	char free_name[FM_STORE_NAME_MAX] = "";
 	bool ours = false;
 
-	snprintf(search.prefix, sizeof(search.prefix), "outbox-%016llx-",
-		 (unsigned long long)hash(options->stream ? options->stream : options->peer));
+	snprintf(
+		search.prefix, sizeof(search.prefix), "outbox-%016llx-",
+		(unsigned long long)fm_fnv_text(options->stream ? options->stream : options->peer));
 	for (unsigned int i = 0; i < OUTBOXES_MAX; i++) {
 		snprintf(ret, FM_STORE_NAME_MAX, "%.24s%016llx-%u", search.prefix,
-			 (unsigned long long)hash(options->peer), i);
+			 (unsigned long long)fm_fnv_text(options->peer), i);
 		if (!store)
 			return false;
 		if (fm_store_has(store, ret, &ours) && !ours)
@@ -423,7 +405,7 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.changed_ns = fm_clock_monotonic_ns(),
 	};
 	if (options->stream)
-		courier->stream = hash(options->stream);
+		courier->stream = fm_fnv_text(options->stream);
 	other = outbox_name(env->store, options, name);
 	r = fm_outbox_new(&courier->outbox, &outbox, &found);
 	if (r < 0)

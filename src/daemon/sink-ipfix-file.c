@@ -366,12 +366,7 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	}
 	files->written->octets = fm_file_writer_size(files->writer);
 	files->worth_it |= info->records || info->audits;
-	stats->messages++;
-	stats->message_octets += size;
-	stats->records += info->records;
-	stats->audits += info->audits;
-	stats->packets += info->packets;
-	stats->octets += info->octets;
+	fm_sink_stats_sent(stats, info, size);
 }
 
 static void name_interface(const struct fm_interface_name *name, void *userdata)

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
+#include "base/fnv.h"
 #include "base/macro.h"
 #include "ipfix/file-reader.h"
 #include "ipfix/file-writer.h"
@@ -113,12 +114,7 @@ static struct entry *entry_of(struct fm_spool *spool, uint64_t id)
 
 static uint64_t check_of(const struct position *position)
 {
-	const uint8_t *octets = (const uint8_t *)position;
-	uint64_t hash = 0xcbf29ce484222325;
-
-	for (size_t i = 0; i < offsetof(struct position, check); i++)
-		hash = (hash ^ octets[i]) * 0x100000001b3;
-	return hash;
+	return fm_fnv(FM_FNV_BEGIN, position, offsetof(struct position, check));
 }
 
 /* Best effort: what cannot be noted is sent again after a restart. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fnv.h"
 #include "base/macro.h"
 #include "daemon/status.h"
 
@@ -108,16 +109,6 @@ void fm_tell_changed(struct fm_tell *tell, uint64_t now_ns)
 	tell->names_due_ns = FM_MIN(tell->names_due_ns, now_ns + DELAY_NS);
 }
 
-/* FNV-1a. */
-static uint64_t digest(uint64_t hash, const void *data, size_t size)
-{
-	const uint8_t *octets = data;
-
-	for (size_t i = 0; i < size; i++)
-		hash = (hash ^ octets[i]) * 0x100000001b3ULL;
-	return hash;
-}
-
 static void push_name(const struct fm_interface_name *name, void *userdata)
 {
 	struct fm_tell_entry *entry = push(userdata, KIND_NAME);
@@ -133,13 +124,13 @@ static void push_name(const struct fm_interface_name *name, void *userdata)
 /* Queues the names, unless they are those that were told and only a change was suspected. */
 static void queue_names(struct fm_tell *tell, bool suspected)
 {
-	uint64_t now = 0xcbf29ce484222325ULL;
+	uint64_t now = FM_FNV_BEGIN;
 
 	forget(tell, true);
 	tell->env->for_each_interface(tell->env->userdata, push_name, tell);
 	for (size_t i = tell->first; i < tell->n; i++)
 		if (tell->entries[i].kind == KIND_NAME)
-			now = digest(now, &tell->entries[i].interface,
+			now = fm_fnv(now, &tell->entries[i].interface,
 				     sizeof(tell->entries[i].interface));
 	if (suspected && now == tell->told_names)
 		forget(tell, true);

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
+#include "base/fnv.h"
 #include "base/macro.h"
 #include "base/parse.h"
 #include "base/siphash.h"
@@ -134,6 +135,17 @@ static void test_siphash(void)
 	FM_TEST(!wrong, "SipHash-2-4 is as its authors have it");
 }
 
+/* Values of its authors. */
+static void test_fnv(void)
+{
+	FM_TEST(fm_fnv_text("") == 0xcbf29ce484222325 && fm_fnv32_text("") == 0x811c9dc5 &&
+			fm_fnv_text("foobar") == 0x85944171f73967e8 &&
+			fm_fnv32_text("foobar") == 0xbf9cf968,
+		"FNV-1a of texts");
+	FM_TEST(fm_fnv(fm_fnv(FM_FNV_BEGIN, "foo", 3), "bar", 3) == fm_fnv_text("foobar"),
+		"FNV-1a goes on behind what is in front");
+}
+
 int main(void)
 {
 	test_numbers();
@@ -142,5 +154,6 @@ int main(void)
 	test_addresses();
 	test_buffer();
 	test_siphash();
+	test_fnv();
 	return fm_test_done();
 }
