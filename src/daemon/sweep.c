@@ -12,7 +12,7 @@
 /* Slots of all regions that one window spans: their first lines fit into a core's cache. */
 #define WINDOW_SLOTS 4096u
 #define WINDOW_MIN   64u
-/* Slots whose lines are fetched ahead of the scan; behind the end it is only a hint. */
+/* Slots whose lines are fetched ahead of the scan, at most. */
 #define AHEAD 24
 /* The same of collecting. */
 #define AHEAD_REFS 8
