@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/macro.h"
-#include "daemon/region.h"
+#include "daemon/kept.h"
 #include "daemon/status.h"
 
 /* An interface that could not be read; also the value that says absent in a record. */
@@ -15,10 +15,6 @@
 /* What passes between two readings makes them differ: so often it is tried to have none. */
 #define TRIES 3
 
-#define NAME	"audit"
-#define MAGIC	"fmaudit"
-#define VERSION 1
-#define PAGE	4096u
 /* Intervals of a transaction, at most. */
 #define NOTES_MAX 32
 
@@ -31,18 +27,23 @@ struct note {
 
 /* In shared memory. */
 struct notes {
-	char magic[8];
-	uint32_t version, note_size;
+	struct fm_kept_head head;
+	uint32_t note_size;
 	uint64_t serial; /* of the transaction; 0: there is none */
 	uint32_t n, unused;
 	struct note v[NOTES_MAX];
 };
 
-#define PAGES ((uint32_t)((sizeof(struct notes) + PAGE - 1) / PAGE))
+static const struct fm_kept_form kept_form = {
+	.map = "fm_audit",
+	.magic = "fmaudit",
+	.version = 1,
+	.value_size = FM_KEPT_PAGE,
+};
 
 struct fm_audit {
 	struct fm_audit_env env;
-	int fd;
+	struct fm_kept kept;
 	struct notes *notes;
 	unsigned int next; /* gate and hook that fm_audit_step goes on with */
 };
@@ -106,61 +107,38 @@ static void add_note(struct fm_audit *audit, unsigned int gate, enum fm_hook hoo
 
 static int take(struct fm_audit *audit)
 {
-	int r, fd = fm_store_take(audit->env.store, NAME);
-	struct notes *notes;
-	void *memory;
+	int r = fm_kept_take(&audit->kept);
 
-	if (fd < 0)
-		return fd;
-	r = fm_region_map_adopt(fd, PAGES, PAGE, &memory);
-	if (r == 0) {
-		notes = memory;
-		if (!memcmp(notes->magic, MAGIC, sizeof(MAGIC)) && notes->version == VERSION &&
-		    notes->note_size == sizeof(struct note)) {
-			audit->fd = fd;
-			audit->notes = notes;
-			return 0;
-		}
-		fm_region_unmap(memory, PAGES, PAGE);
-		r = -EINVAL;
-	}
-	close(fd);
-	fm_store_remove(audit->env.store, NAME);
-	return r;
+	if (r < 0)
+		return r;
+	audit->notes = audit->kept.memory;
+	return audit->notes->note_size == sizeof(struct note) ? 0 : fm_kept_refuse(&audit->kept);
 }
 
 static int make(struct fm_audit *audit)
 {
-	void *memory;
-	int r;
+	int r = fm_kept_make(&audit->kept);
 
-	if (!audit->env.store) {
-		memory = calloc(PAGES, PAGE);
-		if (!memory)
-			return -ENOMEM;
-	} else {
-		r = fm_region_map_new("fm_audit", PAGES, PAGE, &audit->fd, &memory);
-		if (r < 0)
-			return r;
-	}
-	audit->notes = memory;
-	audit->notes->version = VERSION;
+	if (r < 0)
+		return r;
+	audit->notes = audit->kept.memory;
 	audit->notes->note_size = sizeof(struct note);
-	memcpy(audit->notes->magic, MAGIC, sizeof(MAGIC));
-	return audit->env.store ? fm_store_put(audit->env.store, NAME, audit->fd) : 0;
+	return fm_kept_put(&audit->kept);
 }
 
 int fm_audit_new(struct fm_audit **ret, const struct fm_audit_env *env)
 {
 	_fm_cleanup_(fm_audit_freep) struct fm_audit *audit = calloc(1, sizeof(*audit));
-	int r = -ENOENT;
+	int r;
 
 	if (!audit)
 		return -ENOMEM;
 	audit->env = *env;
-	audit->fd = -1;
-	if (env->store)
-		r = take(audit);
+	r = fm_kept_init(&audit->kept, &kept_form, env->store, "audit",
+			 fm_kept_pages(sizeof(struct notes)));
+	if (r < 0)
+		return r;
+	r = take(audit);
 	if (r < 0)
 		r = make(audit);
 	if (r < 0)
@@ -177,12 +155,7 @@ struct fm_audit *fm_audit_free(struct fm_audit *audit)
 {
 	if (!audit)
 		return NULL;
-	if (audit->fd >= 0) {
-		fm_region_unmap(audit->notes, PAGES, PAGE);
-		close(audit->fd);
-	} else {
-		free(audit->notes);
-	}
+	fm_kept_done(&audit->kept);
 	free(audit);
 	return NULL;
 }

@@ -7,22 +7,26 @@
 #include <string.h>
 
 #include "base/macro.h"
+#include "daemon/kept.h"
 
-#define MAGIC	 "fmledger"
-#define VERSION	 2
-#define NAME	 "ledger"
-#define PAGE	 4096u
 #define REFS_MIN 4096
 
 #define HEAD offsetof(struct fm_ledger_entry, exported)
+
+static const struct fm_kept_form kept_form = {
+	.map = "fm_ledger",
+	.magic = "fmledger",
+	.version = 2,
+	.value_size = FM_KEPT_PAGE,
+};
 
 /*
  * In shared memory. committed > applied: the entries are to be carried out. Their form is that of
  * the process that wrote them.
  */
 struct header {
-	char magic[8];
-	uint32_t version, entry_size;
+	struct fm_kept_head head;
+	uint32_t entry_size;
 	uint64_t committed, applied;
 	uint32_t n, unused;
 	uint32_t exported_offset, exported_size;
@@ -32,21 +36,24 @@ struct header {
 struct fm_ledger {
 	struct fm_ledger_ops ops;
 	void *userdata;
-	struct fm_store *store;
-	int fd;
-	uint32_t pages;
+	struct fm_kept kept;
 	struct header *header;
 	struct fm_ledger_entry *entries;
 	size_t max, max_refs;
 	size_t n; /* added */
 };
 
-static void set_memory(struct fm_ledger *ledger, void *memory)
+/* Octets of entries. */
+static size_t room(const struct fm_ledger *ledger)
 {
-	ledger->header = memory;
-	ledger->entries = (struct fm_ledger_entry *)((uint8_t *)memory + sizeof(struct header));
-	ledger->max = ((size_t)ledger->pages * PAGE - sizeof(struct header)) /
-		      sizeof(struct fm_ledger_entry);
+	return (size_t)ledger->kept.n_elements * FM_KEPT_PAGE - sizeof(struct header);
+}
+
+static void set_memory(struct fm_ledger *ledger)
+{
+	ledger->header = ledger->kept.memory;
+	ledger->entries = (struct fm_ledger_entry *)(ledger->header + 1);
+	ledger->max = room(ledger) / sizeof(struct fm_ledger_entry);
 }
 
 static void set_form(struct header *header)
@@ -73,85 +80,59 @@ static bool account_is_sound(const struct header *header, uint32_t offset, uint3
 static bool is_sound(const struct fm_ledger *ledger)
 {
 	const struct header *header = ledger->header;
-	size_t room = (size_t)ledger->pages * PAGE - sizeof(*header);
 
-	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != VERSION ||
-	    ledger->max < ledger->max_refs)
+	if (ledger->max < ledger->max_refs)
 		return false;
 	if (!is_pending(header))
 		return true;
 	return header->committed == header->applied + 1 && header->entry_size >= HEAD &&
 	       header->entry_size % sizeof(uint64_t) == 0 &&
-	       header->n <= room / header->entry_size &&
+	       header->n <= room(ledger) / header->entry_size &&
 	       account_is_sound(header, header->exported_offset, header->exported_size) &&
 	       account_is_sound(header, header->tcp_offset, header->tcp_size);
 }
 
 static int take(struct fm_ledger *ledger)
 {
-	int r, fd = fm_store_take(ledger->store, NAME);
-	uint32_t wanted = ledger->pages;
-	void *memory;
-
-	if (fd < 0)
-		return fd;
 	/* Another version's may be larger or smaller. */
-	r = fm_region_map_take(fd, PAGE, &ledger->pages, &memory);
-	if (r == 0) {
-		set_memory(ledger, memory);
-		if (is_sound(ledger)) {
-			ledger->fd = fd;
-			if (!is_pending(ledger->header))
-				set_form(ledger->header);
-			return 0;
-		}
-		fm_region_unmap(memory, ledger->pages, PAGE);
-		ledger->header = NULL;
-		r = -EINVAL;
-	}
-	ledger->pages = wanted;
-	close(fd);
-	fm_store_remove(ledger->store, NAME);
-	return r;
+	int r = fm_kept_take_any(&ledger->kept);
+
+	if (r < 0)
+		return r;
+	set_memory(ledger);
+	if (!is_sound(ledger))
+		return fm_kept_refuse(&ledger->kept);
+	if (!is_pending(ledger->header))
+		set_form(ledger->header);
+	return 0;
 }
 
 static int make(struct fm_ledger *ledger)
 {
-	void *memory;
-	int r;
+	int r = fm_kept_make(&ledger->kept);
 
-	if (!ledger->store) {
-		memory = calloc(ledger->pages, PAGE);
-		if (!memory)
-			return -ENOMEM;
-	} else {
-		r = fm_region_map_new("fm_ledger", ledger->pages, PAGE, &ledger->fd, &memory);
-		if (r < 0)
-			return r;
-	}
-	set_memory(ledger, memory);
-	ledger->header->version = VERSION;
+	if (r < 0)
+		return r;
+	set_memory(ledger);
 	set_form(ledger->header);
-	memcpy(ledger->header->magic, MAGIC, sizeof(ledger->header->magic));
-	return ledger->store ? fm_store_put(ledger->store, NAME, ledger->fd) : 0;
+	return fm_kept_put(&ledger->kept);
 }
 
 int fm_ledger_new(struct fm_ledger **ret, struct fm_store *store, size_t max_refs)
 {
 	_fm_cleanup_(fm_ledger_freep) struct fm_ledger *ledger = calloc(1, sizeof(*ledger));
 	size_t entries = FM_MAX((size_t)REFS_MIN, 4 * max_refs);
-	int r = -ENOENT;
+	int r;
 
 	if (!ledger)
 		return -ENOMEM;
-	ledger->fd = -1;
-	ledger->store = store;
 	ledger->max_refs = max_refs;
-	ledger->pages = (uint32_t)((sizeof(struct header) +
-				    entries * sizeof(struct fm_ledger_entry) + PAGE - 1) /
-				   PAGE);
-	if (store)
-		r = take(ledger);
+	r = fm_kept_init(
+		&ledger->kept, &kept_form, store, "ledger",
+		fm_kept_pages(sizeof(struct header) + entries * sizeof(struct fm_ledger_entry)));
+	if (r < 0)
+		return r;
+	r = take(ledger);
 	if (r < 0)
 		r = make(ledger);
 	if (r < 0)
@@ -164,12 +145,7 @@ struct fm_ledger *fm_ledger_free(struct fm_ledger *ledger)
 {
 	if (!ledger)
 		return NULL;
-	if (ledger->fd >= 0) {
-		fm_region_unmap(ledger->header, ledger->pages, PAGE);
-		close(ledger->fd);
-	} else {
-		free(ledger->header);
-	}
+	fm_kept_done(&ledger->kept);
 	free(ledger);
 	return NULL;
 }
@@ -252,6 +228,5 @@ void fm_ledger_commit(struct fm_ledger *ledger)
 
 void fm_ledger_forget(struct fm_ledger *ledger)
 {
-	if (ledger->store)
-		fm_store_remove(ledger->store, NAME);
+	fm_kept_forget(&ledger->kept);
 }

@@ -7,28 +7,29 @@
 #include <string.h>
 
 #include "base/macro.h"
-#include "daemon/region.h"
+#include "daemon/kept.h"
 
-#define MAGIC	"fmmemo"
-#define VERSION 1
-#define PAGE	4096u
+static const struct fm_kept_form kept_form = {
+	.map = "fm_memo",
+	.magic = "fmmemo",
+	.version = 1,
+	.value_size = FM_KEPT_PAGE,
+};
 
 /* In shared memory. */
 struct header {
-	char magic[8];
-	uint32_t version, octets;
+	struct fm_kept_head head;
+	uint32_t octets;
 	uint64_t serial; /* of prepared; 0: there is nothing prepared */
 	uint32_t which, unused;
 	uint8_t published[2][FM_MEMO_OCTETS_MAX]; /* in turns: the one that counts is whole */
 	uint8_t prepared[FM_MEMO_OCTETS_MAX];
 };
 
-_Static_assert(sizeof(struct header) <= PAGE, "a page");
+_Static_assert(sizeof(struct header) <= FM_KEPT_PAGE, "a page");
 
 struct fm_memo {
-	struct fm_store *store;
-	char name[FM_STORE_NAME_MAX];
-	int fd;
+	struct fm_kept kept;
 	size_t octets;
 	struct header *header;
 	uint64_t now[FM_MEMO_OCTETS_MAX / sizeof(uint64_t)];
@@ -36,10 +37,9 @@ struct fm_memo {
 
 static bool adopt(struct fm_memo *memo, uint64_t committed)
 {
-	const struct header *header = memo->header;
+	const struct header *header = memo->header = memo->kept.memory;
 
-	if (memcmp(header->magic, MAGIC, sizeof(MAGIC)) || header->version != VERSION ||
-	    header->octets != memo->octets)
+	if (header->octets != memo->octets)
 		return false;
 	if (header->serial && header->serial <= committed)
 		memcpy(memo->now, header->prepared, memo->octets);
@@ -49,67 +49,35 @@ static bool adopt(struct fm_memo *memo, uint64_t committed)
 	return true;
 }
 
-static int take(struct fm_memo *memo, uint64_t committed)
-{
-	int r, fd = fm_store_take(memo->store, memo->name);
-	void *memory;
-
-	if (fd < 0)
-		return fd;
-	r = fm_region_map_adopt(fd, 1, PAGE, &memory);
-	if (r == 0) {
-		memo->header = memory;
-		if (adopt(memo, committed)) {
-			memo->fd = fd;
-			return 0;
-		}
-		fm_region_unmap(memory, 1, PAGE);
-		memo->header = NULL;
-		r = -EINVAL;
-	}
-	close(fd);
-	fm_store_remove(memo->store, memo->name);
-	return r;
-}
-
 static int make(struct fm_memo *memo)
 {
-	void *memory;
-	int r;
+	int r = fm_kept_make(&memo->kept);
 
-	if (!memo->store) {
-		memory = calloc(1, PAGE);
-		if (!memory)
-			return -ENOMEM;
-	} else {
-		r = fm_region_map_new("fm_memo", 1, PAGE, &memo->fd, &memory);
-		if (r < 0)
-			return r;
-	}
-	memo->header = memory;
-	memo->header->version = VERSION;
+	if (r < 0)
+		return r;
+	memo->header = memo->kept.memory;
 	memo->header->octets = (uint32_t)memo->octets;
-	memcpy(memo->header->magic, MAGIC, sizeof(MAGIC));
-	return memo->store ? fm_store_put(memo->store, memo->name, memo->fd) : 0;
+	return fm_kept_put(&memo->kept);
 }
 
 int fm_memo_new(struct fm_memo **ret, struct fm_store *store, const char *name, size_t octets,
 		uint64_t committed)
 {
 	_fm_cleanup_(fm_memo_freep) struct fm_memo *memo = NULL;
-	int r = -ENOENT;
+	int r;
 
-	if (octets > FM_MEMO_OCTETS_MAX || strlen(name) >= FM_STORE_NAME_MAX)
+	if (octets > FM_MEMO_OCTETS_MAX)
 		return -EINVAL;
 	memo = calloc(1, sizeof(*memo));
 	if (!memo)
 		return -ENOMEM;
-	memo->fd = -1;
-	memo->store = store;
 	memo->octets = octets;
-	strcpy(memo->name, name);
-	if (store)
-		r = take(memo, committed);
+	r = fm_kept_init(&memo->kept, &kept_form, store, name, 1);
+	if (r < 0)
+		return r;
+	r = fm_kept_take(&memo->kept);
+	if (r == 0 && !adopt(memo, committed))
+		r = fm_kept_refuse(&memo->kept);
 	if (r < 0)
 		r = make(memo);
 	if (r < 0)
@@ -122,20 +90,14 @@ struct fm_memo *fm_memo_free(struct fm_memo *memo)
 {
 	if (!memo)
 		return NULL;
-	if (memo->fd >= 0) {
-		fm_region_unmap(memo->header, 1, PAGE);
-		close(memo->fd);
-	} else {
-		free(memo->header);
-	}
+	fm_kept_done(&memo->kept);
 	free(memo);
 	return NULL;
 }
 
 void fm_memo_forget(struct fm_memo *memo)
 {
-	if (memo->store)
-		fm_store_remove(memo->store, memo->name);
+	fm_kept_forget(&memo->kept);
 }
 
 void *fm_memo_value(struct fm_memo *memo)

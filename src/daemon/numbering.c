@@ -8,13 +8,11 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "daemon/interfaces.h"
-#include "daemon/region.h"
+#include "daemon/kept.h"
 
-#define NAME "namespaces"
 /* Beyond that, who is not named any more makes room: numbers begin anew. */
 #define KEPT_MAX (FM_INTERFACES_NAMESPACES / 2)
 
@@ -22,11 +20,20 @@ struct name {
 	char text[NAME_MAX + 1];
 };
 
-struct fm_numbering {
-	struct fm_store *store;
-	int fd;
-	struct name *names; /* NULL: nothing is kept */
+static const struct fm_kept_form kept_form = {
+	.map = "fm_namespaces",
+	.value_size = sizeof(struct name),
 };
+
+struct fm_numbering {
+	struct fm_kept kept;
+};
+
+/* NULL: nothing is kept. */
+static struct name *names_of(const struct fm_numbering *numbering)
+{
+	return numbering->kept.memory;
+}
 
 static bool is_sound(const struct name *names)
 {
@@ -42,54 +49,27 @@ static bool is_sound(const struct name *names)
 	return n > 1 && n <= KEPT_MAX;
 }
 
-static void let_go(struct fm_numbering *numbering)
+static void make(struct fm_kept *kept)
 {
-	fm_region_unmap(numbering->names, FM_INTERFACES_NAMESPACES, sizeof(struct name));
-	numbering->names = NULL;
-	if (numbering->fd >= 0)
-		close(numbering->fd);
-	numbering->fd = -1;
-}
-
-static void take(struct fm_numbering *numbering)
-{
-	void *memory = NULL;
-
-	numbering->fd = fm_store_take(numbering->store, NAME);
-	if (numbering->fd < 0)
-		return;
-	if (fm_region_map_adopt(numbering->fd, FM_INTERFACES_NAMESPACES, sizeof(struct name),
-				&memory) == 0)
-		numbering->names = memory;
-	if (numbering->names && is_sound(numbering->names))
-		return;
-	fm_log_notice("numbers of network namespaces begin anew");
-	let_go(numbering);
-	fm_store_remove(numbering->store, NAME);
-}
-
-static void make(struct fm_numbering *numbering)
-{
-	void *memory;
-
-	if (fm_region_map_new("fm_namespaces", FM_INTERFACES_NAMESPACES, sizeof(struct name),
-			      &numbering->fd, &memory) < 0)
-		return;
-	numbering->names = memory;
-	if (fm_store_put(numbering->store, NAME, numbering->fd) < 0)
-		let_go(numbering);
+	if (kept->store && !kept->memory && fm_kept_make(kept) == 0 && fm_kept_put(kept) < 0)
+		fm_kept_done(kept);
 }
 
 int fm_numbering_new(struct fm_numbering **ret, struct fm_store *store)
 {
 	struct fm_numbering *numbering = calloc(1, sizeof(*numbering));
+	int r;
 
 	if (!numbering)
 		return -ENOMEM;
-	numbering->store = store;
-	numbering->fd = -1;
-	if (store)
-		take(numbering);
+	r = fm_kept_init(&numbering->kept, &kept_form, store, "namespaces",
+			 FM_INTERFACES_NAMESPACES);
+	if (r == 0)
+		r = fm_kept_take(&numbering->kept);
+	if (r == 0 && !is_sound(names_of(numbering)))
+		r = fm_kept_refuse(&numbering->kept);
+	if (r < 0 && r != -ENOENT)
+		fm_log_notice("numbers of network namespaces begin anew");
 	*ret = numbering;
 	return 0;
 }
@@ -97,16 +77,18 @@ int fm_numbering_new(struct fm_numbering **ret, struct fm_store *store)
 struct fm_numbering *fm_numbering_free(struct fm_numbering *numbering)
 {
 	if (numbering)
-		let_go(numbering);
+		fm_kept_done(&numbering->kept);
 	free(numbering);
 	return NULL;
 }
 
 const char *fm_numbering_name(const struct fm_numbering *numbering, unsigned int number)
 {
-	if (!numbering->names || number >= FM_INTERFACES_NAMESPACES)
+	const struct name *names = names_of(numbering);
+
+	if (!names || number >= FM_INTERFACES_NAMESPACES)
 		return NULL;
-	return *numbering->names[number].text ? numbering->names[number].text : NULL;
+	return *names[number].text ? names[number].text : NULL;
 }
 
 void fm_numbering_add(struct fm_numbering *numbering, unsigned int number, const char *name)
@@ -114,12 +96,12 @@ void fm_numbering_add(struct fm_numbering *numbering, unsigned int number, const
 	size_t size = strlen(name) + 1;
 	char *text;
 
-	if (numbering->store && !numbering->names)
-		make(numbering);
-	if (!numbering->names || number >= FM_INTERFACES_NAMESPACES || size > sizeof(struct name))
+	make(&numbering->kept);
+	if (!names_of(numbering) || number >= FM_INTERFACES_NAMESPACES ||
+	    size > sizeof(struct name))
 		return;
 	/* It is there once its first octet is. */
-	text = numbering->names[number].text;
+	text = names_of(numbering)[number].text;
 	memcpy(text + 1, name + 1, size - 1);
 	__atomic_store_n(text, *name, __ATOMIC_RELEASE);
 }

@@ -11,15 +11,19 @@
 #include <string.h>
 
 #include "base/macro.h"
-#include "daemon/region.h"
+#include "daemon/kept.h"
 
-#define MAGIC	     "fmoutbox"
-#define VERSION	     3
-#define PAGE	     4096u
 #define HEADER_PAGES 2
 #define MESSAGE_MAX  (1 << 20)
 /* Nothing counts up to here. */
 #define POSITION_MAX (UINT64_MAX / 2)
+
+static const struct fm_kept_form kept_form = {
+	.map = "fm_outbox",
+	.magic = "fmoutbox",
+	.version = 3,
+	.value_size = FM_KEPT_PAGE,
+};
 
 /* What is published and what comes next; the next only counts with its serial. */
 struct point {
@@ -29,8 +33,8 @@ struct point {
 
 /* In shared memory: the first pages. */
 struct header {
-	char magic[8];
-	uint32_t version, pages;
+	struct fm_kept_head head;
+	uint32_t pages;
 	uint64_t tail;		   /* all before is done */
 	struct point published[2]; /* in turns: the one that counts is whole */
 	uint32_t which;
@@ -40,7 +44,7 @@ struct header {
 	char name[FM_STORE_NAME_MAX]; /* in the store: another's is not to be used by two */
 };
 
-_Static_assert(sizeof(struct header) <= HEADER_PAGES * PAGE, "its pages");
+_Static_assert(sizeof(struct header) <= HEADER_PAGES * FM_KEPT_PAGE, "its pages");
 
 enum state {
 	STATE_WAITING = 1,
@@ -60,11 +64,7 @@ struct entry {
 };
 
 struct fm_outbox {
-	struct fm_store *store;
-	char name[FM_STORE_NAME_MAX];
-	int fd;
-	bool kept; /* in the store */
-	uint32_t pages;
+	struct fm_kept kept;
 	struct header *header;
 	uint8_t *ring;
 	size_t size; /* of the ring */
@@ -136,9 +136,8 @@ static bool adopt(struct fm_outbox *outbox, const struct fm_outbox_options *opti
 {
 	const struct header *header = outbox->header;
 
-	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != VERSION ||
-	    header->pages != outbox->pages ||
-	    strncmp(header->name, outbox->name, sizeof(header->name)))
+	if (header->pages != outbox->kept.n_elements ||
+	    strncmp(header->name, outbox->kept.name, sizeof(header->name)))
 		return false;
 	outbox->now = header->published[header->which & 1];
 	if (header->serial && header->serial <= options->committed &&
@@ -151,84 +150,58 @@ static bool adopt(struct fm_outbox *outbox, const struct fm_outbox_options *opti
 	return true;
 }
 
-static void set_memory(struct fm_outbox *outbox, void *memory)
+static void set_memory(struct fm_outbox *outbox)
 {
-	outbox->header = memory;
-	outbox->ring = (uint8_t *)memory + HEADER_PAGES * PAGE;
-	outbox->size = (size_t)(outbox->pages - HEADER_PAGES) * PAGE;
+	outbox->header = outbox->kept.memory;
+	outbox->ring = (uint8_t *)outbox->kept.memory + HEADER_PAGES * FM_KEPT_PAGE;
+	outbox->size = (size_t)(outbox->kept.n_elements - HEADER_PAGES) * FM_KEPT_PAGE;
 }
 
 static int take(struct fm_outbox *outbox, const struct fm_outbox_options *options,
 		struct fm_outbox_found *ret)
 {
-	void *memory;
-	int r, fd = fm_store_take(options->store, options->name);
+	int r = fm_kept_take(&outbox->kept);
 
-	if (fd < 0)
-		return fd;
-	r = fm_region_map_adopt(fd, outbox->pages, PAGE, &memory);
-	if (r == 0) {
-		set_memory(outbox, memory);
-		if (adopt(outbox, options, ret)) {
-			outbox->fd = fd;
-			outbox->kept = true;
-			return 0;
-		}
-		fm_region_unmap(memory, outbox->pages, PAGE);
-		outbox->header = NULL;
-		outbox->now = (struct point){};
-		outbox->waiting = 0;
-		r = -EINVAL;
-	}
-	close(fd);
-	fm_store_remove(options->store, options->name);
-	return r;
+	if (r < 0)
+		return r;
+	set_memory(outbox);
+	if (adopt(outbox, options, ret))
+		return 0;
+	outbox->now = (struct point){};
+	return fm_kept_refuse(&outbox->kept);
 }
 
 static int make(struct fm_outbox *outbox, const struct fm_outbox_options *options)
 {
-	void *memory;
-	int r;
+	int r = fm_kept_make(&outbox->kept);
 
-	if (!options->store) {
-		memory = calloc(outbox->pages, PAGE);
-		if (!memory)
-			return -ENOMEM;
-	} else {
-		r = fm_region_map_new("fm_outbox", outbox->pages, PAGE, &outbox->fd, &memory);
-		if (r < 0)
-			return r;
-	}
-	set_memory(outbox, memory);
-	outbox->header->pages = outbox->pages;
-	outbox->header->version = VERSION;
-	memcpy(outbox->header->magic, MAGIC, sizeof(outbox->header->magic));
-	strcpy(outbox->header->name, outbox->name);
-	return options->later ? 0 : fm_outbox_keep(outbox);
+	if (r < 0)
+		return r;
+	set_memory(outbox);
+	outbox->header->pages = outbox->kept.n_elements;
+	strcpy(outbox->header->name, outbox->kept.name);
+	return options->later ? 0 : fm_kept_put(&outbox->kept);
 }
 
 int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
 		  struct fm_outbox_found *ret_found)
 {
 	_fm_cleanup_(fm_outbox_freep) struct fm_outbox *outbox = calloc(1, sizeof(*outbox));
-	int r = -ENOENT;
+	int r;
 
 	*ret_found = (struct fm_outbox_found){};
 	if (!outbox)
 		return -ENOMEM;
-	if (strlen(options->name) >= sizeof(outbox->name) ||
-	    options->account_octets > sizeof(outbox->header->account))
+	if (options->account_octets > sizeof(outbox->header->account))
 		return -EINVAL;
-	outbox->fd = -1;
-	outbox->store = options->store;
-	strcpy(outbox->name, options->name);
-	outbox->pages = HEADER_PAGES + (uint32_t)((options->octets + PAGE - 1) / PAGE);
+	r = fm_kept_init(&outbox->kept, &kept_form, options->store, options->name,
+			 HEADER_PAGES + fm_kept_pages(options->octets));
+	if (r < 0)
+		return r;
 	outbox->sequence_offset = options->sequence_offset;
-	if (options->store) {
-		r = take(outbox, options, ret_found);
-		if (r < 0)
-			*ret_found = (struct fm_outbox_found){.unsound = r != -ENOENT};
-	}
+	r = take(outbox, options, ret_found);
+	if (r < 0)
+		*ret_found = (struct fm_outbox_found){.unsound = r != -ENOENT};
 	if (r < 0)
 		r = make(outbox, options);
 	if (r < 0)
@@ -241,31 +214,19 @@ struct fm_outbox *fm_outbox_free(struct fm_outbox *outbox)
 {
 	if (!outbox)
 		return NULL;
-	if (outbox->fd >= 0) {
-		fm_region_unmap(outbox->header, outbox->pages, PAGE);
-		close(outbox->fd);
-	} else {
-		free(outbox->header);
-	}
+	fm_kept_done(&outbox->kept);
 	free(outbox);
 	return NULL;
 }
 
 int fm_outbox_keep(struct fm_outbox *outbox)
 {
-	int r = 0;
-
-	if (outbox->store && !outbox->kept)
-		r = fm_store_put(outbox->store, outbox->name, outbox->fd);
-	outbox->kept = outbox->kept || r == 0;
-	return r;
+	return fm_kept_put(&outbox->kept);
 }
 
 void fm_outbox_forget(struct fm_outbox *outbox)
 {
-	if (outbox->store && outbox->kept)
-		fm_store_remove(outbox->store, outbox->name);
-	outbox->kept = false;
+	fm_kept_forget(&outbox->kept);
 }
 
 void fm_outbox_get_numbers(const struct fm_outbox *outbox, struct fm_outbox_numbers *ret)
