@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/macro.h"
+#include "daemon/kept.h"
 #include "daemon/ledger.h"
 #include "daemon/numbering.h"
 #include "daemon/outbox.h"
@@ -127,6 +128,92 @@ static void test_store(void)
 	fm_store_clear(store);
 	fm_store_free(store);
 }
+
+/* --- kept memory --- */
+
+static const struct fm_kept_form kept_form = {
+	.map = "fm_test",
+	.magic = "fmtest",
+	.version = 7,
+	.value_size = FM_KEPT_PAGE,
+};
+
+/* A process that has taken what is kept, or made it; the second word of it is what it found. */
+static int open_kept(struct fm_kept *kept, const struct fm_kept_form *form, uint32_t pages,
+		     struct fm_store *store)
+{
+	int r = fm_kept_init(kept, form, store, "memo-kept", pages);
+
+	if (r == 0)
+		r = fm_kept_take(kept);
+	if (r < 0 && (fm_kept_make(kept) < 0 || fm_kept_put(kept) < 0))
+		abort();
+	return r;
+}
+
+static uint32_t *word(const struct fm_kept *kept)
+{
+	return (uint32_t *)((uint8_t *)kept->memory + 2 * FM_KEPT_PAGE - sizeof(uint32_t));
+}
+
+/* What a next process makes of it, and whether that is in the store. */
+static int next_kept(const struct fm_kept_form *form, uint32_t pages, bool *ret_good)
+{
+	struct fm_store *store = open_store();
+	struct fm_kept kept;
+	int r = open_kept(&kept, form, pages, store);
+
+	*ret_good = *word(&kept) == (r < 0 ? 0 : 5);
+	*word(&kept) = 5;
+	fm_kept_done(&kept);
+	fm_store_free(store);
+	store = open_store();
+	*ret_good &= open_kept(&kept, form, pages, store) == 0 && *word(&kept) == 5;
+	fm_kept_done(&kept);
+	fm_store_free(store);
+	return r;
+}
+
+/* Memory is taken if it is of this form, else it is forgotten and made anew. */
+static void test_kept(void)
+{
+	struct fm_kept_form form = kept_form;
+	struct fm_store *store;
+	struct fm_kept kept;
+	bool good, ours;
+
+	FM_TEST(next_kept(&form, 4, &good) == -ENOENT && good, "kept: made, and found by the next");
+	FM_TEST(next_kept(&form, 4, &good) == 0 && good, "kept: and by the one behind it");
+	FM_TEST(next_kept(&form, 3, &good) == -EINVAL && good, "kept: of another size");
+	form.version++;
+	FM_TEST(next_kept(&form, 3, &good) == -EINVAL && good, "kept: of another version");
+	form.magic = "fmother";
+	FM_TEST(next_kept(&form, 3, &good) == -EINVAL && good, "kept: of another kind");
+	form.value_size *= 2;
+	FM_TEST(next_kept(&form, 3, &good) == -EINVAL && good, "kept: of other elements");
+	store = open_store();
+	FM_TEST(fm_kept_init(&kept, &form, store, "memo-kept", 8) == 0 &&
+			fm_kept_take_any(&kept) == 0 && kept.n_elements == 3 && *word(&kept) == 5,
+		"kept: of any size");
+	FM_TEST(fm_kept_refuse(&kept) == -EINVAL && !fm_store_has(store, "memo-kept", &ours) &&
+			fm_kept_take(&kept) == -ENOENT && fm_kept_make(&kept) == 0 &&
+			kept.n_elements == 8 && *word(&kept) == 0,
+		"kept: refused, it is over");
+	FM_TEST(!fm_store_has(store, "memo-kept", &ours) && fm_kept_put(&kept) == 0 &&
+			fm_kept_put(&kept) == 0 && fm_store_has(store, "memo-kept", &ours),
+		"kept: in the store once it is put");
+	fm_kept_forget(&kept);
+	FM_TEST(!fm_store_has(store, "memo-kept", &ours), "kept: forgotten");
+	fm_kept_done(&kept);
+	fm_store_free(store);
+	FM_TEST(open_kept(&kept, &form, 2, NULL) == -ENOENT && *word(&kept) == 0 && kept.fd < 0,
+		"kept: without a store it is the process' own");
+	fm_kept_done(&kept);
+	memset(&kept, 0, sizeof(kept));
+	fm_kept_done(&kept);
+}
+
+/* --- outbox --- */
 
 /* Fills and empties in uneven steps: everything comes out, in order, many times round the ring. */
 static void test_ring(void)
@@ -278,6 +365,34 @@ static void test_garbage(void)
 	FM_TEST(unsound > 100, "garbled 300 times: %u told", unsound);
 }
 
+/* Where a pin stands for another's outbox, it is not shared. */
+static void test_names(void)
+{
+	struct fm_outbox_options options = {.name = "outbox-one", .octets = RING};
+	struct fm_outbox *one = NULL, *two = NULL;
+	struct fm_outbox_found found;
+	int fd;
+
+	options.store = open_store();
+	if (fm_outbox_new(&one, &options, &found) < 0)
+		abort();
+	fd = fm_store_take(options.store, "outbox-one");
+	if (fd < 0 || fm_store_put(options.store, "outbox-two", fd) < 0)
+		abort();
+	close(fd);
+	options.name = "outbox-two";
+	FM_TEST(fm_outbox_new(&two, &options, &found) == 0 && found.unsound &&
+			fm_outbox_account(one) != fm_outbox_account(two) && append(one, 1) &&
+			(fm_outbox_publish(one), fm_outbox_waiting(two) == 0),
+		"an outbox under another's name is not taken");
+	fm_outbox_free(one);
+	fm_outbox_free(two);
+	fm_store_clear(options.store);
+	fm_store_free(options.store);
+}
+
+/* --- ledger --- */
+
 struct applying {
 	const struct fm_ledger *ledger;
 	unsigned int applied[ENTRIES];
@@ -381,6 +496,54 @@ static void test_ledger(void)
 	}
 }
 
+/* A word of the ledger's memory that cannot be. */
+static void garble_ledger(struct fm_store *store, size_t offset, uint32_t value)
+{
+	int fd = fm_store_take(store, "ledger");
+	uint32_t pages;
+	void *memory;
+
+	if (fd < 0 || fm_region_map_take(fd, FM_KEPT_PAGE, &pages, &memory) < 0)
+		abort();
+	memcpy((uint8_t *)memory + offset, &value, sizeof(value));
+	fm_region_unmap(memory, pages, FM_KEPT_PAGE);
+	close(fd);
+}
+
+/* One that contradicts itself is over; nothing of it is carried out. */
+static void test_garbled_ledger(void)
+{
+	static const struct {
+		const char *what;
+		size_t offset;
+		uint32_t value;
+	} rows[] = {
+		{"of another kind", 0, 0x6d66},
+		{"of another version", 8, 1},
+		{"entries smaller than their heads", 12, 8},
+		{"two transactions at once", 16, 3},
+		{"more entries than there is room for", 32, UINT32_MAX / 2},
+		{"accounts beyond their entry", 40, 1 << 20},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(rows); i++) {
+		struct applying applying = {.die_at = UINT32_MAX};
+		struct fm_store *store;
+		struct fm_ledger *ledger;
+
+		commit_and_die(0);
+		store = open_store();
+		garble_ledger(store, rows[i].offset, rows[i].value);
+		ledger = open_ledger(store, &applying);
+		FM_TEST(fm_ledger_committed(ledger) == 0 && fm_ledger_finish(ledger) == 0 &&
+				applying.n == 0,
+			"a garbled ledger: %s", rows[i].what);
+		fm_ledger_free(ledger);
+		fm_store_clear(store);
+		fm_store_free(store);
+	}
+}
+
 /* Which names have which numbers: kept, and begun anew where that cannot be. */
 static void test_numbering(void)
 {
@@ -432,10 +595,13 @@ int main(void)
 		abort();
 	snprintf(pins, sizeof(pins), "%s/bpf/flowmond", root);
 	test_store();
+	test_kept();
 	test_ring();
 	test_kills();
 	test_garbage();
+	test_names();
 	test_ledger();
+	test_garbled_ledger();
 	test_numbering();
 	snprintf(pins, sizeof(pins), "%s/bpf", root);
 	umount2(pins, MNT_DETACH);
