@@ -53,14 +53,9 @@ static uint32_t parent_of(enum fm_hook hook)
 static struct nlmsghdr *put_request(char *buffer, uint16_t type, uint16_t flags, uint32_t ifindex,
 				    uint32_t parent)
 {
-	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
 	struct tcmsg *message;
+	struct nlmsghdr *header = fm_netlink_put(buffer, type, flags, sizeof(*message), &message);
 
-	header->nlmsg_type = type;
-	header->nlmsg_flags = NLM_F_REQUEST | flags;
-	header->nlmsg_seq = 1;
-	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
-	message->tcm_family = AF_UNSPEC;
 	message->tcm_ifindex = (int)ifindex;
 	message->tcm_parent = parent;
 	return header;

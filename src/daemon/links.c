@@ -178,14 +178,10 @@ int fm_links_list(int fd,
 {
 	struct listing listing = {fn, userdata};
 	char buffer[MNL_NLMSG_HDRLEN + 64];
-	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
 	struct ifinfomsg *message;
+	struct nlmsghdr *header =
+		fm_netlink_put(buffer, RTM_GETLINK, NLM_F_DUMP, sizeof(*message), &message);
 
-	header->nlmsg_type = RTM_GETLINK;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	header->nlmsg_seq = 1;
-	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
-	message->ifi_family = AF_UNSPEC;
 	mnl_attr_put_u32(header, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	return fm_netlink_talk(fd, header, on_listed, &listing);
 }
@@ -218,15 +214,11 @@ int fm_links_counters(int fd, uint32_t ifindex, struct fm_link_counters *ret)
 {
 	struct fm_link_counters counters = {};
 	char buffer[MNL_NLMSG_HDRLEN + 64];
-	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
 	struct ifinfomsg *message;
+	struct nlmsghdr *header =
+		fm_netlink_put(buffer, RTM_GETLINK, NLM_F_ACK, sizeof(*message), &message);
 	int r;
 
-	header->nlmsg_type = RTM_GETLINK;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-	header->nlmsg_seq = 1;
-	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
-	message->ifi_family = AF_UNSPEC;
 	message->ifi_index = (int)ifindex;
 	r = fm_netlink_talk(fd, header, on_answer, &counters);
 	if (r < 0)

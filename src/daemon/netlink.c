@@ -32,6 +32,18 @@ int fm_netlink_open(int *ret_fd)
 	return 0;
 }
 
+struct nlmsghdr *fm_netlink_put(char *buffer, uint16_t type, uint16_t flags, size_t size,
+				void *ret_message)
+{
+	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
+
+	header->nlmsg_type = type;
+	header->nlmsg_flags = NLM_F_REQUEST | flags;
+	header->nlmsg_seq = 1;
+	*(void **)ret_message = mnl_nlmsg_put_extra_header(header, size);
+	return header;
+}
+
 /* Code at the head of an error message or of a dump's end. */
 static int code_of(const struct nlmsghdr *header)
 {

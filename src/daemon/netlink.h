@@ -7,9 +7,18 @@
 #define FM_NETLINK_H
 
 #include <linux/netlink.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* A socket in the current network namespace. 0 or -errno. */
 int fm_netlink_open(int *ret_fd);
+
+/*
+ * Begins a request in a buffer: its header, and a message of size octets behind that, all zero; the
+ * family is AF_UNSPEC. flags: beside NLM_F_REQUEST.
+ */
+struct nlmsghdr *fm_netlink_put(char *buffer, uint16_t type, uint16_t flags, size_t size,
+				void *ret_message);
 
 /*
  * Sends the request and reads its answer to the end: to the end of a dump

@@ -84,16 +84,12 @@ static void on_answer(const struct nlmsghdr *header, void *userdata)
 int fm_netns_id(int netlink_fd, int fd, int32_t *ret)
 {
 	char buffer[MNL_NLMSG_HDRLEN + 64];
-	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
 	struct rtgenmsg *message;
+	struct nlmsghdr *header =
+		fm_netlink_put(buffer, RTM_GETNSID, NLM_F_ACK, sizeof(*message), &message);
 	int32_t id = NETNSA_NSID_NOT_ASSIGNED;
 	int r;
 
-	header->nlmsg_type = RTM_GETNSID;
-	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
-	header->nlmsg_seq = 1;
-	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
-	message->rtgen_family = AF_UNSPEC;
 	mnl_attr_put_u32(header, NETNSA_FD, (uint32_t)fd);
 	r = fm_netlink_talk(netlink_fd, header, on_answer, &id);
 	if (r < 0)

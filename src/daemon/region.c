@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -168,45 +169,45 @@ static int make_looks(struct fm_region *region, const struct fm_region_shape *sh
 	return region->looks ? 0 : -ENOMEM;
 }
 
-int fm_region_new(struct fm_region *ret, const struct fm_region_shape *shape)
+/* Of maps that are there, or, fd being NULL, new ones. */
+static int build(struct fm_region *ret, const struct fm_region_shape *shape, const int *fd)
 {
 	struct fm_region made;
 	int r;
 
 	fm_region_init(&made);
 	r = make_looks(&made, shape);
-	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
-		if (fm_region_has(shape, i))
-			r = fm_region_map_new("fm_region", elements_of(shape, i), value_sizes[i],
-					      &made.fd[i], memory_of(&made, i));
+	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++) {
+		uint32_t n_elements = elements_of(shape, i);
+
+		if (!fm_region_has(shape, i))
+			continue;
+		if (fd)
+			r = fm_region_map_adopt(fd[i], n_elements, value_sizes[i],
+						memory_of(&made, i));
+		else
+			r = fm_region_map_new("fm_region", n_elements, value_sizes[i], &made.fd[i],
+					      memory_of(&made, i));
+	}
 	if (r < 0) {
 		fm_region_done(&made, shape);
 		return r;
 	}
+	if (fd)
+		memcpy(made.fd, fd, sizeof(made.fd));
 	*ret = made;
 	return 0;
+}
+
+int fm_region_new(struct fm_region *ret, const struct fm_region_shape *shape)
+{
+	return build(ret, shape, NULL);
 }
 
 int fm_region_adopt(struct fm_region *ret, const struct fm_region_shape *shape,
 		    const int fd[_FM_REGION_MAP_MAX])
 {
-	struct fm_region made;
-	int r;
-
-	fm_region_init(&made);
-	r = make_looks(&made, shape);
-	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX && r == 0; i++)
-		if (fm_region_has(shape, i))
-			r = fm_region_map_adopt(fd[i], elements_of(shape, i), value_sizes[i],
-						memory_of(&made, i));
-	if (r < 0) {
-		fm_region_done(&made, shape);
-		return r;
-	}
-	for (unsigned int i = 0; i < _FM_REGION_MAP_MAX; i++)
-		made.fd[i] = fd[i];
-	*ret = made;
-	return 0;
+	return build(ret, shape, fd);
 }
 
 /* An account is of a slot in use, and of no more than was counted there. */

@@ -357,15 +357,23 @@ int fm_sweeper_add_replaced(struct fm_sweeper *sweeper, struct fm_generation *ge
 	return 0;
 }
 
+/* Until something happened. 0 or -errno. */
+static int wait_some(struct fm_sweeper *sweeper, uint64_t deadline_ns)
+{
+	int r;
+
+	if (fm_clock_monotonic_ns() >= deadline_ns)
+		return -ETIMEDOUT;
+	r = sd_event_run(sweeper->env.event, ROOM_RETRY_US);
+	return r < 0 ? r : 0;
+}
+
 static int64_t finish_one(struct fm_sweeper *sweeper, uint64_t deadline_ns)
 {
 	start_sweep(sweeper);
 	while (fm_sweep_current(sweeper->sweep) != FM_SWEEP_IDLE) {
-		int r;
+		int r = wait_some(sweeper, deadline_ns);
 
-		if (fm_clock_monotonic_ns() >= deadline_ns)
-			return -ETIMEDOUT;
-		r = sd_event_run(sweeper->env.event, ROOM_RETRY_US);
 		if (r < 0)
 			return r;
 	}
@@ -379,9 +387,7 @@ int64_t fm_sweeper_finish(struct fm_sweeper *sweeper, uint64_t deadline_ns)
 	sd_event_source_set_enabled(sweeper->timer, SD_EVENT_OFF);
 	/* What is marked now is collected by the sweep that marked it. */
 	while (fm_sweep_current(sweeper->sweep) != FM_SWEEP_IDLE) {
-		if (fm_clock_monotonic_ns() >= deadline_ns)
-			return -ETIMEDOUT;
-		r = sd_event_run(sweeper->env.event, ROOM_RETRY_US);
+		r = wait_some(sweeper, deadline_ns);
 		if (r < 0)
 			return r;
 	}
@@ -396,9 +402,7 @@ int64_t fm_sweeper_finish(struct fm_sweeper *sweeper, uint64_t deadline_ns)
 			return r;
 	}
 	while (fm_overflow_read(sweeper->overflow)) {
-		if (fm_clock_monotonic_ns() >= deadline_ns)
-			return -ETIMEDOUT;
-		r = sd_event_run(sweeper->env.event, ROOM_RETRY_US);
+		r = wait_some(sweeper, deadline_ns);
 		if (r < 0)
 			return r;
 	}
