@@ -5,9 +5,9 @@ import re
 import struct
 import subprocess
 
-from decoders import (ENVIRONMENT, Listener, RECORDS, Sniffer, check_listener, check_nfacctd,
-                      check_nfcapd, check_nfcapd_twice, check_tshark, need, own_elements,
-                      run_nfcapd, send)
+from decoders import (ENVIRONMENT, Listener, RECORDS, Sniffer, check_listener,
+                      check_nfacctd_twice, check_nfcapd, check_nfcapd_twice, check_tshark,
+                      check_tshark_twice, need, own_elements, run_nfcapd, send)
 from lib.tap import add_case, case, check, equal, main
 
 
@@ -95,11 +95,13 @@ for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f'
 for options_ in [], ['-b'], ['-f'], ['-p', '-b']:
     add_case('nfcapd, IPFIX and v9 tell the same, %s' % (' '.join(options_) or 'plain'),
              check_nfcapd_twice, options_)
-for options_ in [], ['-f'], ['-9'], ['-b'], ['-p'], ['-9', '-p']:
-    add_case('nfacctd, %s' % (' '.join(options_) or 'plain'), check_nfacctd, options_)
-for options_ in ([], ['-b'], ['-f'], ['-f', '-b'], ['-9'], ['-9', '-u'], ['-9', '-b'],
-                 ['-9', '-f'], ['-m', '512'], ['-p', '-b'], ['-9', '-p', '-b']):
-    add_case('tshark, %s' % (' '.join(options_) or 'plain'), check_tshark, options_)
+for options_ in [], ['-b'], ['-f', '-b'], ['-p', '-b']:
+    add_case('nfacctd, IPFIX and v9 as sent and the same, %s' % (' '.join(options_) or 'plain'),
+             check_nfacctd_twice, options_)
+    add_case('tshark, IPFIX and v9 as sent and the same, %s' % (' '.join(options_) or 'plain'),
+             check_tshark_twice, options_)
+for options_ in ['-f'], ['-9', '-u'], ['-m', '512']:
+    add_case('tshark, %s' % ' '.join(options_), check_tshark, options_)
 for version_, options_ in ((4, []), (6, ['-b']), (4, ['-f']), (6, ['-f', '-b']),
                            (4, ['-m', '65535']), (4, ['-o', '-i', '5']), (4, ['-p']),
                            (4, ['-p', '-b']), (4, ['-f', '-b', '-m', '512'])):

@@ -474,7 +474,7 @@ int main(void)
 	test_ntop_biflow();
 	test_list();
 	for (unsigned int i = 0; i < FM_ARRAY_SIZE(sizes); i++) {
-		for (unsigned int k = 0; k < 6; k++) {
+		for (unsigned int k = 0; 1U << k / 2 <= FM_P_ALL; k++) {
 			struct fm_session_options options = base_options;
 
 			options.message_size = sizes[i];
