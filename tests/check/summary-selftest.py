@@ -3,6 +3,7 @@
 """scripts/summary over a small meson project with every kind of result: what fails is counted as
 failed, however it fails."""
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,10 +18,13 @@ foreach name, script : {
     'all skipped': 'echo "1..0 # SKIP no captures"',
     'crash': 'echo 1..2; echo ok 1 - a; exit 3',
     'hang': 'echo 1..2; echo ok 1 - a; sleep 9',
+    'counted': 'echo 1..1; echo "ok 1 - z: 1234 inputs from 5 files, 100 a second"',
     'not xml': 'printf "1..1\n# \033[1m\001\nnot ok 1 - z\n"',
   }
   test(name, sh, args: ['-c', script], protocol: 'tap', suite: ['x', 'y'], timeout: 1)
 endforeach
+test('slow', sh, args: ['-c', 'exit 0'], suite: ['x', 'long'])
+test('slower', sh, args: ['-c', 'exit 0'], suite: 'long')
 test('plain good', sh, args: ['-c', 'exit 0'])
 test('plain fail', sh, args: ['-c', 'exit 1'])
 test('plain skip', sh, args: ['-c', 'exit 77'])
@@ -29,7 +33,7 @@ test('plain hang', sh, args: ['-c', 'sleep 9'], timeout: 1)
 EXPECTED = ['skipped: one skipped: b: c (no kernel)', 'skipped: all skipped (no captures)',
             'FAILED: crash (ended with ERROR)', 'FAILED: hang (ended with TIMEOUT)',
             'FAILED: not xml: z', 'FAILED: plain fail', 'skipped: plain skip',
-            'FAILED: plain hang (ended with TIMEOUT)']
+            'FAILED: plain hang (ended with TIMEOUT)', 'left to scripts/test --full: slow, slower']
 
 
 def run(*command, **environment):
@@ -53,17 +57,28 @@ def main():
             return done.returncode, lines[-1], set(lines[:-1])
 
         run('meson', 'setup', build, root)
-        status = run('meson', 'test', '-C', build).returncode
+        status = run('meson', 'test', '-C', build, '--no-suite', 'long').returncode
         results.append(('every kind of result', summary('', status),
-                        (1, '6 passed, 5 failed, 3 skipped', set(EXPECTED))))
+                        (1, '7 passed, 5 failed, 3 skipped', set(EXPECTED))))
         ci = summary('true', status)
         results.append(('in CI a skip without a reason fails', ci[:2],
-                        (1, '6 passed, 7 failed, 1 skipped')))
+                        (1, '7 passed, 7 failed, 1 skipped')))
         status = run('meson', 'test', '-C', build, 'good', 'one skipped', 'plain good').returncode
         results.append(('nothing failed', summary('true', status)[:2],
                         (0, '4 passed, 0 failed, 1 skipped')))
         results.append(('meson itself failed', summary('', 1)[:2],
                         (1, '4 passed, 1 failed, 1 skipped')))
+        status = run('meson', 'test', '-C', build, 'slower', 'plain good').returncode
+        results.append(('what ran is not left', summary('', status),
+                        (0, '2 passed, 0 failed, 0 skipped',
+                         {'left to scripts/test --full: slow'})))
+        run('meson', 'test', '-C', build, 'good', 'all skipped', 'one skipped', 'counted',
+            'plain good')
+        suites = run(sys.executable, SUMMARY, '--suites', os.path.join(build, 'meson-logs')).stdout
+        results.append(('programs, cases and what they count by suite',
+                        [re.sub(r' [0-9]+ \| ([^|]*)\|$', r' \1|', line)
+                         for line in suites.splitlines()[2:]],
+                        ['|  | 1 | 1 |  |', '| x+y | 4 | 4 | 1234 inputs |']))
         os.unlink(os.path.join(build, 'meson-logs', 'testlog.json'))
         results.append(('no log', summary('', 0)[:2], (1, '0 passed, 1 failed, 0 skipped')))
     print('1..%d' % len(results))
