@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels of the distribution in a virtual machine whose root is this host's: fetched by apt, booted
 by qemu without KVM, which is slow but runs everywhere. Used by kernels.py."""
+import ctypes
 import gzip
 import io
 import lzma
+import mmap
 import os
 import re
 import shutil
@@ -131,6 +133,21 @@ def plain(name, data):
     return data
 
 
+def tsc_khz(seconds=0.5):
+    """How fast this host's time stamp counter is, which is a machine's as well. A kernel that measures
+    it on a busy host may be wrong by an order of magnitude, and all its clocks with it."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(bytes.fromhex('0f31 48c1e220 4809d0 c3'))  # rdtsc; shl $32,%rdx; or %rdx,%rax; ret
+    rdtsc = ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))
+
+    def reading():
+        """Nanoseconds and ticks of one moment: the closest two of some."""
+        pairs = ((time.monotonic_ns(), rdtsc()) for _ in range(100))
+        return min((time.monotonic_ns() - ns, ns, ticks) for ns, ticks in pairs)[1:]
+    (begin_ns, begin), _, (end_ns, end) = reading(), time.sleep(seconds), reading()
+    return round((end - begin) * 1e6 / (end_ns - begin_ns))
+
+
 class Cpio:
     """An archive as the kernel takes it for an initramfs ("newc")."""
 
@@ -171,8 +188,10 @@ class Machine:
             'qemu-system-x86_64', '-accel', 'tcg', '-cpu', 'Westmere', '-M', 'pc', '-m', str(memory),
             '-smp', str(cpus), '-nic', 'none', '-nodefaults', '-display', 'none', '-serial',
             'stdio', '-no-reboot', '-kernel', kernel.image, '-initrd', self.initramfs, '-append',
-            # The watchdog of clocks finds a slow machine's TSC at fault and takes a far slower clock.
-            'console=ttyS0 panic=-1 loglevel=4 mitigations=off tsc=reliable clocksource=tsc',
+            # The watchdog of clocks finds a slow machine's TSC at fault and takes a far slower clock;
+            # that of stalls finds what is slow.
+            'console=ttyS0 panic=-1 loglevel=4 mitigations=off tsc=reliable clocksource=tsc '
+            'tsc_early_khz=%d nowatchdog rcupdate.rcu_cpu_stall_suppress=1' % tsc_khz(),
             '-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,'
             'multidevs=remap',
             '-virtfs', 'local,path=%s,mount_tag=lab,security_model=none' % self.share]

@@ -99,7 +99,8 @@ class Account:
             entry[1] += octets
 
     def packets(self):
-        return sum(entry[0] for entry in self.flows.values())
+        # At once: another thread may be sending.
+        return sum(entry[0] for entry in list(self.flows.values()))
 
     def octets(self):
-        return sum(entry[1] for entry in self.flows.values())
+        return sum(entry[1] for entry in list(self.flows.values()))
