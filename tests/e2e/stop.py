@@ -93,8 +93,11 @@ def killed():
     with Lab('kill') as lab:
         a, m = pair(lab)
         first = Flowmond(m, {'json': {'file': lab.path('first.json')}}, name='first')
+        links = first.status()['attach'] == 'tcx'
         first.stop(signal.SIGKILL, -signal.SIGKILL)
-        wait_until(lambda: attached(m, 'm0')[0] == 0, 5, 'programs of the killed one to go')
+        # Links go with their owner; filters stay, and are the next one's.
+        wait_until(lambda: attached(m, 'm0')[0] == (0 if links else 2), 5,
+                   'programs of the killed one')
         second = Flowmond(m, {'json': {'file': lab.path('flowmond.json')},
                               'control': {'socket': first.control}})
         sent = Account()
@@ -102,6 +105,7 @@ def killed():
         check('control socket of the killed one is taken over', os.path.exists(first.control))
         second.stop()
         equal('json', account(map(json_flow, second.json_records())).flows, sent.flows)
+        equal('left', attached(m, 'm0'), (0, []))
 
 
 @case('idle and ended flows come out by themselves, with their reason')

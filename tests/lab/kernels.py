@@ -40,7 +40,7 @@ E2E_TESTS = (('once', ''), ('stop', ''), ('reload', ''), ('survive', 'killed at 
              ('pcaps', ''))
 # What an emulated processor can do: all that is waited for may take so many times as long; so many
 # packets a second; so often.
-SETTINGS = {'FLOWMOND_TEST_PATIENCE': '10', 'FLOWMOND_TEST_RATE': '1500',
+SETTINGS = {'FLOWMOND_TEST_PATIENCE': '10', 'FLOWMOND_TEST_RATE': '500',
             'FLOWMOND_TEST_TIMES': '2', 'FLOWMOND_BUILD': BUILD}
 MODEL = '--sequences', '300', '--configs', '6'
 # What a kernel may lack, and what is skipped for that.

@@ -189,9 +189,10 @@ class Machine:
             '-smp', str(cpus), '-nic', 'none', '-nodefaults', '-display', 'none', '-serial',
             'stdio', '-no-reboot', '-kernel', kernel.image, '-initrd', self.initramfs, '-append',
             # The watchdog of clocks finds a slow machine's TSC at fault and takes a far slower clock;
-            # that of stalls finds what is slow.
+            # that of stalls and the check of the timer find what is slow.
             'console=ttyS0 panic=-1 loglevel=4 mitigations=off tsc=reliable clocksource=tsc '
-            'tsc_early_khz=%d nowatchdog rcupdate.rcu_cpu_stall_suppress=1' % tsc_khz(),
+            'tsc_early_khz=%d no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1' % (
+                tsc_khz()),
             '-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,'
             'multidevs=remap',
             '-virtfs', 'local,path=%s,mount_tag=lab,security_model=none' % self.share]

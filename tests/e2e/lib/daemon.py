@@ -124,7 +124,10 @@ class Flowmond:
                               timeout=20 * PATIENCE, check=False)
 
     def status(self):
-        done = self.ctl('status', '--json')
+        for _ in range(PATIENCE):
+            done = self.ctl('status', '--json')
+            if 'no complete answer' not in done.stdout:
+                break
         if done.returncode:
             raise Failure('flowmonctl: %s' % done.stdout)
         return json.loads(done.stdout)
