@@ -79,13 +79,13 @@ def targets(path):
 
 
 def build():
-    """Configures and compiles; one process at a time."""
+    """Configures and compiles, where others leave time; one process at a time."""
     path = os.path.join(folder(), 'build')
     with open(os.path.join(folder(), 'lock'), 'w', encoding='utf-8') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(os.path.join(path, 'build.ninja')):
             run_quietly(['meson', 'setup', path, ROOT, *SETUP], env=dict(os.environ, CC='clang'))
-        run_quietly(['ninja', '-C', path, *targets(path)])
+        run_quietly(['nice', 'ninja', '-C', path, *targets(path)])
     return path
 
 
@@ -149,7 +149,8 @@ def main(arguments):
     why = why_not()
     if arguments == ['--build']:
         if why:
-            raise SystemExit('sanitize: ' + why)
+            print('sanitize: ' + why)
+            return 77
         print(build())
         return 0
     if why:

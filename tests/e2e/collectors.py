@@ -109,7 +109,8 @@ def tcp_late():
         a, m = pair(lab)
         daemon = Flowmond(m, {'flows': QUICK, 'json': {'file': lab.path('flowmond.json')},
                               'collector main': {'address': '127.0.0.1:4739',
-                                                 'transport': 'tcp'}})
+                                                 'transport': 'tcp',
+                                                 'reconnect_interval': '500ms'}})
         time.sleep(0.5)
         listener = TcpListener(m, 4739, '127.0.0.1')
         wait_until(lambda: connected(m, 4739), 100, 'the connection')
@@ -208,7 +209,8 @@ def comes_back():
         first = TcpListener(m, 4739, '127.0.0.1')
         daemon = Flowmond(m, {'flows': QUICK, 'json': {'file': lab.path('flowmond.json')},
                               'collector main': {'address': '127.0.0.1:4739',
-                                                 'transport': 'tcp'}})
+                                                 'transport': 'tcp',
+                                                 'reconnect_interval': '500ms'}})
         one, two = Account(), Account()
         flood(a, one, 100)
         wait_until(lambda: len(daemon.json_records()) == 100, 10, 'flows')
