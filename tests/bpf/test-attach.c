@@ -70,7 +70,7 @@ static int handles(enum fm_hook hook)
 /* What both maps have; waits for frames on their way: the receiving side runs when it can. */
 static uint64_t settled_count(int map, int other_map, uint64_t expected)
 {
-	for (int tries = 0; tries < 200; tries++) {
+	for (int tries = 0; tries < 1000; tries++) {
 		if (netlab_count(map) + netlab_count(other_map) >= expected)
 			break;
 		usleep(10000);
@@ -82,10 +82,13 @@ static uint64_t settled_count(int map, int other_map, uint64_t expected)
 /* Whether of FRAMES frames the map's programs see so many. */
 static bool sees(int map, unsigned int frames)
 {
-	uint64_t before = netlab_count(map);
+	uint64_t before = netlab_count(map), seen;
+	int sent = netlab_send(OUT, FRAMES);
 
-	return netlab_send(OUT, FRAMES) == FRAMES &&
-	       settled_count(map, -1, before + frames) == before + frames;
+	seen = settled_count(map, -1, before + frames) - before;
+	if (sent != FRAMES || seen != frames)
+		FM_TEST_NOTE("%d frames sent, %llu seen", sent, (unsigned long long)seen);
+	return sent == FRAMES && seen == frames;
 }
 
 static void test_life(enum fm_attach_mode mode, enum fm_hook hook)
