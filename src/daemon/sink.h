@@ -19,6 +19,7 @@
 #include "daemon/store.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
+#include "ipfix/session.h"
 
 struct fm_sink;
 
@@ -103,5 +104,17 @@ struct fm_sink {
 };
 
 extern const struct fm_sink_ops fm_sink_collector, fm_sink_ipfix_file, fm_sink_json, fm_sink_text;
+
+/* A message is with the network, or in its file. */
+static inline void fm_sink_stats_sent(struct fm_sink_stats *stats,
+				      const struct fm_message_info *info, size_t size)
+{
+	stats->messages++;
+	stats->message_octets += size;
+	stats->records += info->records;
+	stats->audits += info->audits;
+	stats->packets += info->packets;
+	stats->octets += info->octets;
+}
 
 #endif

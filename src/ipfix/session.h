@@ -70,17 +70,6 @@ struct fm_message_info {
 	uint64_t outbox_id; /* comes from an outbox (daemon/outbox.h); 0: it does not */
 };
 
-static inline void fm_sink_stats_sent(struct fm_sink_stats *stats,
-				      const struct fm_message_info *info, size_t size)
-{
-	stats->messages++;
-	stats->message_octets += size;
-	stats->records += info->records;
-	stats->audits += info->audits;
-	stats->packets += info->packets;
-	stats->octets += info->octets;
-}
-
 typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
 				   const struct fm_message_info *info);
 
