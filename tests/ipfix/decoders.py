@@ -142,7 +142,7 @@ def milliseconds(text):
 
 
 def as_nfdump(record):
-    """A sent record in the words of nfdump's JSON."""
+    """A sent record in the words of nfdump's JSON; what was not sent is 0 there."""
     code = type_code(record)
     ports = ({'icmp_type': code >> 8, 'icmp_code': code & 255} if code is not None else
              {'src_port': record['sourceTransportPort'],
@@ -153,10 +153,11 @@ def as_nfdump(record):
             'in_packets': record['packetDeltaCount'], 'in_bytes': record['octetDeltaCount'],
             'out_packets': record.get('reversePacketDeltaCount', 0),
             'out_bytes': record.get('reverseOctetDeltaCount', 0),
-            'tcp_flags': flags_text(record['tcpControlBits']),
-            'src_tos': record['ipClassOfService'], 'input_snmp': record['ingressInterface'],
-            'output_snmp': record['egressInterface'], 'direction': record['flowDirection'],
-            'src_vlan': record['vlanId'],
+            'tcp_flags': flags_text(record.get('tcpControlBits', 0)),
+            'src_tos': record.get('ipClassOfService', 0),
+            'input_snmp': record.get('ingressInterface', 0),
+            'output_snmp': record.get('egressInterface', 0),
+            'direction': record.get('flowDirection', 0), 'src_vlan': record.get('vlanId', 0),
             'mpls': [record.get(key) or 0 for key in MPLS]}
 
 
@@ -352,8 +353,8 @@ def as_nfacctd(record):
     return {'src': address_of(record, 'source'), 'dst': address_of(record, 'destination'),
             'ports': ports, 'proto': record['protocolIdentifier'],
             'packets': record['packetDeltaCount'], 'octets': record['octetDeltaCount'],
-            'flags': record['tcpControlBits'], 'tos': record['ipClassOfService'],
-            'in': record['ingressInterface'], 'out': record['egressInterface']}
+            'flags': record.get('tcpControlBits', 0), 'tos': record.get('ipClassOfService', 0),
+            'in': record.get('ingressInterface', 0), 'out': record.get('egressInterface', 0)}
 
 
 def from_nfacctd(row):
@@ -367,10 +368,11 @@ def from_nfacctd(row):
 
 
 class Sniffer(threading.Thread):
-    """Receives datagrams and keeps them as a capture."""
+    """Receives datagrams and keeps them as a capture. more: there are senders to come."""
 
-    def __init__(self):
+    def __init__(self, more=False):
         super().__init__(daemon=True)
+        self.more = more
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self.socket.bind(('127.0.0.1', 0))
@@ -384,11 +386,12 @@ class Sniffer(threading.Thread):
             try:
                 self.messages.append(self.socket.recv(65536))
             except socket.timeout:
-                if self.messages:
+                if self.messages and not self.more:
                     return
 
     def capture(self):
         """The messages in a file of raw IP packets."""
+        self.more = False
         self.join(30)
         self.socket.close()
         path = os.path.join(FOLDER.name, 'capture-%d' % self.port)

@@ -11,7 +11,8 @@
  *     -r RATE      records a second, 20000         -d DOMAIN  1
  *     -o           interface and statistics options records after the templates
  *     -i MS        templates again after this time, and options with them, never
- *     -v           prints the records as JSON lines
+ *     -v           prints the records as JSON lines, with the fields that are sent; -a: with all
+ *     -l WORD      a word of a list of fields, such as -rttMean; once for each
  *     -w SECONDS   waits so long for the collector to take everything, 5
  */
 #include <inttypes.h>
@@ -40,7 +41,7 @@ struct sender {
 	struct fm_session *session;
 	struct fm_transport *transport;
 	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
-	bool tcp, with_options, verbose;
+	bool tcp, with_options, verbose, whole;
 	uint64_t n, seed, rate, wait_s, interval_ms, now_ns, templates_ns;
 	struct sums given, sent, lost;
 	unsigned int sessions, errors;
@@ -210,7 +211,7 @@ static void parse(struct sender *sender, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "9utbfpom:n:s:r:d:i:vw:")) != -1)
+	while ((option = getopt(argc, argv, "9utbfpom:n:s:r:d:i:val:w:")) != -1)
 		switch (option) {
 		case '9':
 			sender->options.protocol = FM_SESSION_V9;
@@ -254,6 +255,13 @@ static void parse(struct sender *sender, int argc, char **argv)
 		case 'v':
 			sender->verbose = true;
 			break;
+		case 'a':
+			sender->verbose = sender->whole = true;
+			break;
+		case 'l':
+			check(fm_field_list_add(&sender->options.fields, optarg, strlen(optarg)),
+			      optarg);
+			break;
 		case 'w':
 			sender->wait_s = strtoull(optarg, NULL, 10);
 			break;
@@ -262,6 +270,20 @@ static void parse(struct sender *sender, int argc, char **argv)
 		}
 	if (argc - optind != 2)
 		check(-1, "HOST PORT");
+}
+
+/* What is printed of each kind of record. */
+static void make_layouts(struct sender *sender)
+{
+	struct fm_session_options printed = sender->options;
+
+	if (sender->whole) {
+		printed.protocol = FM_SESSION_IPFIX;
+		memset(&printed.fields.added, 0xff, sizeof(printed.fields.added));
+		memset(&printed.fields.left_out, 0, sizeof(printed.fields.left_out));
+	}
+	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
+		fm_layout_records(&sender->layouts[i], &printed, i);
 }
 
 int main(int argc, char **argv)
@@ -290,8 +312,7 @@ int main(int argc, char **argv)
 	sender.now_ns = fm_clock_realtime_ns();
 	sender.options.boot_ns = sender.now_ns - fm_clock_monotonic_ns();
 	resolve(argv[optind], argv[optind + 1], &options);
-	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
-		fm_layout_records(&sender.layouts[i], &sender.options, i);
+	make_layouts(&sender);
 	check(fm_session_new(&sender.session, &sender.options, on_message, &sender), "session");
 	check(fm_transport_new(&sender.transport,
 			       sender.tcp ? &fm_transport_tcp : &fm_transport_udp, &options),

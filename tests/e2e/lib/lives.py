@@ -143,7 +143,8 @@ class Lives:
         elif how == 'reload':
             # One that was killed while it replaced sinks; the next has what it was to have.
             self.daemon.write(merge(self.settings, {
-                'collector udp': {'profile': self.random.choice(('standard', 'ntop', 'full'))},
+                'collector udp': {'profile': self.random.choice(('standard', 'ntop', 'full')),
+                                  'fields': self.random.choice(('', '+rttMean -minimumTTL'))},
                 'collector v9': {'message_size': str(self.random.randrange(1100, 1400))}}))
             self.daemon.process.popen.send_signal(signal.SIGHUP)
             self.lab_sleep(self.random.random() * 0.02)
