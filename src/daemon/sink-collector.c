@@ -390,9 +390,9 @@ static int open_courier(struct collector *collector, const struct fm_session_opt
 									: SEQUENCE_IPFIX,
 	};
 
-	snprintf(peer, sizeof(peer), "%s %llu %llu %u", collector->name,
+	snprintf(peer, sizeof(peer), "%s %llu %llu %u%s", collector->name,
 		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
-		 config->profile);
+		 config->profile, records->biflow ? " biflow" : "");
 	if (fm_field_list_changes(&records->fields, records->profile))
 		snprintf(peer + strlen(peer), sizeof(peer) - strlen(peer), " %016llx",
 			 (unsigned long long)fm_layout_hash(records));

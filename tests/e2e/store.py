@@ -234,8 +234,7 @@ for title, *what in (('', FLOWMOND), (', and the next is of another layout', OTH
         ROUNDS, title), lies, what)
 
 
-@case('what waits for a connection, and another profile: counted, not dropped in silence')
-def other_profile():
+def other_records(change, lost):
     with Lab('profile') as lab:
         stage = Stage(lab)
         away = {'address': '127.0.0.1:4739', 'transport': 'tcp'}
@@ -252,12 +251,22 @@ def other_profile():
         waits = sink(stage.daemon)
         check('messages wait', waits['waiting_messages'] and not waits['not_sent_records'], waits)
         stage.daemon.stop(signal.SIGKILL, -signal.SIGKILL)
-        stage.daemon.write(merge(settings, {'collector away': {'profile': 'full'}}))
+        stage.daemon.write(merge(settings, change))
         stage.daemon.start()
         stage.daemon.wait_ready()
-        equal('not sent', sink(stage.daemon)['not_sent_records'], 5)
+        equal('not sent', sink(stage.daemon)['not_sent_records'], lost)
         stage.daemon.stop()
         equal('left', leftovers(stage.pin), [])
+
+
+for title, change, lost in (
+        ('another profile: counted, not dropped in silence', {'profile': 'full'}, 5),
+        ('another list of fields: counted as well', {'fields': '-minimumTTL'}, 5),
+        ('a list that changes nothing: still waits', {'fields': '+minimumTTL -rttMean'}, 0)):
+    tap.add_case('what waits for a connection, and ' + title, other_records,
+                 {'collector away': change}, lost)
+tap.add_case('what waits for a connection, and biflows: counted as well', other_records,
+             {'flows': {'biflow': 'yes'}}, 5)
 
 
 @case('the device is gone, another has its place')
