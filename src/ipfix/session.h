@@ -11,9 +11,9 @@
  * (audit; 1156 with own elements), 1030 (gaps that were filled), 1157 (causes). An id stands for
  * one layout, always; two lists can have the same one by chance (1 in 1984). A template is sent
  * before its first record and, once used, with every fm_session_templates; those of the first four
- * families and of the options always. In IPFIX
- * options records go under observation domain 0: they concern the whole process (RFC 7011 3.1), and
- * collectors that count only flow records in a sequence stay in step.
+ * families and of the options always. In IPFIX options records go under observation domain 0: they
+ * concern the whole process (RFC 7011 3.1), and collectors that count only flow records in a
+ * sequence stay in step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -23,33 +23,13 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
-#include "ipfix/field-list.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
+#include "ipfix/session-options.h"
 
 /* Templates of the audit, without and with own elements. */
 #define FM_SESSION_AUDIT      1028
 #define FM_SESSION_AUDIT_FULL 1156
-
-/* A template goes out whole, however small messages are to be. */
-#define FM_SESSION_TEMPLATE_MAX 1180
-
-enum fm_session_protocol {
-	FM_SESSION_IPFIX,
-	FM_SESSION_V9,
-};
-
-struct fm_session_options {
-	enum fm_session_protocol protocol;
-	unsigned int profile;	     /* one of FM_P_STANDARD, FM_P_FULL, FM_P_NTOP */
-	struct fm_field_list fields; /* what records have else than it gives them */
-	bool biflow;
-	uint32_t domain;	    /* observation domain (IPFIX), source id (v9) */
-	uint32_t enterprise_number; /* of FM_PEN_OWN rows */
-	size_t message_size;	    /* octets at most, 512..65535; of templates at least 1180 */
-	bool v9_sysuptime;	    /* times as elements 21 and 22 */
-	uint64_t boot_ns;	    /* v9: when sysUptime was 0, nanoseconds since 1970 */
-};
 
 /* Where a message ends on disk (daemon/spool.h): in which file, and at which octet; 0: nowhere. */
 struct fm_spool_place {

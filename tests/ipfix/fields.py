@@ -12,13 +12,13 @@ import re
 import struct
 import subprocess
 
-from decoders import (NTOP, Listener, Sniffer, address_of, check_nfacctd, check_nfcapd,
-                      from_wire, need, send, source, without_about)
+import told
+from decoders import (Listener, Sniffer, address_of, check_nfacctd, check_nfcapd, from_wire, need,
+                      send, source, without_about)
 from lib.tap import add_case, case, check, equal, main, note, once
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
 LISTS, LISTS_TCP, RECORDS, PLAIN = 200, 100, 24, 300
-OWN, REVERSE = 32473, 29305
 MSEC = ('flowStartMilliseconds', 'flowEndMilliseconds')
 UPTIME = {22: MSEC[0], 21: MSEC[1]}
 
@@ -29,14 +29,13 @@ Run = collections.namedtuple('Run', 'domain v9 uptime options sent')
 def table():
     """Rows of fields.def by name, in its order."""
     rows = {}
-    for cells in re.findall(r'^FM_FIELD\(\w+, \w+, [^,]*, (\w+), "(\w+)", (\w+), (\d+), (\d+), (\d+), '
-                            r'\w+, ([^,]*),', source('fields.def'), re.M):
-        kind, name, pen, ie, v9, wire, profile = cells
+    for name, profile in re.findall(r'^FM_FIELD\([^"]*"(\w+)".*?, (FM_P_[^,]*),', source('fields.def'),
+                                    re.M):
         words = profile.split(' | ')
-        rows[name] = Row(name, kind, OWN if pen == 'FM_PEN_OWN' else int(pen), int(ie), int(v9),
-                         int(wire), {p for p in ('STANDARD', 'NTOP', 'FULL')
-                                     if 'FM_P_' + p in words or 'FM_P_ALL' in words},
-                         'FM_P_SUM' in words or 'FM_P_KEY' in words)
+        rows[name] = Row(name, *told.FIELDS[name], {
+            word for word in ('STANDARD', 'NTOP', 'FULL')
+            if 'FM_P_' + word in words or 'FM_P_ALL' in words},
+            'FM_P_SUM' in words or 'FM_P_KEY' in words)
     return rows
 
 
@@ -169,11 +168,6 @@ def as_printed(row, octets):
     return (int.from_bytes(octets, 'big') >> 4).to_bytes(3, 'big') if row.kind == 'LABEL' else octets
 
 
-def source_of(wanted, values):
-    at = [i for i, name in enumerate(wanted) if name in ('sourceIPv4Address', 'sourceIPv6Address')]
-    return values[at[0]]
-
-
 @case('templates have the fields of the table in its order, and records what was sent')
 def by_hand():
     runs, messages, _, _ = datagrams()
@@ -220,7 +214,7 @@ LABELS = {
     'flowLabelIPv6': 'ipv6FlowLabel', 'layer2SegmentId': 'Layer2 Segment Id',
     'mplsTopLabelStackSection': 'MPLS-Label1', 'mplsLabelStackSection2': 'MPLS-Label2',
     'mplsLabelStackSection3': 'MPLS-Label3', 'flowStartMilliseconds': 'StartTime',
-    'flowEndMilliseconds': 'EndTime', 'flowStartNanoseconds': 'StartTime', **NTOP}
+    'flowEndMilliseconds': 'EndTime', 'flowStartNanoseconds': 'StartTime', **told.NTOP}
 # It has no name for these of ntop's.
 NAMELESS = ('CLIENT_TCP_FLAGS', 'SERVER_TCP_FLAGS')
 # It adds words to the value, or says it in hexadecimal.
@@ -251,9 +245,9 @@ def from_tshark(label, text):
 
 def as_tshark(row, value, run):
     octets = octets_of(row, value)
-    if row.pen == OWN or row.name in NAMELESS:
+    if row.pen == told.OWN or row.name in NAMELESS:
         return str(row.v9 if run.v9 else row.ie), octets.hex()
-    label = ('Post ' if run.v9 and row.pen == REVERSE else '') + LABELS[row.name]
+    label = ('Post ' if run.v9 and row.pen == told.REVERSE else '') + LABELS[row.name]
     if row.kind in ('IP4', 'IP6'):
         return label, str(ipaddress.ip_address(value))
     if row.kind == 'MSEC':
@@ -353,7 +347,7 @@ def by_libfixbuf():
             wanted = expected(record, run)
             equal('record of list %s' % run.options, from_wire(without_about(
                 seen[run.domain][address_of(record, 'source')]), wanted), wanted)
-            missing = {name for name in wanted if ROWS[name].pen == OWN} - types[number]
+            missing = {name for name in wanted if ROWS[name].pen == told.OWN} - types[number]
             equal('own elements that are not described', missing, set())
 
 
