@@ -47,15 +47,18 @@ def _die_with_parent():
 
 
 def wait_until(condition, seconds, what):
-    """Polls until condition() is true and returns what it returned; raises after that time."""
+    """Polls until condition() is true and returns what it returned; raises after that time. What takes
+    long to ask is asked less often: others run beside this."""
     deadline = time.monotonic() + PATIENCE * seconds
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > deadline:
             raise TimeoutError('%s: not within %s s' % (what, seconds))
-        time.sleep(0.01)
+        time.sleep(max(0.01, now - asked))
 
 
 class Process:
