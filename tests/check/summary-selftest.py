@@ -3,7 +3,6 @@
 """scripts/summary over a small meson project with every kind of result: what fails is counted as
 failed, however it fails."""
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -76,9 +75,9 @@ def main():
             'plain good')
         suites = run(sys.executable, SUMMARY, '--suites', os.path.join(build, 'meson-logs')).stdout
         results.append(('programs, cases and what they count by suite',
-                        [re.sub(r' [0-9]+ \| ([^|]*)\|$', r' \1|', line)
-                         for line in suites.splitlines()[2:]],
-                        ['|  | 1 | 1 |  |', '| x+y | 4 | 4 | 1234 inputs |']))
+                        suites.splitlines()[2:],
+                        ['|  | 1 | 1 |  |', '| x+y | 4 | 4 | 1234 inputs |',
+                         '| together | 5 | 5 | 1234 inputs |']))
         os.unlink(os.path.join(build, 'meson-logs', 'testlog.json'))
         results.append(('no log', summary('', 0)[:2], (1, '0 passed, 1 failed, 0 skipped')))
     print('1..%d' % len(results))
