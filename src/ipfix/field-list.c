@@ -59,7 +59,7 @@ static size_t common(const char *a, size_t a_length, const char *b)
 	for (size_t i = 0; i < a_length; i++) {
 		size_t before = 0; /* longest[k] of the line above */
 
-		for (size_t k = 0; b[k] && k < NAME_SIZE; k++) {
+		for (size_t k = 0; k < NAME_SIZE && b[k]; k++) {
 			size_t above = longest[k + 1];
 
 			if (tolower((unsigned char)a[i]) == tolower((unsigned char)b[k]))
