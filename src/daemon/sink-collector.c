@@ -392,7 +392,7 @@ static int open_courier(struct collector *collector, const struct fm_session_opt
 
 	snprintf(peer, sizeof(peer), "%s %llu %llu %u%s", collector->name,
 		 (unsigned long long)config->domain, (unsigned long long)config->enterprise_number,
-		 config->profile, records->biflow ? " biflow" : "");
+		 (unsigned int)config->profile, records->biflow ? " biflow" : "");
 	if (fm_field_list_changes(&records->fields, records->profile))
 		snprintf(peer + strlen(peer), sizeof(peer) - strlen(peer), " %016llx",
 			 (unsigned long long)fm_layout_hash(records));
