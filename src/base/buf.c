@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 void fm_buf_done(struct fm_buf *buf)
 {
 	free(buf->data);
@@ -59,37 +61,13 @@ void fm_buf_printf(struct fm_buf *buf, const char *format, ...)
 	buf->size += (size_t)size;
 }
 
-/* Octets of the UTF-8 sequence at text, 0: not one (RFC 3629 4). */
-static size_t utf8_length(const unsigned char *text)
-{
-	size_t n;
-
-	if (text[0] < 0x80)
-		return 1;
-	if (text[0] >= 0xc2 && text[0] <= 0xdf)
-		n = 2;
-	else if ((text[0] & 0xf0) == 0xe0)
-		n = 3;
-	else if (text[0] >= 0xf0 && text[0] <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((text[i] & 0xc0) != 0x80)
-			return 0;
-	if ((text[0] == 0xe0 && text[1] < 0xa0) || (text[0] == 0xed && text[1] > 0x9f) ||
-	    (text[0] == 0xf0 && text[1] < 0x90) || (text[0] == 0xf4 && text[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 void fm_buf_json_string(struct fm_buf *buf, const char *text)
 {
 	const unsigned char *p = (const unsigned char *)text;
 
 	fm_buf_append(buf, "\"", 1);
 	while (*p) {
-		size_t n = utf8_length(p);
+		size_t n = fm_text_utf8_length(p);
 
 		if (*p == '"' || *p == '\\')
 			fm_buf_printf(buf, "\\%c", *p);

@@ -33,6 +33,7 @@
 #define FM_SECTION_capture(main, collector, group)    main
 #define FM_SECTION_flows(main, collector, group)      main
 #define FM_SECTION_metrics(main, collector, group)    main
+#define FM_SECTION_names(main, collector, group)      main
 #define FM_SECTION_collector(main, collector, group)  collector
 #define FM_SECTION_group(main, collector, group)      group
 #define FM_SECTION_spool(main, collector, group)      main

@@ -112,6 +112,7 @@ static void set_record(const struct fm_export *exporter, struct fm_record *recor
 	set_time(exporter, record, conversation, d);
 	record->end_reason = reason;
 	fm_measures_set(record, conversation, d, first, exporter->timebase);
+	fm_naming_set(exporter->naming, record);
 }
 
 static void set_reverse(const struct fm_export *exporter, struct fm_record *record,

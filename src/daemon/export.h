@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "daemon/fold.h"
+#include "daemon/naming.h"
 #include "daemon/route.h"
 #include "daemon/sink.h"
 #include "daemon/timebase.h"
@@ -21,6 +22,7 @@ struct fm_export {
 	size_t n_sinks;
 	struct fm_routes routes; /* to them; owned */
 	const struct fm_timebase *timebase;
+	const struct fm_naming *naming; /* NULL: no names */
 	bool biflow;
 	uint64_t records;
 	uint64_t packets;

@@ -532,6 +532,13 @@ static bool same_name(const struct fm_device *a, const struct fm_device *b)
 	return !strcmp(a->name, b->name) && !strcmp(a->alias, b->alias);
 }
 
+/* What else is told of a device, or says which VRF it belongs to. */
+static bool same_tale(const struct fm_device *a, const struct fm_device *b)
+{
+	return a->speed == b->speed && a->table == b->table && a->vlan == b->vlan &&
+	       a->master == b->master && a->link == b->link;
+}
+
 static bool same_place(const struct fm_link *a, const struct fm_link *b)
 {
 	return a->device.arphrd == b->device.arphrd && a->device.up == b->device.up &&
@@ -546,6 +553,9 @@ static void on_link(enum fm_links_event event, const struct fm_link *link, void 
 	struct fm_link now = *link;
 
 	now.device.ns = space->index;
+	now.device.link_ns = link->link_netnsid < 0 ? FM_LINK_SAME : FM_LINK_AWAY;
+	if (event == FM_LINKS_IS)
+		fm_links_speed(space->questions_fd, &now.device);
 	if (event == FM_LINKS_GONE) {
 		if (known)
 			forget(space, known);
@@ -559,7 +569,8 @@ static void on_link(enum fm_links_event event, const struct fm_link *link, void 
 		return;
 	}
 	known->present = true;
-	space->interfaces->changed |= !same_name(&known->link.device, &now.device);
+	space->interfaces->changed |= !same_name(&known->link.device, &now.device) ||
+				      !same_tale(&known->link.device, &now.device);
 	/* Most notices tell of what is of no matter here (carrier, queues, addresses). */
 	space->interfaces->dirty |= known->failed || !same_name(&known->link.device, &now.device) ||
 				    !same_place(&known->link, &now);
@@ -929,6 +940,11 @@ void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 
 			fn(argument, &known->link.device, &known->done);
 		}
+}
+
+const char *fm_interfaces_namespace(const struct fm_interfaces *interfaces, unsigned int ns)
+{
+	return ns < interfaces->n_spaces ? interfaces->spaces[ns]->name : NULL;
 }
 
 int fm_interfaces_counters(struct fm_interfaces *interfaces, unsigned int ns, uint32_t ifindex,

@@ -38,6 +38,9 @@ struct fm_device {
 	uint32_t master; /* 0: none */
 	uint32_t link;	 /* lower device or peer; 0: none */
 	int link_ns;	 /* FM_LINK_* */
+	uint16_t vlan;	 /* kind vlan */
+	uint32_t table;	 /* of routes; kind vrf */
+	uint64_t speed;	 /* bits a second; 0: not known */
 };
 
 struct fm_plan {
@@ -73,7 +76,8 @@ struct fm_interfaces_ops {
 	 * NULL: nothing outlives this. */
 	const char *(*name)(void *userdata, unsigned int ns);
 	void (*named)(void *userdata, unsigned int ns, const char *name);
-	/* After something was attached or detached, came, went or was renamed. */
+	/* After something was attached or detached, came, went, was renamed or changed otherwise in
+	 * what is told of it. */
 	void (*changed)(void *userdata);
 };
 
@@ -109,6 +113,9 @@ void fm_interfaces_for_each(struct fm_interfaces *interfaces,
 			    void (*fn)(void *argument, const struct fm_device *device,
 				       const struct fm_plan *plan),
 			    void *argument);
+
+/* The name of the ns-th namespace; NULL: the daemon's own. */
+const char *fm_interfaces_namespace(const struct fm_interfaces *interfaces, unsigned int ns);
 
 /* What a device itself counted, read now. 0 or -errno. */
 struct fm_link_counters;

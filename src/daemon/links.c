@@ -4,9 +4,12 @@
 
 #include <errno.h>
 #include <libmnl/libmnl.h>
+#include <linux/ethtool.h>
 #include <linux/rtnetlink.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/cleanup.h"
@@ -45,12 +48,28 @@ static void copy_u32(const struct nlattr *attribute, void *ret)
 		memcpy(ret, mnl_attr_get_payload(attribute), sizeof(uint32_t));
 }
 
+/* The numbers of attributes depend on the kind, which stands before them. */
+static int on_data(const struct nlattr *attribute, void *userdata)
+{
+	struct fm_device *device = userdata;
+	uint16_t type = mnl_attr_get_type(attribute);
+
+	if (type == IFLA_VRF_TABLE && !strcmp(device->kind, "vrf"))
+		copy_u32(attribute, &device->table);
+	if (type == IFLA_VLAN_ID && !strcmp(device->kind, "vlan") &&
+	    mnl_attr_get_payload_len(attribute) == sizeof(device->vlan))
+		memcpy(&device->vlan, mnl_attr_get_payload(attribute), sizeof(device->vlan));
+	return MNL_CB_OK;
+}
+
 static int on_info(const struct nlattr *attribute, void *userdata)
 {
 	struct fm_device *device = userdata;
 
 	if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND)
 		copy_text(attribute, device->kind, sizeof(device->kind));
+	else if (mnl_attr_get_type(attribute) == IFLA_INFO_DATA)
+		mnl_attr_parse_nested(attribute, on_data, device);
 	return MNL_CB_OK;
 }
 
@@ -184,6 +203,34 @@ int fm_links_list(int fd,
 
 	mnl_attr_put_u32(header, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 	return fm_netlink_talk(fd, header, on_listed, &listing);
+}
+
+/* Words of link modes that a device may have, the kernel's own limit. */
+#define MODE_WORDS 127
+
+void fm_links_speed(int fd, struct fm_device *device)
+{
+	struct {
+		struct ethtool_link_settings settings;
+		uint32_t modes[3 * MODE_WORDS];
+	} answer = {.settings.cmd = ETHTOOL_GLINKSETTINGS};
+	struct ifreq request = {.ifr_data = (void *)&answer};
+	int8_t words;
+
+	device->speed = 0;
+	memcpy(request.ifr_name, device->name, sizeof(request.ifr_name));
+	/* First it says how many words its modes have. */
+	if (ioctl(fd, SIOCETHTOOL, &request) < 0)
+		return;
+	words = answer.settings.link_mode_masks_nwords;
+	if (words >= 0)
+		return;
+	answer.settings = (struct ethtool_link_settings){.cmd = ETHTOOL_GLINKSETTINGS,
+							 .link_mode_masks_nwords = (int8_t)-words};
+	if (ioctl(fd, SIOCETHTOOL, &request) < 0 ||
+	    answer.settings.speed == (uint32_t)SPEED_UNKNOWN)
+		return;
+	device->speed = answer.settings.speed * 1000000ULL;
 }
 
 static int on_counters(const struct nlattr *attribute, void *userdata)

@@ -41,6 +41,9 @@ int fm_links_list(int fd,
 		  void (*fn)(enum fm_links_event event, const struct fm_link *link, void *userdata),
 		  void *userdata);
 
+/* Asks for the speed of a device of the socket's namespace; 0 where there is none now. */
+void fm_links_speed(int fd, struct fm_device *device);
+
 /* What a device itself counted since it is there, by direction. */
 struct fm_link_counters {
 	bool known;

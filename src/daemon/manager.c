@@ -23,6 +23,7 @@
 #include "daemon/ledger.h"
 #include "daemon/links.h"
 #include "daemon/losses.h"
+#include "daemon/naming.h"
 #include "daemon/numbering.h"
 #include "daemon/sinks.h"
 #include "daemon/status.h"
@@ -43,6 +44,7 @@ struct fm_manager {
 	struct fm_config_ref *ref;
 	struct fm_store *store;
 	struct fm_numbering *numbering;
+	struct fm_naming *naming;
 	struct fm_kernel *kernel;
 	struct fm_timebase timebase;
 	struct fm_hooks hooks;
@@ -71,6 +73,7 @@ static const struct fm_config *config_of(const struct fm_manager *manager)
 /* --- what others ask --- */
 
 struct interface_visit {
+	struct fm_manager *manager;
 	void (*fn)(const struct fm_interface_name *name, void *argument);
 	void *argument;
 };
@@ -79,10 +82,14 @@ static void visit_interface(void *argument, const struct fm_device *device,
 			    const struct fm_plan *plan)
 {
 	struct interface_visit *visit = argument;
+	uint32_t ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex;
 	const struct fm_interface_name name = {
-		.ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex,
+		.ifindex = ifindex,
 		.name = device->name,
 		.description = device->alias,
+		.namespace = fm_interfaces_namespace(visit->manager->interfaces, device->ns),
+		.speed = device->speed,
+		.vrf = fm_naming_vrf(visit->manager->naming, ifindex, 0),
 	};
 
 	visit->fn(&name, visit->argument);
@@ -93,7 +100,7 @@ static void for_each_interface(void *userdata,
 			       void *argument)
 {
 	struct fm_manager *manager = userdata;
-	struct interface_visit visit = {fn, argument};
+	struct interface_visit visit = {manager, fn, argument};
 
 	if (manager->interfaces)
 		fm_interfaces_for_each(manager->interfaces, visit_interface, &visit);
@@ -406,12 +413,30 @@ static void on_named(void *userdata, unsigned int ns, const char *name)
 	fm_numbering_add(((struct fm_manager *)userdata)->numbering, ns, name);
 }
 
+static void follow_vrfs(struct fm_manager *manager)
+{
+	if (fm_naming_follow(manager->naming, manager->interfaces) < 0)
+		fm_log_error("no memory to see which VRFs there are; they stay as they were");
+}
+
+static void read_services(struct fm_manager *manager)
+{
+	const char *path = config_of(manager)->services;
+	int r = fm_naming_read(manager->naming, path);
+
+	if (r < 0)
+		fm_log_notice("%s: %s; names of applications stay as they were", path,
+			      strerror(-r));
+}
+
 static void on_changed(void *userdata)
 {
 	struct fm_manager *manager = userdata;
 
-	if (manager->interfaces)
+	if (manager->interfaces) {
 		fm_audit_follow(manager->audit, fm_clock_realtime_ns());
+		follow_vrfs(manager);
+	}
 	if (manager->sinks)
 		fm_sinks_interfaces_changed(manager->sinks);
 }
@@ -630,6 +655,7 @@ static int start_sinks(struct fm_manager *manager)
 		.for_each_interface = for_each_interface,
 		.exporter_stats = exporter_stats,
 		.counters = all_counters,
+		.naming = manager->naming,
 		.userdata = manager,
 	};
 	int r = fm_sinks_new(&manager->sinks, &env, &manager->exporter);
@@ -718,6 +744,8 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 	int r = open_store(manager);
 
 	if (r == 0)
+		r = fm_naming_new(&manager->naming);
+	if (r == 0)
 		r = fm_numbering_new(&manager->numbering, manager->store);
 	if (r == 0)
 		r = start_kernel(manager, found);
@@ -725,6 +753,8 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 		return r;
 	manager->exporter.timebase = &manager->timebase;
 	manager->exporter.biflow = config->biflow;
+	manager->exporter.naming = manager->naming;
+	read_services(manager);
 	r = start_sinks(manager);
 	if (r == 0)
 		r = start_audit(manager);
@@ -739,6 +769,7 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 		fm_log_error("cannot watch interfaces: %s", strerror(-r));
 		return r;
 	}
+	follow_vrfs(manager);
 	r = finish_resume(manager, found);
 	if (r < 0)
 		return r;
@@ -801,6 +832,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_ledger_free(manager->ledger);
 	fm_kernel_free(manager->kernel);
 	fm_numbering_free(manager->numbering);
+	fm_naming_free(manager->naming);
 	fm_store_free(manager->store);
 	fm_config_ref_unref(manager->ref);
 	sd_event_unref(manager->event);
@@ -850,6 +882,8 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 	fm_log_set_level((int)config->log_level);
 	manager->ref = fm_config_ref_unref(manager->ref);
 	manager->ref = ref;
+	read_services(manager);
+	fm_sinks_interfaces_changed(manager->sinks);
 	r = fm_interfaces_reconfigure(manager->interfaces, &config->interfaces, config->observe);
 	if (r < 0)
 		fm_log_error("interfaces stay as they are: %s", strerror(-r));

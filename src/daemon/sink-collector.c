@@ -92,16 +92,22 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	fm_courier_send(&collector->courier, message, size, info);
 }
 
-static void send_templates(struct collector *collector)
+static void send_templates_by(struct collector *collector,
+			      int (*fn)(struct fm_session *session, uint64_t now_ns))
 {
 	int r;
 
 	collector->courier.template_lost = false;
-	r = fm_session_templates(collector->session, fm_clock_realtime_ns());
+	r = fn(collector->session, fm_clock_realtime_ns());
 	if (r < 0)
 		fm_log_error("%s: cannot make templates: %s", collector->name, strerror(-r));
 	collector->messages = 0;
 	collector->templates_ns = fm_clock_monotonic_ns() + collector->config->template_ns;
+}
+
+static void send_templates(struct collector *collector)
+{
+	send_templates_by(collector, fm_session_templates);
 }
 
 static void get_stats(const struct collector *collector, struct fm_sink_stats *ret)
@@ -120,7 +126,7 @@ static void on_begun(void *userdata)
 	if (collector->way->connects)
 		fm_session_restart(collector->session);
 	fm_session_limit(collector->session, collector->courier.transport->message_max);
-	send_templates(collector);
+	send_templates_by(collector, fm_session_begin);
 	collector->begun = true;
 	fm_tell_begun(&collector->tell, fm_clock_monotonic_ns());
 }
@@ -312,6 +318,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		return 0;
 	}
 	resolve_again(collector, now);
+	if (collector->way->datagrams && now >= collector->templates_ns)
+		fm_tell_types(&collector->tell);
 	/* Where nobody listens, templates ask whether somebody does now, who needs them then. */
 	if (collector->way->datagrams &&
 	    (now >= collector->templates_ns || collector->courier.template_lost ||

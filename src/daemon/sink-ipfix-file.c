@@ -29,6 +29,7 @@
 #include "daemon/memo.h"
 #include "daemon/sink.h"
 #include "daemon/tell.h"
+#include "daemon/tell.h"
 #include "ipfix/file-reader.h"
 #include "ipfix/file-writer.h"
 #include "ipfix/session.h"
@@ -65,7 +66,7 @@ struct file_sink {
 	bool worth_it;		 /* there is more in it than can be had again */
 	uint64_t number;	 /* of the next file */
 	uint64_t begun_ns, synced_ns, retry_ns;
-	bool interfaces_due;
+	bool names_due;
 	int state; /* 0: writing, -errno; as it was logged */
 	char name[320];
 };
@@ -369,18 +370,10 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 	fm_sink_stats_sent(stats, info, size);
 }
 
-static void name_interface(const struct fm_interface_name *name, void *userdata)
+static void write_names(struct file_sink *files)
 {
-	struct file_sink *files = userdata;
-
-	fm_session_interface(files->session, name->ifindex, name->name, name->description,
-			     fm_clock_realtime_ns());
-}
-
-static void write_interfaces(struct file_sink *files)
-{
-	files->interfaces_due = false;
-	files->env.for_each_interface(files->env.userdata, name_interface, files);
+	files->names_due = false;
+	fm_tell_names(&files->env, files->session);
 	fm_session_flush(files->session, fm_clock_realtime_ns());
 }
 
@@ -441,8 +434,8 @@ static void need_file(struct file_sink *files)
 	files->begun_ns = files->synced_ns = now;
 	files->retry_ns = 0;
 	fm_session_restart(files->session);
-	fm_session_templates(files->session, fm_clock_realtime_ns());
-	write_interfaces(files);
+	fm_session_begin(files->session, fm_clock_realtime_ns());
+	write_names(files);
 	if (!files->broken)
 		set_state(files, 0);
 }
@@ -479,8 +472,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *userdata)
 		rotate(files);
 		return 0;
 	}
-	if (files->interfaces_due)
-		write_interfaces(files);
+	if (files->names_due)
+		write_names(files);
 	if (config->file_sync_ns && now - files->synced_ns >= config->file_sync_ns) {
 		int r = fm_file_writer_sync(files->writer);
 
@@ -613,7 +606,7 @@ static void file_flush(struct fm_sink *sink)
 
 static void file_interfaces_changed(struct fm_sink *sink)
 {
-	of(sink)->interfaces_due = true;
+	of(sink)->names_due = true;
 }
 
 static void file_close(struct fm_sink *sink, uint64_t deadline_ns, struct fm_sink_stats *ret_stats)

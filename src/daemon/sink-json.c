@@ -18,6 +18,8 @@
 	((value) == (__typeof__(value))-1 ? fm_buf_append(ret, "null", 4) : JSON_U(value))
 #define JSON_LABEL(value)                                                                          \
 	((value) == FM_ABSENT ? fm_buf_append(ret, "null", 4) : JSON_U((value) >> 4))
+#define JSON_APP(value)                                                                            \
+	fm_buf_printf(ret, "\"%u:%u\"", (unsigned int)(value) >> 24, (unsigned int)(value)&0xffffff)
 #define JSON_MSEC(value) fm_buf_printf(ret, "%" PRIu64, (value) / FM_NS_PER_MS)
 #define JSON_NTP(value)	 fm_buf_printf(ret, "%" PRIu64, (value))
 #define JSON_IP4(value)	 json_address(AF_INET, value, ret)

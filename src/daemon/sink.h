@@ -15,6 +15,7 @@
 #include "bpf/abi.h"
 #include "daemon/config.h"
 #include "daemon/ledger.h"
+#include "daemon/naming.h"
 #include "daemon/outbox.h"
 #include "daemon/store.h"
 #include "ipfix/options.h"
@@ -28,6 +29,9 @@ struct fm_interface_name {
 	uint32_t ifindex;
 	const char *name;
 	const char *description;
+	const char *namespace; /* NULL: the daemon's own */
+	uint64_t speed;	       /* bits a second; 0: not known */
+	uint32_t vrf;	       /* naming.h; 0: none */
 };
 
 /* The audit of one interface and direction over an interval, and its packets by cause. */
@@ -58,6 +62,7 @@ struct fm_sink_env {
 				   void (*fn)(const struct fm_interface_name *name, void *arg),
 				   void *arg);
 	void (*exporter_stats)(void *userdata, struct fm_exporter_stats *ret);
+	const struct fm_naming *naming; /* applications and VRFs; NULL: none */
 	/* Packets by cause; NULL: not known. */
 	void (*counters)(void *userdata, struct fm_counters *ret);
 	void *userdata;
@@ -86,7 +91,7 @@ struct fm_sink_ops {
 	void (*prepare)(struct fm_sink *sink, uint64_t serial);
 	/* That is committed: sends it. */
 	void (*flush)(struct fm_sink *sink);
-	/* Interfaces came, went or were renamed: options records are due. */
+	/* Names changed, of interfaces or others: options records are due. */
 	void (*interfaces_changed)(struct fm_sink *sink);
 	/* Takes an audit, in a transaction as a record. NULL: none wanted. */
 	void (*audit)(struct fm_sink *sink, const struct fm_audit_row *row);

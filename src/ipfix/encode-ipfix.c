@@ -24,6 +24,10 @@ _Static_assert(FM_SESSION_TEMPLATE_MAX >=
 		       HEADER_SIZE + SET_HEADER_SIZE + 6 + FM_LAYOUT_FIELDS_MAX * FIELD_SIZE,
 	       "a template of all fields");
 
+_Static_assert(sizeof(struct fm_varfield) == sizeof(fbVarfield_t) &&
+		       offsetof(struct fm_varfield, octets) == offsetof(fbVarfield_t, buf),
+	       "texts of variable length");
+
 struct ipfix {
 	struct fm_encoder encoder;
 	const struct fm_layout *layouts[FM_LAYOUTS_MAX];
@@ -99,7 +103,8 @@ static int make_template(struct ipfix *ipfix, const struct fm_layout *layout, fb
 		fbInfoElement_t element = {
 			.ent = layout->fields[i].pen,
 			.num = layout->fields[i].ie,
-			.len = layout->fields[i].wire,
+			.len = layout->fields[i].kind == FM_KIND_VAR ? FB_IE_VARLEN
+								     : layout->fields[i].wire,
 		};
 
 		if (!fbTemplateAppend(template, &element, &error)) {
@@ -218,8 +223,12 @@ static int ipfix_new(struct fm_encoder **ret, const struct fm_session_options *o
 		.model = fbInfoModelAlloc(),
 	};
 	add_elements(ipfix, fm_fields, fm_n_fields);
-	add_elements(ipfix, fm_audit_fields, fm_n_audit_fields);
-	add_elements(ipfix, fm_cause_fields, fm_n_cause_fields);
+	for (unsigned int i = 0; i < _FM_OPTIONS_MAX; i++) {
+		const struct fm_field *fields;
+		size_t n = fm_layout_options_fields((enum fm_options_kind)i, &fields);
+
+		add_elements(ipfix, fields, n);
+	}
 	r = open_session(ipfix);
 	if (r < 0) {
 		ipfix_free(&ipfix->encoder);

@@ -17,7 +17,9 @@
 #define SET_TEMPLATE	   0
 #define SET_OPTIONS	   1
 #define SCOPE_SYSTEM	   1
+#define SCOPE_INTERFACE	   2
 #define FIELD_SIZE	   4
+#define ELEMENT_INTERFACE  252
 #define ALIGN_DOWN4(value) ((value) & ~(size_t)3)
 
 _Static_assert(FM_SESSION_TEMPLATE_MAX >=
@@ -92,6 +94,12 @@ static void finish(struct v9 *v9, const struct fm_layout *layout, uint16_t set_i
 		.message = v9->message, .size = (size_t)(end - v9->message), .sequenced = 1};
 }
 
+/* RFC 3954 6.1: an interface has a type of its own, a domain is the system. */
+static uint16_t scope_type(const struct fm_field *field)
+{
+	return field->ie == ELEMENT_INTERFACE ? SCOPE_INTERFACE : SCOPE_SYSTEM;
+}
+
 static int v9_describe(struct fm_encoder *encoder, const struct fm_layout *layout, uint64_t now_ns,
 		       struct fm_encoded *ret)
 {
@@ -106,7 +114,8 @@ static int v9_describe(struct fm_encoder *encoder, const struct fm_layout *layou
 		at = fm_put_u16(at, layout->n);
 	}
 	for (unsigned int i = 0; i < layout->n; i++) {
-		at = fm_put_u16(at, i < layout->n_scope ? SCOPE_SYSTEM : layout->fields[i].v9);
+		at = fm_put_u16(at, i < layout->n_scope ? scope_type(&layout->fields[i])
+							: layout->fields[i].v9);
 		at = fm_put_u16(at, layout->fields[i].wire);
 	}
 	finish(v9, layout, layout->is_options ? SET_OPTIONS : SET_TEMPLATE, at, 1, now_ns, ret);

@@ -10,11 +10,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "ipfix/layout.h"
+#include "ipfix/layout-options.h"
 
 /* Layouts of a session: flow records, options. */
-#define FM_LAYOUTS_OPTIONS 6
-#define FM_LAYOUTS_MAX	   (FM_LAYOUTS_RECORDS + FM_LAYOUTS_OPTIONS)
+#define FM_LAYOUTS_MAX (FM_LAYOUTS_RECORDS + (unsigned int)_FM_OPTIONS_MAX)
 
 struct fm_encoder;
 

@@ -25,6 +25,9 @@ enum fm_field_kind {
 		       */
 	FM_KIND_LABEL, /* section of an MPLS label stack, 3 octets; absent: 0 */
 	FM_KIND_TEXT,  /* options only: NUL padded */
+	FM_KIND_VAR,   /* IPFIX options only: text of variable length, NUL terminated, below 255
+			  octets; wire is what it takes at most. Outlives the batch it is in */
+	FM_KIND_APP,   /* applicationId: engine * 2^24 + selector; 4 octets, in this order always */
 };
 
 /* Numbers of the IANA registry of semantics (RFC 7012 3.2). */
@@ -35,6 +38,12 @@ enum fm_semantics {
 	FM_SEMANTICS_DELTA = 3,
 	FM_SEMANTICS_ID = 4,
 	FM_SEMANTICS_FLAGS = 5,
+};
+
+/* What a VAR member is for an encoder that takes records in host order. */
+struct fm_varfield {
+	size_t size;
+	const uint8_t *octets;
 };
 
 /* A row of fields.def, or a field of an options record. */
@@ -87,58 +96,8 @@ uint64_t fm_layout_hash(const struct fm_session_options *options);
 void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *options,
 		       unsigned int index);
 
-/* The layouts of options records; their values are given as structs of these. */
-struct fm_interface_option {
-	uint32_t domain;
-	uint32_t ifindex;
-	char name[32];
-};
-
-struct fm_statistics_option {
-	uint32_t domain;
-	struct fm_exporter_stats exporter;
-	struct fm_sink_stats sink;
-};
-
-struct fm_gap_option {
-	uint32_t domain;
-	struct fm_session_gap gap;
-};
-
-struct fm_audit_option {
-	uint32_t domain;
-	struct fm_audit_record record;
-};
-
-struct fm_cause_option {
-	uint32_t domain;
-	struct fm_cause_record record;
-};
-
-/* Their rows, before a profile is chosen. */
-extern const struct fm_field fm_audit_fields[], fm_cause_fields[];
-extern const size_t fm_n_audit_fields, fm_n_cause_fields;
-
-struct fm_type_option {
-	uint32_t pen;
-	uint16_t ie;
-	uint8_t data_type;
-	uint8_t semantics;
-	uint16_t units;
-	uint64_t range_begin, range_end; /* both 0: no range */
-	char name[48];
-};
-
-void fm_layout_interface(struct fm_layout *ret);
-void fm_layout_statistics(struct fm_layout *ret);
-void fm_layout_gap(struct fm_layout *ret);
-void fm_layout_type(struct fm_layout *ret);
-void fm_layout_audit(struct fm_layout *ret, const struct fm_session_options *options);
-void fm_layout_cause(struct fm_layout *ret, const struct fm_session_options *options);
-
-/* The type record of an own element (RFC 5610 3.9). */
-void fm_layout_type_of(struct fm_type_option *ret, const struct fm_field *field,
-		       uint32_t enterprise_number);
+/* One more field, at the end. */
+void fm_layout_add(struct fm_layout *layout, const struct fm_field *field);
 
 /*
  * Writes source (a struct fm_record or one of the options) as the layout says: record_size octets,

@@ -79,4 +79,26 @@ struct fm_cause_record {
 	char class[12];
 };
 
+/* What there is to tell of an interface. */
+struct fm_device_record {
+	uint32_t ifindex;
+	uint32_t vrf;	/* struct fm_vrf_record.id; 0: none */
+	uint64_t speed; /* bits a second; UINT64_MAX: not known */
+	char name[16];	/* this and all texts: NUL padded */
+	char alias[64];
+	char namespace[64]; /* empty: the daemon's own */
+};
+
+struct fm_vrf_record {
+	uint32_t id;
+	char name[32];
+};
+
+/* An application: id as in struct fm_record. */
+struct fm_application_record {
+	uint32_t id;
+	char name[24];
+	char description[56];
+};
+
 #endif

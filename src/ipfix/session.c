@@ -17,16 +17,8 @@
 #define MESSAGE_SIZE_MIN 512
 #define MESSAGE_SIZE_MAX 65535
 
-enum {
-	LAYOUT_INTERFACE = FM_LAYOUTS_RECORDS,
-	LAYOUT_STATISTICS,
-	LAYOUT_GAP,
-	LAYOUT_AUDIT,
-	LAYOUT_CAUSE, /* only where audits have own elements */
-	LAYOUT_TYPE,  /* only where there are own elements */
-};
-
-_Static_assert(LAYOUT_TYPE == FM_LAYOUTS_MAX - 1, "layouts of options");
+/* applicationId */
+#define ELEMENT_APPLICATION 95
 
 struct batch {
 	struct fm_layout layout;
@@ -43,9 +35,10 @@ struct fm_session {
 	void *userdata;
 	const struct fm_encoder_ops *ops;
 	struct fm_encoder *encoder;
-	size_t limit;			       /* octets of a message; 0: message_size */
-	bool has_own;			       /* elements: in flow records or audits */
-	bool has_causes;		       /* and in audits */
+	size_t limit;		      /* octets of a message; 0: message_size */
+	bool has_applications;	      /* flow records do */
+	struct fm_type_option *types; /* of own elements, one each */
+	size_t n_types;
 	struct batch *batches[FM_LAYOUTS_MAX]; /* NULL: not used yet */
 };
 
@@ -57,6 +50,7 @@ struct fm_session *fm_session_free(struct fm_session *session)
 		session->ops->free(session->encoder);
 	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++)
 		free(session->batches[i]);
+	free(session->types);
 	free(session);
 	return NULL;
 }
@@ -74,30 +68,33 @@ static const struct fm_encoder_ops *encoder_of(const struct fm_session_options *
 		       : NULL;
 }
 
-/*
- * Options records concern the whole process and go under domain 0 in IPFIX (RFC 7011 3.1): so
- * collectors that count only flow records in a sequence see no gap. NetFlow v9 has no such rule,
- * and counts packets of all kinds in one sequence.
- */
+static unsigned int index_of(enum fm_options_kind kind)
+{
+	return FM_LAYOUTS_RECORDS + kind;
+}
+
 static void make_layout(const struct fm_session *session, unsigned int index, struct fm_layout *ret)
 {
-	if (index < FM_LAYOUTS_RECORDS) {
+	if (index < FM_LAYOUTS_RECORDS)
 		fm_layout_records(ret, &session->options, index);
-		return;
-	}
-	if (index == LAYOUT_INTERFACE)
-		fm_layout_interface(ret);
-	else if (index == LAYOUT_STATISTICS)
-		fm_layout_statistics(ret);
-	else if (index == LAYOUT_GAP)
-		fm_layout_gap(ret);
-	else if (index == LAYOUT_AUDIT)
-		fm_layout_audit(ret, &session->options);
-	else if (index == LAYOUT_CAUSE)
-		fm_layout_cause(ret, &session->options);
 	else
-		fm_layout_type(ret);
-	ret->domain = session->options.protocol == FM_SESSION_V9 ? session->options.domain : 0;
+		fm_layout_options(ret, &session->options,
+				  (enum fm_options_kind)(index - FM_LAYOUTS_RECORDS));
+}
+
+static int add_type(struct fm_session *session, const struct fm_field *field)
+{
+	struct fm_type_option *grown;
+
+	for (size_t i = 0; i < session->n_types; i++)
+		if (session->types[i].ie == field->ie)
+			return 0;
+	grown = reallocarray(session->types, session->n_types + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	session->types = grown;
+	fm_layout_type_of(&grown[session->n_types++], field);
+	return 0;
 }
 
 /* Records of every layout fit into a message; and which elements there may be. */
@@ -110,8 +107,12 @@ static int check_layouts(struct fm_session *session)
 		if (!session->ops->capacity(&session->options, &layout))
 			return -EINVAL;
 		for (unsigned int k = 0; k < layout.n; k++) {
-			session->has_own |= layout.fields[k].own && i != LAYOUT_CAUSE;
-			session->has_causes |= layout.fields[k].own && i == LAYOUT_AUDIT;
+			const struct fm_field *field = &layout.fields[k];
+
+			session->has_applications |= i < FM_LAYOUTS_RECORDS && field->pen == 0 &&
+						     field->ie == ELEMENT_APPLICATION;
+			if (field->own && add_type(session, field) < 0)
+				return -ENOMEM;
 		}
 	}
 	return 0;
@@ -170,17 +171,16 @@ static int open_batch(struct fm_session *session, unsigned int index)
 /* The layouts whose templates every session begins with. */
 static int open_first(struct fm_session *session)
 {
-	static const unsigned int first[] = {FM_FAMILY_IP4,   FM_FAMILY_IP6,	FM_FAMILY_ICMP4,
-					     FM_FAMILY_ICMP6, LAYOUT_INTERFACE, LAYOUT_STATISTICS,
-					     LAYOUT_AUDIT};
+	static const unsigned int first[] = {FM_FAMILY_IP4, FM_FAMILY_IP6, FM_FAMILY_ICMP4,
+					     FM_FAMILY_ICMP6};
 	int r = 0;
 
 	for (size_t i = 0; i < FM_ARRAY_SIZE(first) && r == 0; i++)
 		r = open_batch(session, first[i]);
-	if (r == 0 && session->has_causes)
-		r = open_batch(session, LAYOUT_CAUSE);
-	if (r == 0 && session->has_own)
-		r = open_batch(session, LAYOUT_TYPE);
+	for (unsigned int kind = 0; kind < _FM_OPTIONS_MAX && r == 0; kind++)
+		if (fm_layout_options_first((enum fm_options_kind)kind, &session->options,
+					    session->n_types > 0))
+			r = open_batch(session, index_of((enum fm_options_kind)kind));
 	return r;
 }
 
@@ -277,8 +277,9 @@ static int send_batch(struct fm_session *session, unsigned int index, uint64_t n
 		.octets = batch->octets,
 		.domain = batch->layout.domain,
 		.sequenced = encoded.sequenced,
-		.is_kept = index == LAYOUT_AUDIT || index == LAYOUT_CAUSE,
-		.audits = index == LAYOUT_AUDIT ? (uint32_t)batch->n : 0,
+		.is_kept =
+			index == index_of(FM_OPTIONS_AUDIT) || index == index_of(FM_OPTIONS_CAUSE),
+		.audits = index == index_of(FM_OPTIONS_AUDIT) ? (uint32_t)batch->n : 0,
 	};
 	batch->n = 0;
 	batch->packets = batch->octets = 0;
@@ -337,32 +338,32 @@ int fm_session_flush(struct fm_session *session, uint64_t now_ns)
 	return result;
 }
 
-/* The type of an element, if it is an own one. */
-static int describe_element(struct fm_session *session, const struct fm_field *field,
-			    uint64_t now_ns)
+size_t fm_session_types(const struct fm_session *session)
 {
-	struct fm_type_option option;
-
-	if (field->pen != FM_PEN_OWN)
-		return 0;
-	fm_layout_type_of(&option, field, session->options.enterprise_number);
-	return add(session, LAYOUT_TYPE, &option, now_ns);
+	return session->n_types;
 }
 
-/* RFC 5610: tells collectors what the own elements are. */
-static int describe_elements(struct fm_session *session, uint64_t now_ns)
+int fm_session_type(struct fm_session *session, size_t index, uint64_t now_ns)
 {
-	const struct fm_session_options *options = &session->options;
+	if (index >= session->n_types)
+		return -EINVAL;
+	return add(session, index_of(FM_OPTIONS_TYPE), &session->types[index], now_ns);
+}
+
+int fm_session_begin(struct fm_session *session, uint64_t now_ns)
+{
 	int r = 0;
 
-	for (size_t i = 0; i < fm_n_fields && r == 0; i++)
-		if (fm_layout_has_row(options, i))
-			r = describe_element(session, &fm_fields[i], now_ns);
-	for (size_t i = 0; i < fm_n_audit_fields && r == 0 && session->has_causes; i++)
-		r = describe_element(session, &fm_audit_fields[i], now_ns);
-	for (size_t i = 0; i < fm_n_cause_fields && r == 0 && session->has_causes; i++)
-		r = describe_element(session, &fm_cause_fields[i], now_ns);
-	return r ?: send_batch(session, LAYOUT_TYPE, now_ns);
+	for (size_t i = 0; i < FM_LAYOUTS_MAX; i++)
+		if (session->batches[i])
+			session->batches[i]->described = false;
+	for (size_t i = 0; i < session->n_types && r == 0; i++)
+		r = fm_session_type(session, i, now_ns);
+	r = r ?: send_batch(session, index_of(FM_OPTIONS_TYPE), now_ns);
+	for (size_t i = 0; i < FM_LAYOUTS_MAX && r == 0; i++)
+		if (session->batches[i] && !session->batches[i]->described)
+			r = describe(session, session->batches[i], now_ns);
+	return r;
 }
 
 int fm_session_use_all(struct fm_session *session)
@@ -383,7 +384,7 @@ int fm_session_templates(struct fm_session *session, uint64_t now_ns)
 		if (r < 0)
 			return r;
 	}
-	return session->batches[LAYOUT_TYPE] ? describe_elements(session, now_ns) : 0;
+	return 0;
 }
 
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,
@@ -393,15 +394,12 @@ int fm_session_interface(struct fm_session *session, uint32_t ifindex, const cha
 		.domain = session->options.domain,
 		.ifindex = ifindex,
 	};
-	char text[256];
 
 	if (description && *description)
-		snprintf(text, sizeof(text), "%s (%s)", name, description);
+		snprintf(option.name, sizeof(option.name), "%s (%s)", name, description);
 	else
-		snprintf(text, sizeof(text), "%s", name);
-	/* The rest of the field stays 0: collectors look for the end of the string there. */
-	memcpy(option.name, text, strnlen(text, sizeof(option.name) - 1));
-	return add(session, LAYOUT_INTERFACE, &option, now_ns);
+		snprintf(option.name, sizeof(option.name), "%s", name);
+	return add(session, index_of(FM_OPTIONS_INTERFACE), &option, now_ns);
 }
 
 int fm_session_statistics(struct fm_session *session, const struct fm_exporter_stats *exporter,
@@ -412,17 +410,17 @@ int fm_session_statistics(struct fm_session *session, const struct fm_exporter_s
 		.exporter = *exporter,
 		.sink = *sink,
 	};
-	int r = add(session, LAYOUT_STATISTICS, &option, now_ns);
+	int r = add(session, index_of(FM_OPTIONS_STATISTICS), &option, now_ns);
 
-	return r < 0 ? r : send_batch(session, LAYOUT_STATISTICS, now_ns);
+	return r < 0 ? r : send_batch(session, index_of(FM_OPTIONS_STATISTICS), now_ns);
 }
 
 int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns)
 {
 	struct fm_gap_option option = {.domain = session->options.domain, .gap = *gap};
-	int r = add(session, LAYOUT_GAP, &option, now_ns);
+	int r = add(session, index_of(FM_OPTIONS_GAP), &option, now_ns);
 
-	return r < 0 ? r : send_batch(session, LAYOUT_GAP, now_ns);
+	return r < 0 ? r : send_batch(session, index_of(FM_OPTIONS_GAP), now_ns);
 }
 
 int fm_session_audit(struct fm_session *session, const struct fm_audit_record *record,
@@ -433,7 +431,7 @@ int fm_session_audit(struct fm_session *session, const struct fm_audit_record *r
 		.record = *record,
 	};
 
-	return add(session, LAYOUT_AUDIT, &option, now_ns);
+	return add(session, index_of(FM_OPTIONS_AUDIT), &option, now_ns);
 }
 
 int fm_session_cause(struct fm_session *session, const struct fm_cause_record *record,
@@ -444,5 +442,41 @@ int fm_session_cause(struct fm_session *session, const struct fm_cause_record *r
 		.record = *record,
 	};
 
-	return session->has_causes ? add(session, LAYOUT_CAUSE, &option, now_ns) : 0;
+	return session->batches[index_of(FM_OPTIONS_CAUSE)]
+		       ? add(session, index_of(FM_OPTIONS_CAUSE), &option, now_ns)
+		       : 0;
+}
+
+int fm_session_device(struct fm_session *session, const struct fm_device_record *record,
+		      uint64_t now_ns)
+{
+	struct fm_device_option option = {
+		.domain = session->options.domain,
+		.record = *record,
+	};
+
+	return add(session, index_of(FM_OPTIONS_DEVICE), &option, now_ns);
+}
+
+int fm_session_vrf(struct fm_session *session, const struct fm_vrf_record *record, uint64_t now_ns)
+{
+	struct fm_vrf_option option = {.domain = session->options.domain, .record = *record};
+
+	return add(session, index_of(FM_OPTIONS_VRF), &option, now_ns);
+}
+
+bool fm_session_has_applications(const struct fm_session *session)
+{
+	return session->has_applications;
+}
+
+int fm_session_application(struct fm_session *session, const struct fm_application_record *record,
+			   uint64_t now_ns)
+{
+	struct fm_application_option option = {
+		.domain = session->options.domain,
+		.record = *record,
+	};
+
+	return add(session, index_of(FM_OPTIONS_APPLICATION), &option, now_ns);
 }

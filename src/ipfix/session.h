@@ -7,13 +7,11 @@
  * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
  * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
  * 256 for ntop; with a list of fields 2048 + family + 8 * encapsulation + 32 * a hash of what it
- * gives records. Options 1024 (interfaces), 1026 (types of own elements), 1027 (statistics), 1028
- * (audit; 1156 with own elements), 1030 (gaps that were filled), 1157 (causes). An id stands for
- * one layout, always; two lists can have the same one by chance (1 in 1984). A template is sent
- * before its first record and, once used, with every fm_session_templates; those of the first four
- * families and of the options always. In IPFIX options records go under observation domain 0: they
- * concern the whole process (RFC 7011 3.1), and collectors that count only flow records in a
- * sequence stay in step.
+ * gives records. Options as options.def has them. An id stands for one layout, always; two lists
+ * can have the same one by chance (1 in 1984). A template is sent before its first record and, once
+ * used, with every fm_session_templates; those of the first four families and of most options
+ * always. In IPFIX options records go under observation domain 0: they concern the whole process
+ * (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in step.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -23,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "ipfix/message.h"
 #include "ipfix/options.h"
 #include "ipfix/record.h"
 #include "ipfix/session-options.h"
@@ -30,28 +29,6 @@
 /* Templates of the audit, without and with own elements. */
 #define FM_SESSION_AUDIT      1028
 #define FM_SESSION_AUDIT_FULL 1156
-
-/* Where a message ends on disk (daemon/spool.h): in which file, and at which octet; 0: nowhere. */
-struct fm_spool_place {
-	uint64_t file, end;
-};
-
-/* What a message holds. */
-struct fm_message_info {
-	uint32_t records;	  /* flow records */
-	uint64_t packets, octets; /* of both directions */
-	uint32_t sequenced;	  /* by how much the domain's sequence number goes on */
-	uint32_t domain;
-	bool is_template;
-	bool is_kept;	   /* options that are not told again: waits like flow records */
-	uint32_t audits;   /* audit records */
-	uint64_t spool_id; /* comes from a spool (daemon/spool.h); 0: it does not */
-	struct fm_spool_place spool_place;
-	uint64_t outbox_id; /* comes from an outbox (daemon/outbox.h); 0: it does not */
-};
-
-typedef void (*fm_session_emit_fn)(void *userdata, const uint8_t *message, size_t size,
-				   const struct fm_message_info *info);
 
 /* Messages that were sent later than they were made. */
 struct fm_session_gap {
@@ -84,14 +61,18 @@ void fm_session_limit(struct fm_session *session, size_t octets);
 
 /* All below: now_ns is nanoseconds since 1970; 0 or -errno; messages go to emit. */
 
-/*
- * Takes every template into use: for messages that are not of this session and may need any. 0 or
- * -errno.
- */
+/* Takes every template into use: for messages that are not of this session and may need any. */
 int fm_session_use_all(struct fm_session *session);
 
-/* All templates in use, and the types of own elements in records and audits (RFC 5610). */
+/* All templates in use. */
 int fm_session_templates(struct fm_session *session, uint64_t now_ns);
+
+/* What a transport session begins with: types of own elements (RFC 5610), then all templates. */
+int fm_session_begin(struct fm_session *session, uint64_t now_ns);
+
+/* So many types there are; again one of them. Waits for a flush. */
+size_t fm_session_types(const struct fm_session *session);
+int fm_session_type(struct fm_session *session, size_t index, uint64_t now_ns);
 
 int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns);
 
@@ -103,12 +84,21 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,
 			 const char *description, uint64_t now_ns);
 
+/* More about an interface. This and what follows waits for a flush. */
+int fm_session_device(struct fm_session *session, const struct fm_device_record *record,
+		      uint64_t now_ns);
+int fm_session_vrf(struct fm_session *session, const struct fm_vrf_record *record, uint64_t now_ns);
+
+/* Names an application; of use where flow records have applicationId. */
+bool fm_session_has_applications(const struct fm_session *session);
+int fm_session_application(struct fm_session *session, const struct fm_application_record *record,
+			   uint64_t now_ns);
+
 /* The exporter's figures and those of this session's sink. */
 int fm_session_statistics(struct fm_session *session, const struct fm_exporter_stats *exporter,
 			  const struct fm_sink_stats *sink, uint64_t now_ns);
 
-/* The audit of an interface; packets by cause, where own elements are sent. Both wait for a flush.
- */
+/* The audit of an interface; packets by cause, where own elements are sent. */
 int fm_session_audit(struct fm_session *session, const struct fm_audit_record *record,
 		     uint64_t now_ns);
 int fm_session_cause(struct fm_session *session, const struct fm_cause_record *record,

@@ -32,9 +32,9 @@ LICENCES = {'src/bpf/': 'GPL-2.0-only OR BSD-2-Clause', '': 'Apache-2.0'}
 # By which of its arguments a row of a table is known, apart from those of its help.
 ROW_NAMES = {'counters': (0,), 'features': (0,), 'metrics': (1,), 'tcp': (1,), 'fields': (0, 4),
              'statistics': (1, 4), 'audit': (0, 3), 'config': (1,), 'config-words': (2,),
-             'not-sent': (0,)}
+             'not-sent': (0,), 'options': (1,)}
 # And as an enumerator.
-ROW_ENUMERATORS = {'counters': 'FM_COUNTER_', 'not-sent': 'FM_NOT_SENT_'}
+ROW_ENUMERATORS = {'counters': 'FM_COUNTER_', 'not-sent': 'FM_NOT_SENT_', 'options': 'FM_OPTIONS_'}
 # Tables that a test reads, so that it covers what will be in them.
 ROWS_READ_BY = {'config-words': 'tests/golden/golden.py'}
 # Lines that say the same in two places of a room.

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Values and patterns of interface names: lines of text, any octets but NUL. */
+/*
+ * Values and patterns of interface names: lines of text, any octets but NUL; files of services and
+ * texts of others: any octets.
+ */
 #include <net/if.h>
 
 #include "base/parse.h"
+#include "base/text.h"
 #include "daemon/config.h"
 #include "daemon/pattern.h"
+#include "daemon/services.h"
 #include "fuzz.h"
 
 #define PATTERNS_MAX 16
@@ -71,11 +76,45 @@ static void match(struct input *input)
 	free(ns);
 }
 
+/* What comes out is for terminals and files of others. */
+static void check_clean(const char *text, size_t size)
+{
+	FUZZ_CHECK(strnlen(text, size) < size);
+	for (const unsigned char *at = (const unsigned char *)text; *at;) {
+		size_t n = fm_text_utf8_length(at);
+
+		FUZZ_CHECK(n && *at >= 0x20 && *at != 0x7f && !(at[0] == 0xc2 && at[1] < 0xa0));
+		at += n;
+	}
+}
+
+static void names(const uint8_t *data, size_t size)
+{
+	struct fm_services *services = NULL;
+	char *whole = malloc(size + 1), text[32];
+
+	memcpy(whole, data, size);
+	whole[size] = 'x'; /* no NUL: what is looked at ends with max */
+	fm_text_copy(text, sizeof(text), whole, size);
+	check_clean(text, sizeof(text));
+	if (fm_services_parse(whole, size, &services) == 0)
+		for (size_t i = 0; i < services->n; i++) {
+			const struct fm_application_record *one = &services->v[i];
+
+			FUZZ_CHECK(services->at[one->id & 0xffff] == i + 1 && *one->name);
+			check_clean(one->name, sizeof(one->name));
+			check_clean(one->description, sizeof(one->description));
+		}
+	fm_services_free(services);
+	free(whole);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
 	char *line = take_line(&input);
 
+	names(data, size);
 	values(line);
 	free(line);
 	match(&input);

@@ -7,7 +7,8 @@ import subprocess
 
 from decoders import (ENVIRONMENT, Listener, RECORDS, Sniffer, check_listener,
                       check_nfacctd_twice, check_nfcapd, check_nfcapd_twice, check_tshark,
-                      check_tshark_twice, need, own_elements, run_nfcapd, send)
+                      check_tshark_twice, need, own_elements, run_nfcapd, send,
+                      without_about)
 from lib.tap import add_case, case, check, equal, main
 
 
@@ -42,7 +43,17 @@ def options_records():
     equal('statistics', [statistics[0][key] for key in keys], list(range(1, 10)))
     equal('own elements', sorted(o['informationElementName'] for o in options
                                  if 'informationElementName' in o),
-          own_elements())
+          own_elements(True))
+    devices = [o for o in options if 'interfaceName' in o]
+    equal('of an interface', [without_about(o) for o in devices], [{
+        'options': True, 'observationDomainId': 1, 'ingressPhysicalInterface': 2,
+        'interfaceName': 'eth0', 'interfaceAlias': 'a uplink', 'interfaceNamespace': 'outside',
+        'interfaceSpeed': 25000000000, 'interfaceVRFID': 10}])
+    equal('a VRF', [(o['ingressVRFID'], o['VRFname']) for o in options if 'VRFname' in o],
+          [(10, 'red')])
+    equal('an application', [(o['applicationId'], o['applicationName'],
+                              o['applicationDescription']) for o in options
+                             if 'applicationName' in o], [(3 << 24 | 443, 'https', '443/tcp https')])
     ranges = {o['informationElementName']: (o['informationElementRangeBegin'],
                                             o['informationElementRangeEnd'],
                                             o['informationElementUnits'],

@@ -124,11 +124,13 @@ def elements(enterprise, table='fields.def'):
     return {int(number): name for name, number in found}
 
 
-def own_elements():
-    """Of flow records, of the audit and of causes."""
-    causes = re.findall(r'OWN\(record\.\w+, "(\w+)"', source('layout.c'))
-    return sorted([*elements('FM_PEN_OWN').values(),
-                   *elements('FM_PEN_OWN', 'audit.def').values(), *causes])
+def own_elements(biflow):
+    """Of flow records, with what only biflows have or without, of the audit and other options."""
+    fields = re.findall(r'"(\w+)", FM_PEN_OWN, .*?(FM_F_\w+)', source('fields.def'))
+    options = re.findall(r'OWN\(\w+, record\.\w+, "(\w+)"', source('layout-options.c'))
+    return sorted([*(name for name, families in fields
+                     if biflow or not re.search('BIFLOW|REVERSE', families)),
+                   *elements('FM_PEN_OWN', 'audit.def').values(), *options])
 
 
 def flags_text(bits):
@@ -421,10 +423,14 @@ def check_tshark(options, count=300):
                                  check=True).stdout for how in (['-V'], ['-T', 'pdml']))
     bad = re.findall(r'.*(?:Malformed|No template found|Expert Info \((?:Error|Warning)).*', text)
     equal('faults', bad, [])
-    # Three options records: two interfaces, the statistics; and those of own elements.
-    own = own_elements() if '-f' in options and '-9' not in options else []
-    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 3 + len(own))
+    # Options records: names of two interfaces, more of one, a VRF, the statistics; in profile full
+    # an application, and own elements.
+    full = '-f' in options
+    own = own_elements('-b' in options) if full and '-9' not in options else []
+    equal('records', len(re.findall(r'^\s+Flow \d+', text, re.M)), count + 5 + full + len(own))
     check('names of interfaces', 'eth0 (a uplink)' in text)
+    check('a VRF', re.search(r'Ingress VRFID: 10$', text, re.M)) # it knows no field for its name
+    equal('an application', 'ApplicationName: https' in text, full)
     equal('names of own elements', sorted(re.findall(r'Information Element Name: (\w+)', text)),
           own)
     flows, seen = told.flows_of(pdml), {}
@@ -486,6 +492,8 @@ def from_wire(seen, wanted):
         if key in MPLS:
             section = int(value, 16)
             value = section >> 4 if section else None
+        elif key == 'applicationId':
+            value = '%d:%d' % (value >> 24, value & 0xffffff)
         elif wanted.get(key, 0) is None and value in (0xff, 0xffff, 0xffffffff):
             value = None
         elif 'IPV4' in key.upper() and isinstance(value, int) and 'ADDR' in key.upper():

@@ -55,6 +55,9 @@ TSHARK = {
     'mplsLabelStackSection2': 'MPLS-Label2',
     'mplsLabelStackSection3': 'MPLS-Label3',
     'layer2SegmentId': 'layer2_segment_id',
+    'applicationId': 'appl_id',
+    'ingressVRFID': 'ingress_vrfid',
+    'egressVRFID': 'egress_vrfid',
 }
 # Where the protocols have other elements for one.
 TSHARK_V9 = {
@@ -126,7 +129,9 @@ def as_carried(record):
 
 
 def _value(field, number):
-    """A number that a collector shows: absent is all ones, of a label 0."""
+    """A number that a collector shows: absent is all ones, of a label 0; an application is two."""
+    if field.kind == 'APP':
+        return '%d:%d' % (number >> 24, number & 0xffffff)
     if field.kind == 'OPT' and number == (1 << 8 * field.wire) - 1:
         return None
     if field.kind == 'LABEL' and number == 0:
@@ -203,6 +208,8 @@ def _told(node):
         name = said.partition(': ')[0]
     if '(Reverse' in said:
         name += ' reverse'
+    if name == 'appl_id.classification_engine_id':
+        return [('appl_id', int(show) << 24)]
     if name == 'icmp_ipv6_type':
         return [('icmp_ipv6', int(show) << 8)]
     address = re.match(r'[0-9]+\.|[0-9a-f]*:', show)
@@ -214,8 +221,9 @@ def _flow(node):
     for child in node:
         if child.get('hide') == 'yes':
             continue
-        if child.get('name') == 'cflow.icmp_ipv6_code':
-            pairs[-1] = (pairs[-1][0], pairs[-1][1] | int(child.get('show')))
+        # The second half of an element.
+        if child.get('name') in ('cflow.icmp_ipv6_code', 'cflow.appl_id.selector_id'):
+            pairs[-1] = (pairs[-1][0], pairs[-1][1] | int(child.get('value'), 16))
         else:
             pairs += _told(child)
     return pairs

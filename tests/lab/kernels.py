@@ -37,7 +37,7 @@ E2E_TESTS = (('once', ''), ('stop', ''), ('reload', ''), ('survive', 'killed at 
              ('spool', 'daemon ended by'), ('collectors', 'down at start'), ('collectors', 'comes'),
              ('devices', ''), ('purge', ''), ('hotplug', ''), ('mix', ''), ('full', ''),
              ('offload', ''), ('tcp', 'connection refused'), ('tcp', 'first SYN'), ('tunnels', ''),
-             ('pcaps', ''))
+             ('names', 'VRFs'), ('pcaps', ''))
 # What an emulated processor can do: all that is waited for may take so many times as long; so many
 # packets a second; so often.
 SETTINGS = {'FLOWMOND_TEST_PATIENCE': '10', 'FLOWMOND_TEST_RATE': '500',

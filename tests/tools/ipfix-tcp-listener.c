@@ -31,7 +31,6 @@
 #define CONNECTIONS_MAX 16
 #define LAYOUTS_MAX	128
 #define DOMAINS_MAX	8
-#define NAMES_MAX	128
 #define HEADER		16
 #define NTP_EPOCH	2208988800
 /* After the signal, a connection that is silent for this long has nothing more. */
@@ -62,19 +61,10 @@ struct connection {
 	size_t size;
 };
 
-/* Names that the exporter told of its own elements (RFC 5610). */
-struct name {
-	uint32_t pen;
-	uint16_t ie;
-	char text[64];
-};
-
 static struct {
 	bool quiet;
 	fbInfoModel_t *model;
 	struct connection *connections[CONNECTIONS_MAX];
-	struct name names[NAMES_MAX];
-	size_t n_names;
 	unsigned int accepted;
 	uint64_t messages, octets_read, records, options, packets, octets, errors;
 } all;
@@ -122,21 +112,10 @@ static uint32_t get32(const uint8_t *at)
 	return (uint32_t)get16(at) << 16 | get16(at + 2);
 }
 
-static const char *own_name(const fbInfoElement_t *element)
-{
-	for (size_t i = 0; i < all.n_names; i++)
-		if (all.names[i].pen == element->ent && all.names[i].ie == element->num)
-			return all.names[i].text;
-	return NULL;
-}
-
+/* Elements that nobody told the type of before the template came have only a number. */
 static void print_key(const fbInfoElement_t *element)
 {
-	const char *name = own_name(element);
-
-	if (name)
-		printf("\"%s\":", name);
-	else if (element->ent && element->ent != FB_IE_PEN_REVERSE)
+	if (element->flags & FB_IE_F_ALIEN)
 		printf("\"%u/%u\":", element->ent, element->num);
 	else
 		printf("\"%s\":", element->ref.canon->ref.name);
@@ -165,6 +144,12 @@ static void print_octets(const uint8_t *at, size_t size)
 	putchar('"');
 }
 
+/* Octets in a record of ours. */
+static size_t size_of(const fbInfoElement_t *element)
+{
+	return element->len == FB_IE_VARLEN ? sizeof(fbVarfield_t) : element->len;
+}
+
 static void print_value(const fbInfoElement_t *element, const uint8_t *at)
 {
 	uint64_t value = element->len <= 8 ? get(at, element->len) : 0;
@@ -178,7 +163,14 @@ static void print_value(const fbInfoElement_t *element, const uint8_t *at)
 		print_address(AF_INET6, at);
 		break;
 	case FB_STRING:
-		print_text(at, element->len);
+		if (element->len == FB_IE_VARLEN) {
+			fbVarfield_t text;
+
+			memcpy(&text, at, sizeof(text));
+			print_text(text.buf, text.len);
+		} else {
+			print_text(at, element->len);
+		}
 		break;
 	case FB_DT_NANOSEC:
 		printf("%" PRIu64,
@@ -199,30 +191,53 @@ static void print_value(const fbInfoElement_t *element, const uint8_t *at)
 	}
 }
 
-/* Names of own elements, from an options record about them. */
-static void learn_name(const struct layout *layout, const uint8_t *record)
+/* Types of own elements (RFC 5610), from an options record about them, into the library's model. */
+static void learn_type(const struct layout *layout, const uint8_t *record)
 {
 	uint32_t n = fbTemplateCountElements(layout->template);
-	struct name name = {};
-	const uint8_t *at = record;
+	fbInfoElementOptRec_t type = {};
 
+	if (!fbInfoModelTypeInfoRecord(layout->template))
+		return;
 	for (uint32_t i = 0; i < n; i++) {
 		const fbInfoElement_t *element = fbTemplateGetIndexedIE(layout->template, i);
+		uint64_t value = element->len <= 8 ? get(record, element->len) : 0;
+		fbVarfield_t text = {};
 
-		if (element->ent == 0 && element->num == 346)
-			name.pen = (uint32_t)get(at, element->len);
-		else if (element->ent == 0 && element->num == 303)
-			name.ie = (uint16_t)get(at, element->len);
-		else if (element->ent == 0 && element->num == 341)
-			snprintf(name.text, sizeof(name.text), "%.*s", element->len, at);
-		at += element->len;
+		if (element->len == FB_IE_VARLEN)
+			memcpy(&text, record, sizeof(text));
+		record += size_of(element);
+		switch (element->num) {
+		case 346:
+			type.ie_pen = (uint32_t)value;
+			break;
+		case 303:
+			type.ie_id = (uint16_t)value;
+			break;
+		case 339:
+			type.ie_type = (uint8_t)value;
+			break;
+		case 344:
+			type.ie_semantic = (uint8_t)value;
+			break;
+		case 345:
+			type.ie_units = (uint16_t)value;
+			break;
+		case 342:
+			type.ie_range_begin = value;
+			break;
+		case 343:
+			type.ie_range_end = value;
+			break;
+		case 341:
+			type.ie_name = text;
+			break;
+		case 340:
+			type.ie_desc = text;
+			break;
+		}
 	}
-	if (!name.pen || !name.text[0] || all.n_names == NAMES_MAX)
-		return;
-	for (size_t i = 0; i < all.n_names; i++)
-		if (all.names[i].pen == name.pen && all.names[i].ie == name.ie)
-			return;
-	all.names[all.n_names++] = name;
+	fbInfoElementAddOptRecElement(all.model, &type);
 }
 
 static void account(const struct layout *layout, const uint8_t *record)
@@ -239,7 +254,7 @@ static void account(const struct layout *layout, const uint8_t *record)
 			else if (element->num == 2)
 				all.packets += get(at, element->len);
 		}
-		at += element->len;
+		at += size_of(element);
 	}
 }
 
@@ -259,7 +274,7 @@ static void print_record(const struct connection *connection, const struct layou
 		putchar(',');
 		print_key(element);
 		print_value(element, at);
-		at += element->len;
+		at += size_of(element);
 	}
 	printf("}\n");
 }
@@ -276,13 +291,12 @@ static bool mirror(struct connection *connection, struct layout *layout)
 	for (uint32_t i = 0; i < n; i++) {
 		fbInfoElement_t *element = fbTemplateGetIndexedIE(layout->external, i);
 
-		if (element->len == FB_IE_VARLEN ||
-		    !fbTemplateAppend(layout->template, element, &error)) {
-			error_event(connection, error ? error->message : "variable length");
+		if (!fbTemplateAppend(layout->template, element, &error)) {
+			error_event(connection, error->message);
 			g_clear_error(&error);
 			return false;
 		}
-		layout->size += element->len;
+		layout->size += size_of(element);
 	}
 	if (scope)
 		fbTemplateSetOptionsScope(layout->template, scope);
@@ -339,7 +353,7 @@ static bool read_record(struct connection *connection, uint32_t domain, unsigned
 	(*n)++;
 	if (fbTemplateGetOptionsScope(layout->template)) {
 		all.options++;
-		learn_name(layout, record);
+		learn_type(layout, record);
 	} else {
 		all.records++;
 		account(layout, record);

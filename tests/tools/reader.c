@@ -37,10 +37,8 @@ void reader_init(struct reader *reader, const struct fm_session_options *options
 	reader->message_size = options->message_size;
 	for (unsigned int i = 0; i < FM_LAYOUTS_RECORDS; i++)
 		fm_layout_records(&reader->layouts[i], options, i);
-	fm_layout_interface(&reader->option_layouts[0]);
-	fm_layout_statistics(&reader->option_layouts[1]);
-	fm_layout_audit(&reader->option_layouts[2], options);
-	fm_layout_gap(&reader->option_layouts[3]);
+	for (unsigned int i = 0; i < _FM_OPTIONS_MAX; i++)
+		fm_layout_options(&reader->option_layouts[i], options, (enum fm_options_kind)i);
 }
 
 void reader_know_all(struct reader *reader)
@@ -50,7 +48,7 @@ void reader_know_all(struct reader *reader)
 
 static size_t reader_audits(struct reader *reader, const uint8_t *at, const uint8_t *end)
 {
-	const struct fm_layout *layout = &reader->option_layouts[2];
+	const struct fm_layout *layout = &reader->option_layouts[FM_OPTIONS_AUDIT];
 	size_t n = 0;
 
 	for (; at + layout->record_size <= end; at += layout->record_size, n++) {
@@ -105,14 +103,11 @@ static void reader_message(struct reader *reader, const uint8_t *message, size_t
 		if (set == reader->layouts[i].id)
 			n = reader_data(reader, &reader->layouts[i], message + READER_HEADER + 4,
 					message + size);
-	if (set == reader->option_layouts[0].id)
-		reader->interfaces += n = data_size / reader->option_layouts[0].record_size;
-	else if (set == reader->option_layouts[1].id)
-		reader->statistics += n = data_size / reader->option_layouts[1].record_size;
-	else if (set == reader->option_layouts[2].id)
+	for (unsigned int i = 0; i < _FM_OPTIONS_MAX; i++)
+		if (set == reader->option_layouts[i].id)
+			reader->options[i] += n = data_size / reader->option_layouts[i].record_size;
+	if (set == reader->option_layouts[FM_OPTIONS_AUDIT].id)
 		n = reader_audits(reader, message + READER_HEADER + 4, message + size);
-	else if (set == reader->option_layouts[3].id)
-		reader->gaps += n = data_size / reader->option_layouts[3].record_size;
 	*expected += (uint32_t)n;
 	/* Templates come first: those of the families and of options. */
 	if (!n || !reader->described[set % sizeof(reader->described)])

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "ipfix/layout.h"
+#include "ipfix/layout-options.h"
 
 struct sums {
 	uint64_t records, packets, octets;
@@ -18,7 +18,7 @@ struct sums {
 /* What a collector makes of one connection, or of datagrams. */
 struct reader {
 	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
-	struct fm_layout option_layouts[4];
+	struct fm_layout option_layouts[_FM_OPTIONS_MAX];
 	bool described[2048]; /* by template id */
 	uint8_t data[1 << 17];
 	size_t size;
@@ -27,9 +27,10 @@ struct reader {
 	uint64_t messages;
 	uint32_t expected[2]; /* sequence, of domain 0 and the other */
 	unsigned int templates;
-	unsigned int rounds; /* times that the first of all templates came */
-	unsigned int interfaces, statistics, audits, gaps; /* options records */
-	uint64_t audit_frames;				   /* in them */
+	unsigned int rounds;		       /* times that the first of all templates came */
+	unsigned int options[_FM_OPTIONS_MAX]; /* records of each kind */
+	unsigned int audits;
+	uint64_t audit_frames; /* in them */
 	unsigned int faults;
 };
 

@@ -94,6 +94,31 @@ static void check(int r, const char *what)
 	exit(EXIT_FAILURE);
 }
 
+/* Beside those of interfaces. */
+static void send_names(struct sender *sender)
+{
+	const struct fm_device_record device = {
+		.ifindex = 2,
+		.vrf = 10,
+		.speed = 25000000000,
+		.name = "eth0",
+		.alias = "a uplink",
+		.namespace = "outside",
+	};
+	const struct fm_vrf_record vrf = {.id = 10, .name = "red"};
+	const struct fm_application_record application = {
+		.id = 3 << 24 | 443,
+		.name = "https",
+		.description = "443/tcp https",
+	};
+
+	check(fm_session_device(sender->session, &device, sender->now_ns), "device");
+	check(fm_session_vrf(sender->session, &vrf, sender->now_ns), "VRF");
+	if (fm_session_has_applications(sender->session))
+		check(fm_session_application(sender->session, &application, sender->now_ns),
+		      "application");
+}
+
 static void send_templates(struct sender *sender)
 {
 	const struct fm_exporter_stats exporter = {
@@ -112,12 +137,13 @@ static void send_templates(struct sender *sender)
 	};
 
 	sender->templates_ns = fm_clock_monotonic_ns();
-	check(fm_session_templates(sender->session, sender->now_ns), "templates");
+	check(fm_session_begin(sender->session, sender->now_ns), "templates");
 	if (!sender->with_options)
 		return;
 	check(fm_session_interface(sender->session, 1, "lo", NULL, sender->now_ns), "interface");
 	check(fm_session_interface(sender->session, 2, "eth0", "a uplink", sender->now_ns),
 	      "interface");
+	send_names(sender);
 	check(fm_session_flush(sender->session, sender->now_ns), "flush");
 	check(fm_session_statistics(sender->session, &exporter, &sink, sender->now_ns),
 	      "statistics");

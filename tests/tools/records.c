@@ -194,6 +194,10 @@ void records_print(FILE *file, const struct fm_record *record, const struct fm_l
 			fprintf(file, "null");
 			continue;
 		}
+		if (field->kind == FM_KIND_APP) {
+			fprintf(file, "\"%" PRIu64 ":%" PRIu64 "\"", value >> 24, value & 0xffffff);
+			continue;
+		}
 		if (field->kind == FM_KIND_MSEC)
 			value /= FM_NS_PER_MS;
 		if (field->kind == FM_KIND_LABEL)

@@ -87,7 +87,7 @@ static void finish(struct oracle *oracle, const struct fm_layout *layout, uint16
 	*ret = (struct fm_encoded){.message = oracle->message, .size = size, .sequenced = n};
 }
 
-/* RFC 7011 3.4.1, 3.4.2.2 */
+/* RFC 7011 3.4.1, 3.4.2.2, 7 */
 static int oracle_describe(struct fm_encoder *encoder, const struct fm_layout *layout,
 			   uint64_t now_ns, struct fm_encoded *ret)
 {
@@ -102,7 +102,7 @@ static int oracle_describe(struct fm_encoder *encoder, const struct fm_layout *l
 		const struct fm_field *field = &layout->fields[i];
 
 		at = fm_put_u16(at, field->ie | (field->pen ? 0x8000 : 0));
-		at = fm_put_u16(at, field->wire);
+		at = fm_put_u16(at, field->kind == FM_KIND_VAR ? 65535 : field->wire);
 		if (field->pen)
 			at = fm_put_u32(at, field->pen);
 	}
@@ -114,10 +114,19 @@ static int oracle_encode(struct fm_encoder *encoder, const struct fm_layout *lay
 			 const uint8_t *records, size_t n, uint64_t now_ns, struct fm_encoded *ret)
 {
 	struct oracle *oracle = (struct oracle *)encoder;
-	size_t size = n * layout->record_size;
+	uint8_t *at = oracle->message + 20;
 
-	memcpy(oracle->message + 20, records, size);
-	finish(oracle, layout, layout->id, oracle->message + 20 + size, (uint32_t)n, now_ns, ret);
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t *record = records + i * layout->record_size, *field = record;
+
+		/* RFC 7011 7: below 255 octets one octet tells how many there are. */
+		for (unsigned int k = 0; k < layout->n; k++)
+			field += layout->fields[k].kind == FM_KIND_VAR ? 1 + field[0]
+								       : layout->fields[k].wire;
+		memcpy(at, record, (size_t)(field - record));
+		at += field - record;
+	}
+	finish(oracle, layout, layout->id, at, (uint32_t)n, now_ns, ret);
 	return 0;
 }
 

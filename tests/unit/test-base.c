@@ -9,6 +9,7 @@
 #include "base/macro.h"
 #include "base/parse.h"
 #include "base/siphash.h"
+#include "base/text.h"
 #include "test.h"
 
 static void test_numbers(void)
@@ -113,6 +114,43 @@ static void test_buffer(void)
 		"what is not text in JSON is escaped, what is not UTF-8 replaced");
 }
 
+static void test_texts(void)
+{
+	static const struct {
+		const char *text;
+		size_t max, size;
+		const char *expected, *what;
+	} rows[] = {
+		{"uplink", 64, 32, "uplink", "a text"},
+		{"uplink", 3, 32, "upl", "no more than so much of it"},
+		{"uplink", 64, 4, "upl", "what fits of it"},
+		{"gr\xc3\xbc\xc3\x9f", 64, 32, "gr\xc3\xbc\xc3\x9f", "UTF-8"},
+		{"gr\xc3\xbc\xc3\x9f", 64, 6, "gr\xc3\xbc", "is cut between characters"},
+		{"gr\xc3\xbc\xc3\x9f", 5, 32, "gr\xc3\xbc", "also where its end was cut"},
+		{"\x1b[2J\n\x7f", 64, 32, "?[2J??", "control characters"},
+		{"a\xc2\x9b"
+		 "b",
+		 64, 32, "a?b", "those beyond 127 as well"},
+		{"a\xff\xed\xa0\x80\xc0\xaf"
+		 "b",
+		 64, 32, "a??????b", "what is no UTF-8"},
+		{"\xf0\x9f\x98\x80", 64, 5, "\xf0\x9f\x98\x80", "four octets that just fit"},
+		{"\xf0\x9f\x98\x80", 64, 4, "", "or do not"},
+		{"", 64, 32, "", "nothing"},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(rows); i++) {
+		char text[32], zeros[32] = {};
+
+		memset(text, 'x', sizeof(text));
+		fm_text_copy(text, rows[i].size, rows[i].text, rows[i].max);
+		FM_TEST(!strcmp(text, rows[i].expected) &&
+				!memcmp(text + strlen(text), zeros, rows[i].size - strlen(text)) &&
+				(rows[i].size == 32 || text[rows[i].size] == 'x'),
+			"texts: %s", rows[i].what);
+	}
+}
+
 /* Of the authors' table: key 00 01 .. 0f, data 00 01 .. of so many octets. */
 static void test_siphash(void)
 {
@@ -153,6 +191,7 @@ int main(void)
 	test_lists();
 	test_addresses();
 	test_buffer();
+	test_texts();
 	test_siphash();
 	test_fnv();
 	return fm_test_done();

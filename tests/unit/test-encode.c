@@ -31,7 +31,7 @@ static int play(struct fm_session *session, bool biflow, uint64_t seed)
 		.ifindex = 3, .direction = 1, .frames = 7, .interface_frames = UINT64_MAX};
 	const struct fm_cause_record cause = {.packets = 5, .cause = "not_ip", .class = "IGNORED"};
 	uint64_t state = seed, now = NOW_NS;
-	int r = fm_session_templates(session, now);
+	int r = fm_session_begin(session, now);
 
 	r = r ?: fm_session_interface(session, 3, "eth0", NULL, now);
 	r = r ?: fm_session_interface(session, 4, "a-name", "and a description that is long", now);
@@ -152,6 +152,9 @@ static const struct fm_record golden = {
 	.tcp_flags = 0x1b,
 	.tos = 0xb8,
 	.dscp = 0x2e,
+	.application = 3 << 24 | 53,
+	.ingress_vrf = 10,
+	.egress_vrf = 0x0100000b,
 	.direction = 1,
 	.biflow_direction = 1,
 	.end_reason = 2,
@@ -193,6 +196,12 @@ static const struct fm_record golden = {
 	"\xb8"                                                                                     \
 	"\x01"
 
+/* Application and both VRFs. */
+#define GOLDEN_NAMES                                                                               \
+	"\x03\0\0\x35"                                                                             \
+	"\0\0\0\x0a"                                                                               \
+	"\x01\0\0\x0b"
+
 static void test_golden(const struct fm_session_options *options, const struct fm_record *record,
 			const void *wire, size_t size, size_t header, const char *name)
 {
@@ -220,24 +229,24 @@ static void test_golden(const struct fm_session_options *options, const struct f
 static void test_by_hand(void)
 {
 	/* 1700000000 + 2208988800 = 0xe8fe6f80; half a second is 0x80000000 */
-	static const char full[] =
-		GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x01"
-								     "\x02"
+	static const char full[] = GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY
+		"\x01"
+		"\x02"
+		"\x3f\x40"
+		"\x40"
+		"\0\x3c"
+		"\x05\xdc"
+		"\0\x64"
+		"\0\xc8"
+		"\xe8\xfe\x6f\x80\x80\0\0\0"
+		"\x2e" GOLDEN_NAMES "\x12\x01\x02\x03";
+	static const char v9[] =
+		GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x02"
 								     "\x3f\x40"
-								     "\x40"
 								     "\0\x3c"
 								     "\x05\xdc"
 								     "\0\x64"
-								     "\0\xc8"
-								     "\xe8\xfe\x6f\x80\x80\0\0\0"
-								     "\x2e"
-								     "\x12\x01\x02\x03";
-	static const char v9[] = GOLDEN_REVERSE GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY "\x02"
-										      "\x3f\x40"
-										      "\0\x3c"
-										      "\x05\xdc"
-										      "\0\x64"
-										      "\x2e";
+								     "\x2e" GOLDEN_NAMES;
 	/* 123 ms and 1999 ms past 1700000000, which is 9999223 ms after boot */
 	static const char uptime[] = GOLDEN_REVERSE "\0\x98\x93\xf2"
 						    "\0\x98\x9b\x46" GOLDEN_COUNTS GOLDEN_KEY "\x02"
@@ -245,7 +254,7 @@ static void test_by_hand(void)
 						    "\0\x3c"
 						    "\x05\xdc"
 						    "\0\x64"
-						    "\x2e";
+						    "\x2e" GOLDEN_NAMES;
 	struct fm_session_options options = base_options;
 
 	options.biflow = true;
@@ -264,9 +273,10 @@ static void test_v9_template(void)
 	static const struct {
 		uint8_t type, octets;
 	} fields[] = {
-		{23, 8},  {24, 8}, {152, 8}, {153, 8}, {1, 8},	{2, 8},	 {8, 4},   {12, 4},
-		{7, 2},	  {11, 2}, {10, 4},  {14, 4},  {4, 1},	{6, 1},	 {5, 1},   {61, 1},
-		{136, 1}, {52, 1}, {53, 1},  {25, 2},  {26, 2}, {58, 2}, {195, 1},
+		{23, 8}, {24, 8},  {152, 8}, {153, 8}, {1, 8},	 {2, 8},  {8, 4},
+		{12, 4}, {7, 2},   {11, 2},  {10, 4},  {14, 4},	 {4, 1},  {6, 1},
+		{5, 1},	 {61, 1},  {136, 1}, {52, 1},  {53, 1},	 {25, 2}, {26, 2},
+		{58, 2}, {195, 1}, {95, 4},  {234, 4}, {235, 4},
 	};
 	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
 	struct fm_session_options options = base_options;
@@ -372,10 +382,9 @@ static void test_measured(void)
 	static const char wire[] = GOLDEN_TIMES GOLDEN_COUNTS GOLDEN_KEY
 		"\x02\x02\x3f\x40\x40\0\x3c\x05\xdc\0\x64\0\xc8" /* biflowDirection to cvlan */
 		"\xe8\xfe\x6f\x80\x80\0\0\0"
-		"\x2e"
-		"\x01\0\0\0\0\0\x04\xd2"	       /* VXLAN 1234 */
-		"\x03"				       /* flowAggregation */
-		"\0\0\0\x0a\xff\xff\xff\xff\0\0\0\x0c" /* handshake, server absent, client */
+		"\x2e" GOLDEN_NAMES "\x01\0\0\0\0\0\x04\xd2" /* VXLAN 1234 */
+		"\x03"					     /* flowAggregation */
+		"\0\0\0\x0a\xff\xff\xff\xff\0\0\0\x0c"	     /* handshake, server absent, client */
 		"\0\x0d\0\x0e"
 		"\xff\xff\xff\xff\0\0\0\x10\0\0\0\x11\0\0\0\x12\0\0\0\x13" /* round trips */
 		"\0\0\0\x14\0\0\0\x15\0\0\0\x16\0\0\0\x17\xff"

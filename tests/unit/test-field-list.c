@@ -264,13 +264,19 @@ static unsigned int count_types(const struct fm_session_options *options, const 
 	unsigned int n = 0;
 	int r = fm_session_new(&session, options, keep, &kept);
 
-	r = r ?: fm_session_templates(session, NOW_NS);
+	r = r ?: fm_session_begin(session, NOW_NS);
 	for (size_t i = 0; r == 0 && i < kept.n; i++) {
 		const uint8_t *set = kept.kept[i].message + 16;
 
-		/* The name ends a record of 74 octets. */
-		for (size_t at = 4; get_u16(set) == 1026 && at + 74 <= get_u16(set + 2); at += 74)
-			n += !name || !strncmp((const char *)set + at + 26, name, 48);
+		/* Before the name there are 26 octets, behind it is what it means; both begin with
+		 * their length. */
+		for (size_t at = 4; get_u16(set) == 1026 && at + 28 <= get_u16(set + 2);) {
+			const uint8_t *text = set + at + 26;
+
+			n += !name || (strlen(name) == *text && !memcmp(text + 1, name, *text));
+			at += 26 + 1 + *text;
+			at += 1 + set[at];
+		}
 	}
 	keeper_done(&kept);
 	return r < 0 ? 1000 : n;
@@ -279,6 +285,7 @@ static unsigned int count_types(const struct fm_session_options *options, const 
 static void test_types(void)
 {
 	struct fm_session_options options = {.profile = FM_P_STANDARD,
+					     .biflow = true,
 					     .domain = 7,
 					     .enterprise_number = 32473,
 					     .message_size = 1400};
@@ -286,10 +293,13 @@ static void test_types(void)
 
 	for (size_t i = 0; i < ROWS; i++)
 		own += rows[i].pen == FM_PEN_OWN;
-	for (size_t i = 0; i < fm_n_audit_fields; i++)
-		own += fm_audit_fields[i].pen == FM_PEN_OWN;
-	for (size_t i = 0; i < fm_n_cause_fields; i++)
-		own += fm_cause_fields[i].pen == FM_PEN_OWN;
+	for (unsigned int kind = 0; kind < _FM_OPTIONS_MAX; kind++) {
+		const struct fm_field *fields;
+		size_t n = fm_layout_options_fields((enum fm_options_kind)kind, &fields);
+
+		for (size_t i = 0; i < n; i++)
+			own += fields[i].pen == FM_PEN_OWN;
+	}
 	FM_TEST(count_types(&options, NULL) == 0, "profile standard: no types");
 	add(&options.fields, '+', "rttMean");
 	add(&options.fields, '+', "CLIENT_NW_LATENCY_MS");

@@ -55,6 +55,41 @@ static void test_whole(void)
 		"kind, master, link and where it is");
 }
 
+/* What belongs to a kind is only read of that kind. */
+static void test_kinds(void)
+{
+	static const struct {
+		const char *kind;
+		bool is_short; /* the attribute, by the same number */
+		uint32_t table;
+		uint16_t vlan;
+	} rows[] = {
+		{"vrf", false, 4711, 0}, {"vrf", true, 0, 0},	  {"vlan", true, 0, 5},
+		{"vlan", false, 0, 0},	 {"bridge", false, 0, 0}, {"bridge", true, 0, 0},
+	};
+
+	for (size_t i = 0; i < FM_ARRAY_SIZE(rows); i++) {
+		struct nlmsghdr *header = start(RTM_NEWLINK, AF_UNSPEC, 7);
+		struct nlattr *info, *data;
+		struct fm_link link;
+
+		mnl_attr_put_strz(header, IFLA_IFNAME, "x0");
+		info = mnl_attr_nest_start(header, IFLA_LINKINFO);
+		mnl_attr_put_strz(header, IFLA_INFO_KIND, rows[i].kind);
+		data = mnl_attr_nest_start(header, IFLA_INFO_DATA);
+		if (rows[i].is_short)
+			mnl_attr_put_u16(header, IFLA_VLAN_ID, 5);
+		else
+			mnl_attr_put_u32(header, IFLA_VRF_TABLE, 4711);
+		mnl_attr_nest_end(header, data);
+		mnl_attr_nest_end(header, info);
+		FM_TEST(fm_links_parse(header, &link) == FM_LINKS_IS &&
+				link.device.table == rows[i].table &&
+				link.device.vlan == rows[i].vlan,
+			"%s: table %u, VLAN %u", rows[i].kind, rows[i].table, rows[i].vlan);
+	}
+}
+
 static void test_least(void)
 {
 	struct nlmsghdr *header = start(RTM_NEWLINK, AF_UNSPEC, 1);
@@ -140,6 +175,7 @@ static void test_noise(void)
 int main(void)
 {
 	test_whole();
+	test_kinds();
 	test_least();
 	test_ignored();
 	test_odd();

@@ -279,6 +279,7 @@ static bool all_absent(const struct fm_record *record, const char *const *but, s
 #define PRESENT_IP4(value)   -1
 #define PRESENT_IP6(value)   -1
 #define PRESENT_LABEL(value) -1
+#define PRESENT_APP(value)   -1
 #define PRESENT_OPT(value)   ((value) == FM_ABSENT ? 0 : 1)
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
 		 semantics, help)                                                                  \

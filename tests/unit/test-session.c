@@ -252,7 +252,8 @@ static bool is_first(uint32_t id, const struct fm_session_options *options)
 
 	if (id >= 1024)
 		return id == 1024 || id == 1027 ||
-		       (full ? id == 1026 || id == 1156 || id == 1157 : id == 1028);
+		       (full ? id == 1026 || id == 1156 || id == 1157 || id == 1159
+			     : id == 1028 || id == 1031);
 	return (id & 31) < 4;
 }
 
@@ -288,6 +289,54 @@ static int count_templates(const struct keeper *kept, size_t from,
 	return templates;
 }
 
+/* Type records of a message: 26 octets, then two texts that begin with their length. */
+static uint32_t count_types(const struct header *header)
+{
+	const uint8_t *at = header->content, *end = at + header->set_length - 4;
+	uint32_t n = 0;
+
+	for (; at + 28 <= end; n++) {
+		at += 26;
+		at += 1 + *at;
+		at += 1 + *at;
+	}
+	return at == end ? n : 0;
+}
+
+/* Types of own elements come before the templates that have them, each type and template once. */
+static void test_begin(const struct fm_session_options *options)
+{
+	_fm_cleanup_(fm_session_freep) struct fm_session *session = NULL;
+	bool own = options->protocol == FM_SESSION_IPFIX && options->profile == FM_P_FULL;
+	uint32_t id, types = 0;
+	struct keeper kept = {};
+	bool first = true;
+	int r = fm_session_new(&session, options, keep, &kept);
+
+	/* What was sent before does not matter. */
+	r = r ?: fm_session_templates(session, NOW_NS);
+	keeper_done(&kept);
+	r = r ?: fm_session_begin(session, NOW_NS);
+	for (size_t i = 0; i < kept.n; i++) {
+		struct header header;
+
+		if (!parse_header(&kept.kept[i], &header))
+			break;
+		if (header.set_id >= 256) {
+			types += count_types(&header);
+			continue;
+		}
+		template_size(&header, &id);
+		first &= id == 1026 || types == fm_session_types(session);
+	}
+	FM_TEST(r == 0 && first && types == fm_session_types(session) && own == (types > 50),
+		"%s profile %u: begins with %u types", protocol_name(options), options->profile,
+		types);
+	FM_TEST(count_templates(&kept, 0, options) == 8 + 2 * own, "%s profile %u: then templates",
+		protocol_name(options), options->profile);
+	keeper_done(&kept);
+}
+
 /* Every set that is sent was described before, in the same domain, one template a message. */
 static void test_templates(const struct fm_session_options *options)
 {
@@ -297,7 +346,7 @@ static void test_templates(const struct fm_session_options *options)
 	struct keeper kept = {};
 	size_t before;
 	/* With own elements also causes, and types. */
-	int r = fm_session_new(&session, options, keep, &kept), first = 7 + 2 * types;
+	int r = fm_session_new(&session, options, keep, &kept), first = 8 + 2 * types;
 
 	r = r ?: fm_session_templates(session, NOW_NS);
 	FM_TEST(r == 0 && count_templates(&kept, 0, options) == first,
@@ -520,6 +569,7 @@ int main(void)
 		options.message_size = 1400;
 		test_sequence(&options);
 		test_restart_keeps(&options);
+		test_begin(&options);
 		test_templates(&options);
 		test_limit(&options);
 	}

@@ -42,7 +42,10 @@ static void for_each_interface(void *userdata,
 			       void *arg)
 {
 	const struct fm_interface_name names[] = {
-		{1, "lo", NULL}, {2, "eth0", "uplink"}, {3, third_name, ""}};
+		{.ifindex = 1, .name = "lo"},
+		{.ifindex = 2, .name = "eth0", .description = "uplink"},
+		{.ifindex = 3, .name = third_name, .description = ""},
+	};
 
 	for (size_t i = 0; i < FM_ARRAY_SIZE(names); i++)
 		fn(&names[i], arg);
@@ -364,24 +367,28 @@ static void test_udp(void)
 		"collector udp: what was given arrives, in sequence, after templates");
 	FM_TEST(reader.rounds > 1, "collector udp: templates again after some messages (%u)",
 		reader.rounds);
-	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.statistics)) &&
-			reader.interfaces == 3 && !reader.faults,
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false),
+				  reader.options[FM_OPTIONS_STATISTICS])) &&
+			reader.options[FM_OPTIONS_INTERFACE] == 3 && !reader.faults,
 		"collector udp: interfaces and statistics soon after the start");
-	before = reader.interfaces;
+	before = reader.options[FM_OPTIONS_INTERFACE];
 	third_name = "docker1";
 	rig.sink->ops->interfaces_changed(rig.sink);
 	rig.sink->ops->interfaces_changed(rig.sink);
-	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.interfaces != before)) &&
-			reader.interfaces == before + 3,
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false),
+				  reader.options[FM_OPTIONS_INTERFACE] != before)) &&
+			reader.options[FM_OPTIONS_INTERFACE] == before + 3,
 		"collector udp: interfaces again when they change, once");
-	before = reader.interfaces;
+	before = reader.options[FM_OPTIONS_INTERFACE];
 	rig.sink->ops->interfaces_changed(rig.sink);
 	pass(&rig, &reader, fd, false);
-	FM_TEST(reader.interfaces == before, "collector udp: not again when nothing changed");
-	before = reader.statistics;
+	FM_TEST(reader.options[FM_OPTIONS_INTERFACE] == before,
+		"collector udp: not again when nothing changed");
+	before = reader.options[FM_OPTIONS_STATISTICS];
 	stats = rig_done(&rig, FM_NS_PER_S);
 	reader_drain(&reader, fd, false);
-	FM_TEST(reader.statistics == before + 1, "collector udp: statistics at the end");
+	FM_TEST(reader.options[FM_OPTIONS_STATISTICS] == before + 1,
+		"collector udp: statistics at the end");
 	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records &&
 			stats.messages == reader.messages,
 		"collector udp: counted as sent");
@@ -430,8 +437,8 @@ static void test_template_interval(void)
 	int fd = receiver(SOCK_DGRAM, &port);
 
 	collector_rig(&rig, &reader, "127.0.0.1", port, "template_interval = 1s\n");
-	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates >= 14)) &&
-			reader.templates == 14,
+	FM_TEST(TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates >= 16)) &&
+			reader.templates == 16,
 		"collector udp: templates again after some time");
 	rig_done(&rig, 0);
 	close(fd);
@@ -447,7 +454,7 @@ static void test_name(void)
 	bool begun;
 
 	collector_rig(&rig, &reader, "localhost", port, "");
-	begun = TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates == 7));
+	begun = TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.templates == 8));
 	give(&rig, 50);
 	reader_drain(&reader, fd, false);
 	FM_TEST(begun && same(&reader.got, &rig.given), "collector: found by its name");
@@ -656,11 +663,12 @@ static void test_tcp(void)
 	give(&rig, 500);
 	fd = accept(listener, NULL, NULL);
 	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true),
-			  reader.got.records == rig.given.records && reader.statistics));
+			  reader.got.records == rig.given.records &&
+				  reader.options[FM_OPTIONS_STATISTICS]));
 	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.rounds == 1,
 		"collector tcp: also what came before the connection arrives");
 	stats = rig_done(&rig, FM_NS_PER_S);
-	FM_TEST(reader_drain(&reader, fd, true) && reader.statistics == 2,
+	FM_TEST(reader_drain(&reader, fd, true) && reader.options[FM_OPTIONS_STATISTICS] == 2,
 		"collector tcp: statistics at the end, then the end");
 	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records, "collector tcp: counted as sent");
 	close(fd);
@@ -692,8 +700,9 @@ static void test_tcp_again(void)
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	FM_TEST(TURN_UNTIL(&rig, fd >= 0 || (fd = accept(listener, NULL, NULL)) >= 0),
 		"collector tcp: connects when there is a listener");
-	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.statistics));
-	FM_TEST(reader.interfaces == 3 && reader.statistics == 1 && reader.rounds == 1,
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.options[FM_OPTIONS_STATISTICS]));
+	FM_TEST(reader.options[FM_OPTIONS_INTERFACE] == 3 &&
+			reader.options[FM_OPTIONS_STATISTICS] == 1 && reader.rounds == 1,
 		"collector tcp: after the time without, names and figures once");
 	FM_TEST(reader.audits == 1 && reader.audit_frames == 3,
 		"collector tcp: audits of that time are told");
@@ -744,11 +753,12 @@ static void test_tcp_stalled_spool(const char *dir)
 		"collector tcp: one that never reads: %" PRIu64 " records wait on disk",
 		stats.spooled_records);
 	fd = accept(listener, NULL, NULL);
-	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.gaps));
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, true), reader.options[FM_OPTIONS_GAP]));
 	give(&rig, 100);
 	TURN_UNTIL(&rig,
 		   (reader_drain(&reader, fd, true), reader.got.records == rig.given.records));
-	FM_TEST(same(&reader.got, &rig.given) && !reader.faults && reader.gaps == 1,
+	FM_TEST(same(&reader.got, &rig.given) && !reader.faults &&
+			reader.options[FM_OPTIONS_GAP] == 1,
 		"collector tcp: when it reads it gets all of it, in sequence, and is told of the gap");
 	stats = rig_done(&rig, FM_NS_PER_S);
 	FM_TEST(adds_up(&rig, &stats) && !stats.not_sent_records && !stats.spool_waiting_octets,
@@ -848,7 +858,7 @@ static void test_udp_up(void)
 	collector_rig(&rig, &reader, "127.0.0.1", port, "");
 	FM_TEST(is_up(&rig, &since[0]) && since[0] >= begin, "collector udp: up from the start");
 	/* From here on nothing goes by itself for a minute. */
-	TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.statistics));
+	TURN_UNTIL(&rig, (reader_drain(&reader, fd, false), reader.options[FM_OPTIONS_STATISTICS]));
 	close(fd);
 	give(&rig, 50);
 	FM_TEST(TURN_UNTIL(&rig, !is_up(&rig, &since[1])) && since[1] >= since[0],

@@ -88,24 +88,41 @@ static void set_figures(void *figures, size_t size, uint64_t *state)
 		figure[i] = i % 2 ? next(state) : NOW_NS - i;
 }
 
+/* Texts stay as they are. */
+static void set_members(void *option, enum fm_options_kind kind, uint64_t *state)
+{
+	const struct fm_field *fields;
+	size_t n = fm_layout_options_fields(kind, &fields);
+
+	for (size_t i = 0; i < n; i++)
+		if (fields[i].kind != FM_KIND_TEXT)
+			set_member(option, &fields[i], state);
+}
+
 static int send_options(struct fm_session *session, uint64_t *state)
 {
 	struct fm_exporter_stats exporter;
 	struct fm_sink_stats sink;
 	struct fm_audit_option audit = {};
 	struct fm_cause_option cause = {};
+	struct fm_device_option device = {.record.name = "eth7", .record.alias = "up"};
+	struct fm_vrf_option vrf = {.record.name = "red"};
+	struct fm_application_option application = {.record.name = "https"};
 	int r = fm_session_interface(session, 7, "eth7", "up to something", NOW_NS);
 
 	set_figures(&exporter, sizeof(exporter), state);
 	set_figures(&sink, sizeof(sink), state);
-	for (size_t i = 0; i < fm_n_audit_fields; i++)
-		set_member(&audit, &fm_audit_fields[i], state);
-	for (size_t i = 0; i < fm_n_cause_fields; i++)
-		if (fm_cause_fields[i].kind != FM_KIND_TEXT)
-			set_member(&cause, &fm_cause_fields[i], state);
+	set_members(&audit, FM_OPTIONS_AUDIT, state);
+	set_members(&cause, FM_OPTIONS_CAUSE, state);
+	set_members(&device, FM_OPTIONS_DEVICE, state);
+	set_members(&vrf, FM_OPTIONS_VRF, state);
+	set_members(&application, FM_OPTIONS_APPLICATION, state);
 	r = r ?: fm_session_statistics(session, &exporter, &sink, NOW_NS);
 	r = r ?: fm_session_audit(session, &audit.record, NOW_NS);
 	r = r ?: fm_session_cause(session, &cause.record, NOW_NS);
+	r = r ?: fm_session_device(session, &device.record, NOW_NS);
+	r = r ?: fm_session_vrf(session, &vrf.record, NOW_NS);
+	r = r ?: fm_session_application(session, &application.record, NOW_NS);
 	return r
 		       ?: fm_session_gap(session,
 					 &(struct fm_session_gap){.from = 1, .to = 2, .records = 3},
@@ -133,7 +150,7 @@ static int run(const struct fm_session_options *options, const struct fm_encoder
 		 options->profile, options->biflow ? " biflow" : "",
 		 options->v9_sysuptime ? " uptime" : "");
 	r = fm_session_new_encoder(&session, options, ops, emit, name);
-	r = r ?: fm_session_templates(session, NOW_NS);
+	r = r ?: fm_session_begin(session, NOW_NS);
 	r = r ?: send_options(session, &state);
 	for (unsigned int i = 0; r == 0 && i < RECORDS; i++) {
 		struct fm_record record;

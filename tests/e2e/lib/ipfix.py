@@ -10,6 +10,7 @@ from lib.packets import Account
 from lib.tap import Failure
 
 REVERSE = 29305
+VARIABLE = 65535  # in place of a length: it stands before each value
 
 
 class Messages:
@@ -60,10 +61,15 @@ class Messages:
         if (domain, number) not in self.templates:
             raise Failure('no template %d in domain %d' % (number, domain))
         fields, options = self.templates[domain, number]
-        size, at, n = sum(length for _, _, length in fields), 0, 0
+        size = sum(length if length != VARIABLE else 1 for _, _, length in fields)
+        at, n = 0, 0
         while len(body) - at >= size:
             record = {'template': number, 'domain': domain}
             for pen, element, length in fields:
+                if length == VARIABLE:
+                    length, at = body[at], at + 1
+                    if length == 255:
+                        raise Failure('a field of 255 octets or more')
                 record[pen, element] = body[at:at + length]
                 at += length
             (self.options if options else self.records).append(record)
