@@ -99,7 +99,8 @@ class Run:
         # Also of processes that gave up their privileges.
         os.chmod(self.reports, 0o1777)
         log = ':log_path=%s/report' % self.reports
-        self.environment = dict(os.environ, FLOWMOND_BUILD=self.build,
+        # Everything takes some times as long here.
+        self.environment = dict(os.environ, FLOWMOND_BUILD=self.build, FLOWMOND_TEST_PATIENCE='5',
                                 **{name: value + log for name, value in OPTIONS.items()})
 
     def take_reports(self):
