@@ -16,7 +16,7 @@ from lib.net import wait_until
 from lib.tap import case, check, equal, note
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
-ROUNDS = int(os.environ.get('FLOWMOND_TEST_ROUNDS', '12'))
+ROUNDS = int(os.environ.get('FLOWMOND_TEST_ROUNDS', '8'))
 # Packets (super-packets as one) between two changes.
 BETWEEN = 2000
 # Those that all records can have, those that few have, and those of both that v9 has.

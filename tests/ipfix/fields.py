@@ -18,7 +18,7 @@ from decoders import (Listener, Sniffer, address_of, check_nfacctd, check_nfcapd
 from lib.tap import add_case, case, check, equal, main, note, once
 
 SEED = int(os.environ.get('FLOWMOND_TEST_SEED', '1'))
-LISTS, LISTS_TCP, RECORDS, PLAIN = 200, 100, 24, 300
+LISTS, LISTS_TCP, RECORDS, PLAIN = 200, 100, 24, 150
 MSEC = ('flowStartMilliseconds', 'flowEndMilliseconds')
 UPTIME = {22: MSEC[0], 21: MSEC[1]}
 
