@@ -157,6 +157,9 @@ def octets_of(row, value):
     """On the wire; of a label without the lower four bits, which are not printed."""
     if row.kind in ('IP4', 'IP6'):
         return ipaddress.ip_address(value).packed
+    if row.kind == 'APP':
+        engine, number = map(int, value.split(':'))
+        value = engine << 24 | number
     if value is None:
         value = 0 if row.kind == 'LABEL' else (1 << 8 * row.wire) - 1
     if row.kind == 'NTP':
@@ -213,7 +216,8 @@ LABELS = {
     'postPacketDeltaCount': 'Post Packets', 'ipDiffServCodePoint': 'DSCP',
     'flowLabelIPv6': 'ipv6FlowLabel', 'layer2SegmentId': 'Layer2 Segment Id',
     'mplsTopLabelStackSection': 'MPLS-Label1', 'mplsLabelStackSection2': 'MPLS-Label2',
-    'mplsLabelStackSection3': 'MPLS-Label3', 'flowStartMilliseconds': 'StartTime',
+    'mplsLabelStackSection3': 'MPLS-Label3', 'ingressVRFID': 'Ingress VRFID',
+    'egressVRFID': 'Egress VRFID', 'flowStartMilliseconds': 'StartTime',
     'flowEndMilliseconds': 'EndTime', 'flowStartNanoseconds': 'StartTime', **told.NTOP}
 # It has no name for these of ntop's.
 NAMELESS = ('CLIENT_TCP_FLAGS', 'SERVER_TCP_FLAGS')
@@ -238,6 +242,8 @@ def from_tshark(label, text):
     hexadecimal = re.search(r'Type (\d+): Value \(hex bytes\): ([0-9a-f ]+)', text)
     if hexadecimal:
         return hexadecimal[1], hexadecimal[2].replace(' ', '')
+    if label == 'Selector ID':
+        return label, int(text, 16)
     number = NUMBER.match(text)
     check('%s: a number' % label, number, text)
     return label, int(number[2], 16) if number[2] else int(number[1] or number[3])
@@ -314,8 +320,10 @@ def in_words(flow, run):
 
 
 def codes_of(name, value, run):
-    """Most values are a line; ICMPv6 has two."""
+    """Most values are a line; ICMPv6 and applications have two."""
     row = ROWS[name]
+    if row.kind == 'APP':
+        return list(zip(('Classification Engine ID', 'Selector ID'), map(int, value.split(':'))))
     if row.kind == 'LABEL':
         return [(LABELS[name], value or 0)]
     if name == 'icmpTypeCodeIPv6' and not run.v9:
