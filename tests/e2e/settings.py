@@ -43,6 +43,7 @@ VALUES = {
     'spool file_octets': ['64K'],
     'spool sync_interval': ['0s'],
     'spool catch_up_rate': ['1K'],
+    'names services': [''],
     'ipfix_file directory': ['{files}'],
     'ipfix_file rotate_interval': ['1s'],
     'ipfix_file rotate_octets': ['64K'],
