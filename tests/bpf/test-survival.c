@@ -151,6 +151,20 @@ static int open_kept(struct fm_kept *kept, const struct fm_kept_form *form, uint
 	return r;
 }
 
+/* A word of what is in the store. */
+static void garble(struct fm_store *store, const char *name, size_t offset, uint32_t value)
+{
+	int fd = fm_store_take(store, name);
+	uint32_t pages;
+	void *memory;
+
+	if (fd < 0 || fm_region_map_take(fd, FM_KEPT_PAGE, &pages, &memory) < 0)
+		abort();
+	memcpy((uint8_t *)memory + offset, &value, sizeof(value));
+	fm_region_unmap(memory, pages, FM_KEPT_PAGE);
+	close(fd);
+}
+
 static uint32_t *word(const struct fm_kept *kept)
 {
 	return (uint32_t *)((uint8_t *)kept->memory + 2 * FM_KEPT_PAGE - sizeof(uint32_t));
@@ -322,6 +336,20 @@ static void test_kills(void)
 	}
 	FM_TEST(wrong == 0 && life.sent > KILLS / 2,
 		"%d kills: what is committed and not sent is there, and nothing else", KILLS);
+}
+
+/* More is done than was published. */
+static void test_contradiction(void)
+{
+	struct fm_store *store = open_store();
+	struct fm_outbox_found found;
+
+	fm_outbox_free(open_outbox(store, 0, &found));
+	garble(store, "outbox-test", 16, 64);
+	fm_outbox_free(open_outbox(store, 0, &found));
+	FM_TEST(found.unsound, "an outbox that contradicts itself is not taken");
+	fm_store_clear(store);
+	fm_store_free(store);
 }
 
 /* Any octets there: told to be unsound, or taken as they are, but never a crash or a hang. */
@@ -496,20 +524,6 @@ static void test_ledger(void)
 	}
 }
 
-/* A word of the ledger's memory that cannot be. */
-static void garble_ledger(struct fm_store *store, size_t offset, uint32_t value)
-{
-	int fd = fm_store_take(store, "ledger");
-	uint32_t pages;
-	void *memory;
-
-	if (fd < 0 || fm_region_map_take(fd, FM_KEPT_PAGE, &pages, &memory) < 0)
-		abort();
-	memcpy((uint8_t *)memory + offset, &value, sizeof(value));
-	fm_region_unmap(memory, pages, FM_KEPT_PAGE);
-	close(fd);
-}
-
 /* One that contradicts itself is over; nothing of it is carried out. */
 static void test_garbled_ledger(void)
 {
@@ -533,7 +547,7 @@ static void test_garbled_ledger(void)
 
 		commit_and_die(0);
 		store = open_store();
-		garble_ledger(store, rows[i].offset, rows[i].value);
+		garble(store, "ledger", rows[i].offset, rows[i].value);
 		ledger = open_ledger(store, &applying);
 		FM_TEST(fm_ledger_committed(ledger) == 0 && fm_ledger_finish(ledger) == 0 &&
 				applying.n == 0,
@@ -598,6 +612,7 @@ int main(void)
 	test_kept();
 	test_ring();
 	test_kills();
+	test_contradiction();
 	test_garbage();
 	test_names();
 	test_ledger();

@@ -3,25 +3,35 @@
 """Breaks one promise at a time and sees a test fail for it: the rows of mutations.py, each put into a
 copy of the source of which only what a test needs is built.
 
-  mutate.py [part of a name]...   all rows, or those; as TAP. Two hours of one processor at most.
+  mutate.py [part of a name]...   all rows, or those; as TAP. Half an hour of two processors.
   mutate.py --check               that every row is still about this source, and in docs/reliability.md
   mutate.py --table               the rows as that table
 
 FLOWMOND_BUILD: the copy and its build lie in there."""
+import filecmp
+import itertools
 import json
 import os
+import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 from mutations import MUTATIONS
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), '..', '..'))
 HOME = os.path.join(os.environ.get('FLOWMOND_BUILD') or os.path.join(ROOT, 'build'), 'mutate')
-SOURCE, BUILD = os.path.join(HOME, 'source'), os.path.join(HOME, 'build')
+# Tests wait a good part of their time: another row is built and tried meanwhile.
+COPIES = 2
 PARTS = ('bench', 'docs', 'etc', 'LICENSES', 'scripts', 'src', 'systemd', 'tests', 'meson.build',
          'meson_options.txt', 'meson.options')
+# Tests, each with a group of processes of its own.
+RUNNING = set()
 TABLE = os.path.join(ROOT, 'docs', 'reliability.md')
 
 
@@ -64,94 +74,127 @@ def introspect(where, what='--tests'):
                                      stdout=subprocess.PIPE).stdout)
 
 
-def copy():
-    """Brings the copy up to date: what is the same keeps its age."""
-    found = set()
-    for part in PARTS:
-        for folder, _, names in os.walk(os.path.join(ROOT, part)):
-            found |= {os.path.relpath(os.path.join(folder, name), ROOT) for name in names
-                      if '__pycache__' not in folder}
-        if os.path.isfile(os.path.join(ROOT, part)):
-            found.add(part)
-    for name in found:
-        source, target = os.path.join(ROOT, name), os.path.join(SOURCE, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        with open(source, 'rb') as file:
-            data = file.read()
-        if os.path.exists(target):
-            with open(target, 'rb') as file:
-                if file.read() == data:
-                    continue
-        shutil.copyfile(source, target)
-        shutil.copymode(source, target)
-    for folder, _, names in os.walk(SOURCE):
-        for name in names:
-            path = os.path.join(folder, name)
-            if os.path.relpath(path, SOURCE) not in found and '__pycache__' not in folder:
-                os.unlink(path)
-    if not os.path.exists(os.path.join(BUILD, 'build.ninja')):
-        # A mutation leaves things unused.
-        subprocess.run(['meson', 'setup', BUILD, SOURCE, '-Dwerror=false', '-Doptimization=1'],
-                       check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(['ninja', '-C', BUILD, 'build.ninja'], check=True, stdout=subprocess.DEVNULL)
+class Copy:
+    """One copy of the source, and its build."""
+
+    def __init__(self, number):
+        self.source, self.build = (os.path.join(HOME, '%s-%d' % (what, number))
+                                   for what in ('source', 'build'))
+        self.update()
+        self.targets = introspect(self.build, '--targets')
+        self.tests = {test['name']: test for test in introspect(self.build)}
+
+    def update(self):
+        """Brings it up to date: what is the same keeps its age."""
+        found = set()
+        for part in PARTS:
+            for folder, _, names in os.walk(os.path.join(ROOT, part)):
+                found |= {os.path.relpath(os.path.join(folder, name), ROOT) for name in names
+                          if '__pycache__' not in folder}
+            if os.path.isfile(os.path.join(ROOT, part)):
+                found.add(part)
+        for name in found:
+            source, target = os.path.join(ROOT, name), os.path.join(self.source, name)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if not os.path.exists(target) or not filecmp.cmp(source, target, shallow=False):
+                shutil.copyfile(source, target)
+                shutil.copymode(source, target)
+        for folder, _, names in os.walk(self.source):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.path.relpath(path, self.source) not in found and '__pycache__' not in folder:
+                    os.unlink(path)
+        if not os.path.exists(os.path.join(self.build, 'build.ninja')):
+            # A mutation leaves things unused. Nobody looks at it with a debugger.
+            subprocess.run(['meson', 'setup', self.build, self.source, '-Dwerror=false',
+                            '-Doptimization=1', '-Ddebug=false'], check=True,
+                           stdout=subprocess.DEVNULL)
+        subprocess.run(['ninja', '-C', self.build, 'build.ninja'], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    def make(self, test):
+        """Builds what a test runs; its words where that fails, else nothing."""
+        program = test['cmd'][0]
+        if program.startswith(self.build):
+            wanted = [os.path.relpath(program, self.build)]
+        else:
+            wanted = [os.path.relpath(target['filename'][0], self.build) for target in self.targets
+                      if target['id'] in test['depends'] or
+                      re.search('/(tools|daemon|ctl)$', os.path.dirname(target['defined_in']))]
+        done = subprocess.run(['ninja', '-j2', '-C', self.build, *wanted], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, check=False)
+        return done.stdout[-3000:] if done.returncode else ''
+
+    def run(self, killer):
+        """(why it failed or '', all it said)"""
+        name, _, title = killer.partition(': ')
+        test = self.tests[name]
+        said = self.make(test)
+        if said:
+            return 'does not compile', said
+        status, said = execute(test, title, self.build)
+        if re.search(r'^1\.\.0', said, re.M):
+            return 'skipped', said
+        failed = re.search(r'^not ok \d+ -? ?(.*)', said, re.M)
+        if failed:
+            return failed.group(1), said
+        return status, said
+
+    def attempt(self, row):
+        """(whether each of its tests fails with the row's mutation, what is to be told)"""
+        path = os.path.join(self.source, row.file)
+        text, told = read(path), ''
+        write(path, text.replace(row.old, row.new))
+        try:
+            for killer in row.killers:
+                begun = time.monotonic()
+                why, said = self.run(killer)
+                if why in ('', 'skipped', 'does not compile'):
+                    return False, told + '# %s: %s\n%s' % (killer, why or 'passes', quoted(said))
+                told += '# killed by %s: %s (%.0f s)\n' % (killer, why, time.monotonic() - begun)
+        finally:
+            write(path, text)
+        return True, told
 
 
-def build(test):
-    """Builds what a test runs; its words where that fails, else nothing."""
-    program = test['cmd'][0]
-    if program.startswith(BUILD):
-        wanted = [os.path.relpath(program, BUILD)]
-    else:
-        wanted = [os.path.relpath(target['filename'][0], BUILD)
-                  for target in introspect(BUILD, '--targets')
-                  if target['id'] in test['depends'] or
-                  re.search('/(tools|daemon|ctl)$', target['defined_in'].rpartition('/')[0])]
-    done = subprocess.run(['ninja', '-C', BUILD, *wanted], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, check=False)
-    return done.stdout[-3000:] if done.returncode else ''
+def give_up(number, frame):
+    for process in list(RUNNING):
+        os.killpg(process.pid, signal.SIGKILL)
+    os._exit(128 + number)
 
 
-def run(killer, tests):
-    """(why it failed or '', all it said)"""
-    name, _, title = killer.partition(': ')
-    test = tests[name]
-    said = build(test)
-    if said:
-        return 'does not compile', said
-    try:
-        done = subprocess.run(test['cmd'] + ([title] if title else []), timeout=test['timeout'],
-                              env=dict(os.environ, **test['env']), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False, cwd=BUILD,
-                              errors='replace')
-    except subprocess.TimeoutExpired:
-        return 'timed out', ''
-    if re.search(r'^1\.\.0', done.stdout, re.M):
-        return 'skipped', done.stdout
-    failed = re.search(r'^not ok \d+ -? ?(.*)', done.stdout, re.M)
-    if done.returncode:
-        return (failed.group(1) if failed else 'status %d' % done.returncode), done.stdout
-    return '', done.stdout
+def execute(test, title, folder):
+    """(how it failed or '', all it said); a program of ours is not waited for once a case failed: scripts
+    have things to put away."""
+    ours = test['cmd'][0].startswith(folder)
+    process = subprocess.Popen(test['cmd'] + ([title] if title else []), cwd=folder, text=True,
+                               env=dict(os.environ, **test['env']), stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, errors='replace', start_new_session=True)
+    RUNNING.add(process)
+    late = threading.Event()
+
+    def end():
+        late.set()
+        os.killpg(process.pid, signal.SIGKILL)
+    timer = threading.Timer(test['timeout'], end)
+    timer.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if ours and line.startswith('not ok'):
+            os.killpg(process.pid, signal.SIGKILL)
+            break
+    process.stdout.close()
+    status = process.wait()
+    timer.cancel()
+    RUNNING.discard(process)
+    if late.is_set():
+        return 'timed out', ''.join(lines)
+    return 'status %d' % status if status else '', ''.join(lines)
 
 
 def quoted(said):
     return ''.join('# %s\n' % line for line in said[-2000:].splitlines())
-
-
-def attempt(row, tests):
-    """Whether each of its tests fails with the row's mutation."""
-    path = os.path.join(SOURCE, row.file)
-    text = read(path)
-    write(path, text.replace(row.old, row.new))
-    try:
-        for killer in row.killers:
-            why, said = run(killer, tests)
-            if why in ('', 'skipped', 'does not compile'):
-                print('# %s: %s\n%s' % (killer, why or 'passes', quoted(said)), end='')
-                return False
-            print('# killed by %s: %s' % (killer, why))
-    finally:
-        write(path, text)
-    return True
 
 
 def main():
@@ -169,19 +212,32 @@ def main():
     rows = [row for row in MUTATIONS
             if len(sys.argv) < 2 or any(part in row.what for part in sys.argv[1:])]
     killers = sorted({killer for row in rows for killer in row.killers})
-    copy()
-    tests = {test['name']: test for test in introspect(BUILD)}
     print('1..%d' % (len(rows) + len(killers)), flush=True)
-    failed = 0
-    for number, killer in enumerate(killers, 1):
-        why, said = run(killer, tests)
-        print('%s%s %d - %s passes' % (quoted(said) if why else '', 'not ok' if why else 'ok', number,
-                                       killer), flush=True)
-        failed += bool(why)
-    for number, row in enumerate(rows, len(killers) + 1):
-        ok = attempt(row, tests)
-        print('%s %d - %s' % ('ok' if ok else 'not ok', number, row.what), flush=True)
-        failed += not ok
+    for number in signal.SIGTERM, signal.SIGINT:
+        signal.signal(number, give_up)
+    copies, failed = queue.Queue(), 0
+    for number in range(min(COPIES, len(rows))):
+        copies.put(Copy(number))
+
+    def with_copy(function, *arguments):
+        copy = copies.get()
+        try:
+            return function(copy, *arguments)
+        finally:
+            copies.put(copy)
+
+    def passes(killer):
+        why, said = with_copy(Copy.run, killer)
+        return not why, '%s passes' % killer, quoted(said) if why else ''
+
+    def is_killed(row):
+        ok, told = with_copy(Copy.attempt, row)
+        return ok, row.what, told
+    with ThreadPoolExecutor(copies.qsize() or 1) as pool:
+        results = itertools.chain(pool.map(passes, killers), pool.map(is_killed, rows))
+        for number, (ok, what, told) in enumerate(results, 1):
+            print('%s%s %d - %s' % (told, 'ok' if ok else 'not ok', number, what), flush=True)
+            failed += not ok
     return bool(failed)
 
 

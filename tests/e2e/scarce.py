@@ -22,7 +22,7 @@ from lib.tap import Failure, case, check, equal, note
 from lib.traffic import Injector
 
 LIBRARY = os.path.join(BUILD, 'tests', 'tools', 'libfailcall.so')
-MEMORY, MAP, FILE, BPF = 1, 2, 4, 8
+MEMORY, MAP, FILE, BPF, OBJECT, INFO = 1, 2, 4, 8, 16, 32
 ALL = MEMORY | MAP | FILE | BPF
 HEAD = struct.Struct('=IIQQQQQ')  # kinds, record, from, to, calls, failed, bad closes
 SITES = 1 << 17
@@ -46,8 +46,8 @@ class Calls:
         """The first-th call from now on fails, or all of them up to the last."""
         self.memory[:HEAD.size] = HEAD.pack(kinds, 0, first, last or first, 0, 0, 0)
 
-    def record(self):
-        self.memory[:HEAD.size] = HEAD.pack(ALL, 1, 0, 0, 0, 0, 0)
+    def record(self, kinds=ALL):
+        self.memory[:HEAD.size] = HEAD.pack(kinds, 1, 0, 0, 0, 0, 0)
 
     def rest(self):
         """No more; whether any failed."""
@@ -97,6 +97,10 @@ class Site:
             'collector two': {'address': '127.0.0.1:9996', 'protocol': 'v9', 'profile': 'full'},
             'collector both': {'address': '127.0.0.1:4739', 'transport': 'tcp'},
             'group g': {'members': 'two, both', 'policy': 'failover'}})
+
+    def measure_tcp(self):
+        for settings in self.one, self.other:
+            settings['metrics'] = {'tcp': 'yes'}
 
     def start(self, ready=True):
         self.daemons += 1
@@ -208,9 +212,11 @@ def descriptors(daemon):
 def reloaded(places, kinds=ALL, last=None):
     with Lab('short') as lab:
         site = Site(lab)
+        if kinds in (OBJECT, INFO):
+            site.measure_tcp()
         daemon = site.start()
         if not places:
-            site.calls.record()
+            site.calls.record(kinds)
             daemon.reload(site.other)
             calls, known, places = site.calls.places()
             note('%d calls from %d places, %d of them fail' % (calls, known, len(places)))
@@ -224,6 +230,7 @@ def reloaded(places, kinds=ALL, last=None):
             taken, said, failed = reload(site, daemon, site.other)
             equal('call %d: in use after %s' % (number, said), described(daemon),
                   NEW if taken else OLD)
+            check('call %d: TCP is measured' % number, 'TCP is not measured' not in said, said)
             if not taken:
                 failures += 1
                 check('call %d: something failed' % number, failed)
@@ -235,6 +242,7 @@ def reloaded(places, kinds=ALL, last=None):
             wait_until(lambda: (attached(site.m, 'm0')[0], attached(site.m, 'm1')) ==
                        (2, (0, [])), 20, 'call %d: programs at m0 only' % number)
         settled(site, daemon)
+        equal('counters', daemon.status()['observed_packets'], site.sent)
         wait_until(lambda: descriptors(daemon) <= held, 20, 'descriptors: %d, %d before' % (
             descriptors(daemon), held))
         log = daemon.stop()
@@ -250,6 +258,10 @@ tap.add_case('reload: whatever fails, it is as before or as it should be', reloa
 for name_, kinds_ in (('memory', MEMORY), ('map', MAP), ('descriptor', FILE), ('BPF call', BPF)):
     tap.add_case('reload: from one %s on, all fail, until it is over' % name_, reloaded,
                  [1, 2, 3, 5, 8, 13, 21, 34, 55], kinds_, FOREVER)
+
+tap.add_case('reload: no descriptor for a BPF object: TCP goes on being measured', reloaded, None,
+             OBJECT)
+tap.add_case('reload: a BPF object cannot be asked about: all goes on', reloaded, None, INFO)
 
 
 @case('stop: whatever fails, it ends, and leaves nothing')

@@ -8,6 +8,7 @@ import signal
 from lib import tap
 from lib.collect import Nfcapd, TcpListener, account
 from lib.daemon import Flowmond, merge
+from lib.instant import CALLS, impossible, kill_at
 from lib.ipfix import dissected, dumped, files_in, read_file
 from lib.lives import bpffs
 from lib.net import Lab, couple, wait_until
@@ -16,6 +17,7 @@ from lib.tap import case, check, equal
 from lib.traffic import Injector
 from lib.truth import Capture, tshark
 
+SENT = 'sent'
 QUICK = {'idle_timeout': '200ms', 'sweep_interval': '50ms', 'max': '65536'}
 
 
@@ -272,7 +274,15 @@ def cut_last(path):
     return len(messages.records) - len(read_file(path)[0].records)
 
 
-def restarted(number):
+def end(daemon, how):
+    """By a signal, or when a call has just sent something and nobody noted it."""
+    if how == SENT:
+        check('it came there', kill_at(daemon, 'after', CALLS['sendmmsg'], 3, 0))
+    else:
+        daemon.stop(how, 0 if how == signal.SIGTERM else -how)
+
+
+def restarted(how):
     with Lab('spoolend') as lab:
         site = Site(lab)
         site.settings['bpf'] = {'pin': os.path.join(bpffs(lab), 'flowmond')}
@@ -283,14 +293,15 @@ def restarted(number):
         listener = None
         for turn in range(4):
             # Away at first, then in the middle of catching up.
-            daemon.stop(number, 0 if number == signal.SIGTERM else -number)
+            end(daemon, signal.SIGKILL if how == SENT and turn == 0 else how)
             check('the spool is kept', site.files())
             listener = listener or TcpListener(site.m)
             before = len([line for line in listener.lines() if 'template' in line])
-            daemon = site.start({'spool': {'catch_up_rate': '1500'}})
+            # Slowly where something must be left to be sent.
+            daemon = site.start({'spool': {'catch_up_rate': '700' if how == SENT else '1500'}})
             wait_until(lambda: len([line for line in listener.lines()
                                     if 'template' in line]) > before + 300, 20, 'catching up')
-        daemon.stop(number, 0 if number == signal.SIGTERM else -number)
+        end(daemon, signal.SIGKILL if how == SENT else how)
         daemon = site.start()
         site.empty()
         daemon.stop()
@@ -302,6 +313,11 @@ def restarted(number):
 for signal_ in (signal.SIGTERM, signal.SIGKILL):
     tap.add_case('daemon ended by %s with a filled spool: the next one goes on, nothing lost or twice' %
                  signal_.name, restarted, signal_)
+
+
+@case('daemon killed when it has just sent from the spool: nothing lost or twice', impossible)
+def sent_and_killed():
+    restarted(SENT)
 
 
 @case('a torn file costs its last message')

@@ -12,6 +12,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
+#include <linux/bpf.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -36,6 +37,9 @@ enum kind {
 	KIND_MAP = 2,	 /* mmap */
 	KIND_FILE = 4,	 /* open, socket, epoll, timerfd */
 	KIND_BPF = 8,	 /* bpf() */
+	/* Of those: */
+	KIND_OBJECT = 16, /* what gives a descriptor, for want of descriptors */
+	KIND_INFO = 32,	  /* questions about an object */
 };
 
 struct plan {
@@ -159,7 +163,7 @@ static bool fails(enum kind kind)
 	if (number < plan->from || number > plan->to || is_for_glib())
 		return false;
 	plan->failed++;
-	errno = kind == KIND_FILE ? EMFILE : ENOMEM;
+	errno = kind == KIND_FILE || kind == KIND_OBJECT ? EMFILE : ENOMEM;
 	return true;
 }
 
@@ -297,6 +301,24 @@ PUBLIC int close(int fd)
 	return r;
 }
 
+static bool bpf_fails(long command)
+{
+	switch (command) {
+	case BPF_MAP_CREATE:
+	case BPF_PROG_LOAD:
+	case BPF_OBJ_GET:
+	case BPF_LINK_CREATE:
+		if (fails(KIND_OBJECT))
+			return true;
+		break;
+	case BPF_OBJ_GET_INFO_BY_FD:
+		if (fails(KIND_INFO))
+			return true;
+		break;
+	}
+	return fails(KIND_BPF);
+}
+
 PUBLIC long syscall(long number, ...)
 {
 	long arguments[6];
@@ -306,7 +328,7 @@ PUBLIC long syscall(long number, ...)
 	for (unsigned int i = 0; i < 6; i++)
 		arguments[i] = va_arg(more, long);
 	va_end(more);
-	if (number == SYS_bpf && fails(KIND_BPF))
+	if (number == SYS_bpf && bpf_fails(arguments[0]))
 		return -1;
 	return real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
 			    arguments[4], arguments[5]);
