@@ -115,6 +115,16 @@ static void fold_tcp(struct fm_tcp_half *into, const struct fm_tcp_half *from, b
 #undef FM_TCP_METRIC
 }
 
+void fm_fold_tcp_merge(struct fm_tcp_half *into, const struct fm_tcp_half *from,
+		       const struct fm_half *into_half, const struct fm_half *from_half)
+{
+	bool earlier = !into_half->packets || from_half->first_ns < into_half->first_ns;
+	bool later =
+		!into_half->packets || (int32_t)(from_half->last_tick - into_half->last_tick) > 0;
+
+	fold_tcp(into, from, earlier, later);
+}
+
 void fm_fold_tcp(struct fm_conversation *conversation, const struct fm_slot *slot,
 		 const struct fm_tcp_slot *tcp, const struct fm_tcp_exported *before,
 		 struct fm_tcp_exported *ret_now)

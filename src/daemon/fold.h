@@ -51,6 +51,10 @@ void fm_fold_half(struct fm_conversation *conversation, unsigned int direction,
 /* Adds one half to another by the rules of metrics.def. */
 void fm_fold_merge(struct fm_half *into, const struct fm_half *from);
 
+/* The same by the rules of tcp.def; the halves beside them as they are before they are merged. */
+void fm_fold_tcp_merge(struct fm_tcp_half *into, const struct fm_tcp_half *from,
+		       const struct fm_half *into_half, const struct fm_half *from_half);
+
 /*
  * Ended by what its packets said: FIN both ways, RST, SCTP shutdown or abort. An aggregate does not
  * end with the flows in it.

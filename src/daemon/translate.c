@@ -140,11 +140,30 @@ static void lose(struct run *run, uint64_t packets)
 	run->found->unplaced_packets += packets;
 }
 
-static void copy_beside(const struct run *run, const struct fm_foreign *from, uint32_t from_cpu,
-			uint32_t from_position, uint32_t cpu, uint32_t position)
+/* A slot that is taken over. */
+struct source {
+	const struct fm_foreign *from;
+	uint32_t cpu, position;
+	struct fm_slot slot;
+};
+
+/* What lies beside it goes where there is a target for it. */
+static void copy_beside(const struct run *run, const struct source *source,
+			void *const targets[_FM_REGION_MAP_MAX])
+{
+	for (unsigned int map = FM_REGION_EXPORTED; map < _FM_REGION_MAP_MAX; map++) {
+		const uint8_t *element =
+			fm_foreign_element(source->from, source->cpu, map, source->position);
+
+		if (element && targets[map])
+			copy_members(&run->members[map], element, targets[map]);
+	}
+}
+
+static void put(const struct run *run, const struct source *source, uint32_t cpu, uint32_t position)
 {
 	const struct fm_region *region = &run->into->regions[cpu];
-	void *const targets[] = {
+	void *const targets[_FM_REGION_MAP_MAX] = {
 		[FM_REGION_EXPORTED] = &region->exported[position],
 		[FM_REGION_TCP] = region->tcp ? &region->tcp[position] : NULL,
 		[FM_REGION_TCP_EXPORTED] =
@@ -152,12 +171,87 @@ static void copy_beside(const struct run *run, const struct fm_foreign *from, ui
 		[FM_REGION_TUNNELS] = region->tunnels ? &region->tunnels[position] : NULL,
 	};
 
-	for (unsigned int map = FM_REGION_EXPORTED; map < _FM_REGION_MAP_MAX; map++) {
-		const uint8_t *element = fm_foreign_element(from, from_cpu, map, from_position);
+	region->slots[position] = source->slot;
+	copy_beside(run, source, targets);
+}
 
-		if (element && targets[map])
-			copy_members(&run->members[map], element, targets[map]);
+#define ADD_SUM(name) into->half[d].name += from->half[d].name;
+#define ADD_MIN(name)
+#define ADD_MAX(name)
+#define ADD_OR(name)
+#define ADD_LATEST(name)
+#define ADD_FIRST(name)
+#define ADD_LAST(name)
+
+static void add_exported(struct fm_exported *into, const struct fm_exported *from)
+{
+	for (unsigned int d = 0; d < 2; d++) {
+#define FM_METRIC(type, name, rule, help) ADD_##rule(name)
+#include "bpf/metrics.def"
+#undef FM_METRIC
 	}
+}
+
+static void add_tcp_exported(struct fm_tcp_exported *into, const struct fm_tcp_exported *from)
+{
+	for (unsigned int d = 0; d < 2; d++) {
+#define FM_TCP_METRIC(type, name, rule, help) ADD_##rule(name)
+#include "bpf/tcp.def"
+#undef FM_TCP_METRIC
+	}
+}
+
+/* Two slots of one key become one, and so do their accounts. */
+static void merge(const struct run *run, const struct source *source, uint32_t cpu,
+		  uint32_t position)
+{
+	const struct fm_region *region = &run->into->regions[cpu];
+	struct fm_slot *into = &region->slots[position];
+	struct fm_exported exported = {};
+	struct fm_tcp_exported tcp_exported = {};
+	struct fm_tcp_slot tcp = {};
+	void *const targets[_FM_REGION_MAP_MAX] = {
+		[FM_REGION_EXPORTED] = &exported,
+		[FM_REGION_TCP] = region->tcp ? &tcp : NULL,
+		[FM_REGION_TCP_EXPORTED] = region->tcp_exported ? &tcp_exported : NULL,
+	};
+
+	copy_beside(run, source, targets);
+	for (unsigned int d = 0; d < 2; d++) {
+		if (!source->slot.half[d].packets)
+			continue;
+		if (region->tcp)
+			fm_fold_tcp_merge(&region->tcp[position].half[d], &tcp.half[d],
+					  &into->half[d], &source->slot.half[d]);
+		fm_fold_merge(&into->half[d], &source->slot.half[d]);
+		if (exported.half[d].packets)
+			into->mark_tick = source->slot.mark_tick;
+	}
+	add_exported(&region->exported[position], &exported);
+	if (region->tcp_exported)
+		add_tcp_exported(&region->tcp_exported[position], &tcp_exported);
+}
+
+/*
+ * Where there is no place, since many processes were killed before they emptied what they took
+ * over, and each left slots of the same keys.
+ */
+static bool merge_any(const struct run *run, const struct source *source, uint64_t hash)
+{
+	const struct fm_generation *into = run->into;
+	uint32_t home = fm_key_home(&source->slot.key, hash, into->homes);
+
+	for (uint32_t cpu = 0; cpu < into->n_cpus; cpu++) {
+		const struct fm_slot *slots = into->regions[cpu].slots;
+
+		for (uint32_t p = home; slots && p < home + FM_PROBES; p++)
+			if (slots[p].tag == source->slot.tag &&
+			    !memcmp(&slots[p].key, &source->slot.key, sizeof(slots[p].key))) {
+				merge(run, source, cpu, p);
+				return true;
+			}
+	}
+	return false;
 }
 
 static void take_slot(struct run *run, const struct fm_foreign *from, uint32_t from_cpu,
@@ -165,20 +259,19 @@ static void take_slot(struct run *run, const struct fm_foreign *from, uint32_t f
 {
 	const uint8_t *element = fm_foreign_element(from, from_cpu, FM_REGION_SLOTS, from_position);
 	uint32_t cpu = from_cpu % run->into->n_cpus, position;
-	struct fm_slot slot = {};
+	struct source source = {.from = from, .cpu = from_cpu, .position = from_position};
+	struct fm_slot *slot = &source.slot;
 	uint64_t hash;
 
-	copy_members(&run->members[FM_REGION_SLOTS], element, &slot);
-	hash = fm_hash(&slot.key, run->into->seed);
-	position = place(run->into, &slot.key, hash, &cpu);
+	copy_members(&run->members[FM_REGION_SLOTS], element, slot);
+	hash = fm_hash(&slot->key, run->into->seed);
+	slot->tag = fm_hash_tag(hash);
+	position = place(run->into, &slot->key, hash, &cpu);
 	run->found->slots++;
-	if (position == UINT32_MAX) {
-		lose(run, slot.half[0].packets + slot.half[1].packets);
-		return;
-	}
-	slot.tag = fm_hash_tag(hash);
-	run->into->regions[cpu].slots[position] = slot;
-	copy_beside(run, from, from_cpu, from_position, cpu, position);
+	if (position != UINT32_MAX)
+		put(run, &source, cpu, position);
+	else if (!merge_any(run, &source, hash))
+		lose(run, slot->half[0].packets + slot->half[1].packets);
 }
 
 static void take_tables(struct run *run, const struct fm_foreign *from)
@@ -194,21 +287,24 @@ static void take_tables(struct run *run, const struct fm_foreign *from)
 	}
 }
 
-/* The slot of the key in the first region, else a free place for it; NULL: there is none. */
+/* The slot of the key, else a free place for it; NULL: there is none. */
 static struct fm_slot *find_slot(const struct fm_generation *into, const struct fm_key *key)
 {
 	uint64_t hash = fm_hash(key, into->seed);
 	uint32_t home = fm_key_home(key, hash, into->homes), tag = fm_hash_tag(hash);
-	struct fm_slot *slots = into->regions[0].slots;
 
-	for (uint32_t p = home; p < home + FM_PROBES; p++) {
-		if (slots[p].tag == FM_TAG_FREE) {
-			slots[p].key = *key;
-			slots[p].tag = tag;
-			return &slots[p];
+	for (uint32_t cpu = 0; cpu < into->n_cpus; cpu++) {
+		struct fm_slot *slots = into->regions[cpu].slots;
+
+		for (uint32_t p = home; slots && p < home + FM_PROBES; p++) {
+			if (slots[p].tag == FM_TAG_FREE) {
+				slots[p].key = *key;
+				slots[p].tag = tag;
+				return &slots[p];
+			}
+			if (slots[p].tag == tag && !memcmp(&slots[p].key, key, sizeof(*key)))
+				return &slots[p];
 		}
-		if (slots[p].tag == tag && !memcmp(&slots[p].key, key, sizeof(*key)))
-			return &slots[p];
 	}
 	return NULL;
 }
