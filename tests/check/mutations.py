@@ -219,7 +219,7 @@ SURVIVING = (
 
 SENDING = (
     ipfix('two fields of a v9 template change places', 'encode-v9.c',
-          'SCOPE_SYSTEM : layout->fields[i].v9);', 'SCOPE_SYSTEM : layout->fields[i ^ (i / 2 == 3)].v9);',
+          ': layout->fields[i].v9);', ': layout->fields[i ^ (i / 2 == 3)].v9);',
           'encode', 'collectors-read: tell the same, plain'),
     ipfix('two fields of an IPFIX template change places', 'encode-ipfix.c',
           '.num = layout->fields[i].ie,', '.num = layout->fields[i ^ (i / 2 == 3)].ie,', 'encode'),
@@ -230,7 +230,8 @@ SENDING = (
     ipfix('a record of two is not in its message', 'encode-ipfix.c',
           'for (size_t i = 1; i < n; i++)', 'for (size_t i = 1; i + 1 < n; i++)', 'encode'),
     ipfix('a new session begins without templates', 'session.c',
-          'session->batches[i]->described = false;', ';', 'session'),
+          'described = false;\n\tfor (size_t i = 0; i < session->n_types',
+          'described = true;\n\tfor (size_t i = 0; i < session->n_types', 'session'),
     ipfix('an absent value is a value', 'layout.c',
           'value == all_ones(size) ? all_ones(wire) :', '', 'encode'),
     ipfix('a message that a dead port answered counts as sent', 'transport-udp.c',
