@@ -70,6 +70,7 @@ struct fm_catch_up {
 	size_t n_known;
 	struct place places[PLACES_MAX];
 	size_t n_places;
+	bool found; /* what waits was found: where most domains are shows when it is read */
 	struct fm_spool_sum logged; /* dropped messages, when they were logged last */
 };
 
@@ -265,9 +266,12 @@ static bool put(struct fm_catch_up *catch_up, const uint8_t *message, size_t siz
 		return false;
 	}
 	fm_courier_settle(catch_up->options.courier, info);
-	if (first)
+	if (first) {
 		catch_up->n_places = 0;
-	note_place(catch_up, message);
+		catch_up->found = false;
+	}
+	if (!catch_up->found)
+		note_place(catch_up, message);
 	if (first) {
 		fm_log_with(LOG_NOTICE, &field, 1, "%s: messages wait in %s/%s",
 			    catch_up->options.name, catch_up->options.spool.directory,
@@ -317,8 +321,8 @@ static void recall(struct fm_catch_up *catch_up)
 	struct fm_courier *courier = catch_up->options.courier;
 	struct fm_message *list;
 
-	if (!courier->transport || !courier->transport->first || !catch_up->spool ||
-	    !courier->transport->ops->recall || fm_clock_monotonic_ns() < catch_up->retry_ns)
+	if (!courier->transport || !catch_up->spool || !courier->transport->ops->recall ||
+	    fm_clock_monotonic_ns() < catch_up->retry_ns)
 		return;
 	list = courier->transport->ops->recall(courier->transport);
 	adopt(catch_up, courier->transport->first);
@@ -353,21 +357,31 @@ static void send_in_place(struct fm_catch_up *catch_up, const struct place *plac
 	fm_courier_deliver(catch_up->options.courier, copy, size, info);
 }
 
-/* Templates are sent at once, unless old messages need others of the same ids. */
+/*
+ * Templates are sent at once, unless old messages need others of the same ids, or nobody knows
+ * their number yet. What waits has them with it.
+ */
 static void send_template(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,
 			  const struct fm_message_info *info)
 {
 	const struct place *place = NULL;
+	bool later = false;
 
 	if (catch_up->spool) {
 		fm_spool_template(catch_up->spool, message, size);
-		if (catch_up->foreign)
-			return;
+		later = catch_up->foreign;
+	}
+	if (catch_up->spool && !catch_up->options.connects && !fm_spool_is_empty(catch_up->spool) &&
+	    size >= HEADER_SIZE && size <= TEMPLATE_MAX) {
+		place = find_place(catch_up, info->domain);
+		/* Behind the last one that waits the number is what it is. */
+		later |= !place && catch_up->found && !fm_spool_at_end(catch_up->spool);
+	}
+	if (later) {
+		fm_courier_settle(catch_up->options.courier, info);
+		return;
 	}
 	announce(catch_up, message, size);
-	if (catch_up->spool && !catch_up->options.connects && !fm_spool_is_empty(catch_up->spool) &&
-	    size >= HEADER_SIZE && size <= TEMPLATE_MAX)
-		place = find_place(catch_up, info->domain);
 	if (place)
 		send_in_place(catch_up, place, message, size, info);
 	else
@@ -571,6 +585,22 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- the whole --- */
 
+/* The first message of what was found: templates of its domain ask whether the collector is back.
+ */
+static void find_first(struct fm_catch_up *catch_up)
+{
+	struct fm_message_info info;
+	const uint8_t *message;
+	size_t size;
+
+	catch_up->n_places = 0;
+	catch_up->found = !fm_spool_is_empty(catch_up->spool);
+	while (!catch_up->n_places && fm_spool_next(catch_up->spool, &message, &size, &info) > 0)
+		if (!info.is_template)
+			note_place(catch_up, message);
+	fm_spool_rewind(catch_up->spool);
+}
+
 static int new_spool(struct fm_catch_up *catch_up)
 {
 	struct fm_courier *courier = catch_up->options.courier;
@@ -585,6 +615,7 @@ static int new_spool(struct fm_catch_up *catch_up)
 	*intent = (struct fm_spool_intent){};
 	fm_spool_settle(catch_up->spool, courier->spooled, courier->n_spooled);
 	courier->n_spooled = 0;
+	find_first(catch_up);
 	return 0;
 }
 
@@ -596,9 +627,6 @@ static void open_spool(struct fm_catch_up *catch_up)
 	if (!catch_up->options.enabled || catch_up->stopping || now < catch_up->retry_ns)
 		return;
 	r = new_spool(catch_up);
-	/* The sink that this one replaces has it until it is closed. */
-	if (r == -EWOULDBLOCK)
-		return;
 	report(catch_up, r);
 	if (r < 0)
 		catch_up->retry_ns = now + RETRY_NS;
@@ -637,13 +665,20 @@ int fm_catch_up_new(struct fm_catch_up **ret, const struct fm_catch_up_options *
 	}
 	sd_event_source_set_enabled(catch_up->timer, SD_EVENT_OFF);
 	catch_up->tokens_ns = fm_clock_monotonic_ns();
-	if (options->enabled) {
-		r = new_spool(catch_up);
-		if (r < 0 && r != -EWOULDBLOCK)
-			report(catch_up, r);
-	}
 	*ret = catch_up;
 	return 0;
+}
+
+void fm_catch_up_begin(struct fm_catch_up *catch_up)
+{
+	if (catch_up->options.enabled)
+		report(catch_up, new_spool(catch_up));
+}
+
+void fm_catch_up_learn(struct fm_catch_up *catch_up, const uint8_t *message, size_t size)
+{
+	if (catch_up->spool)
+		fm_spool_template(catch_up->spool, message, size);
 }
 
 void fm_catch_up_stop(struct fm_catch_up *catch_up)

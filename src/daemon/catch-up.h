@@ -34,9 +34,18 @@ struct fm_catch_up_options {
 
 struct fm_catch_up;
 
-/* 0 or -ENOMEM; a spool that cannot be opened is tried again later. */
+/* 0 or -ENOMEM. */
 int fm_catch_up_new(struct fm_catch_up **ret, const struct fm_catch_up_options *options);
 struct fm_catch_up *fm_catch_up_free(struct fm_catch_up *catch_up);
+
+/*
+ * Before the first message, and when the sink that this one replaces is closed, which had the spool
+ * until then. One that cannot be opened is tried again later.
+ */
+void fm_catch_up_begin(struct fm_catch_up *catch_up);
+
+/* The spool has the template; nobody else gets it. */
+void fm_catch_up_learn(struct fm_catch_up *catch_up, const uint8_t *message, size_t size);
 
 /* A message of the live session. */
 void fm_catch_up_send(struct fm_catch_up *catch_up, const uint8_t *message, size_t size,

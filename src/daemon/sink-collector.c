@@ -71,6 +71,7 @@ struct collector {
 	struct fm_tell tell;
 	bool started;			   /* the courier is */
 	bool begun;			   /* there was a transport session */
+	bool learning;			   /* templates are for the spool alone */
 	uint64_t resolve_ns, templates_ns; /* when due, CLOCK_MONOTONIC */
 	uint64_t messages;		   /* since templates */
 	double tokens, burst;
@@ -88,6 +89,11 @@ static void on_message(void *userdata, const uint8_t *message, size_t size,
 {
 	struct collector *collector = userdata;
 
+	if (collector->learning) {
+		if (info->is_template)
+			fm_catch_up_learn(collector->catch_up, message, size);
+		return;
+	}
 	collector->messages++;
 	fm_courier_send(&collector->courier, message, size, info);
 }
@@ -480,12 +486,24 @@ static int collector_open(struct fm_sink **ret, const struct fm_sink_env *env, s
 	return 0;
 }
 
+/* What an earlier process left may go to the disk before there is anybody to send templates to. */
+static void learn_templates(struct collector *collector)
+{
+	collector->learning = true;
+	send_templates(collector);
+	collector->learning = false;
+	collector->templates_ns = 0;
+}
+
 static void collector_start(struct fm_sink *sink)
 {
 	struct collector *collector = of(sink);
 	int r;
 
+	fm_catch_up_begin(collector->catch_up);
 	fm_courier_begin(&collector->courier, collector->env.legacies);
+	if (collector->courier.has_old)
+		learn_templates(collector);
 	r = resolve(collector);
 	if (r == 0)
 		return;

@@ -22,7 +22,8 @@
 #define POSITION    "position"
 #define MAGIC	    0x314c4f4f5053464dULL /* "MFSPOOL1" */
 /* Templates of a session: families, encapsulations and options; more are not kept. */
-#define TEMPLATES_MAX 128
+#define TEMPLATES_MAX	128
+#define SEQUENCE_OFFSET 8
 
 struct file {
 	struct file *next;
@@ -40,6 +41,7 @@ struct template
 	uint16_t id;
 	size_t size;
 	uint8_t *message;
+	uint64_t file; /* + 1; where it was written last */
 };
 
 /* A message under way. */
@@ -419,7 +421,7 @@ static void close_writer(struct fm_spool *spool)
 	spool->writer = fm_file_writer_free(spool->writer);
 }
 
-/* A new last file, with all templates. */
+/* A new last file. */
 static int begin_file(struct fm_spool *spool)
 {
 	char name[NAME_SIZE];
@@ -433,8 +435,33 @@ static int begin_file(struct fm_spool *spool)
 	name_of(spool->last, name);
 	r = fm_file_writer_new(&spool->writer, spool->directory_fd, name);
 	spool->next_number++;
-	for (size_t i = 0; r == 0 && i < spool->n_templates; i++)
-		r = append(spool, spool->templates[i].message, spool->templates[i].size);
+	return r;
+}
+
+static uint32_t domain_of(const uint8_t *message)
+{
+	return (uint32_t)message[12] << 24 | message[13] << 16 | message[14] << 8 | message[15];
+}
+
+/*
+ * Templates that the last file does not have yet, of the message's domain: with its number in the
+ * sequence, which a collector that gets them with it has come to.
+ */
+static int append_templates(struct fm_spool *spool, const uint8_t *message)
+{
+	uint32_t domain = domain_of(message);
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < spool->n_templates; i++) {
+		struct template *template = &spool->templates[i];
+
+		if (template->domain != domain || template->file == spool->last->number + 1)
+			continue;
+		memcpy(template->message + SEQUENCE_OFFSET, message + SEQUENCE_OFFSET, 4);
+		r = append(spool, template->message, template->size);
+		if (r == 0)
+			template->file = spool->last->number + 1;
+	}
 	return r;
 }
 
@@ -477,8 +504,7 @@ int fm_spool_template(struct fm_spool *spool, const uint8_t *message, size_t siz
 
 	if (size < 24)
 		return -EBADMSG;
-	template.domain =
-		(uint32_t)message[12] << 24 | message[13] << 16 | message[14] << 8 | message[15];
+	template.domain = domain_of(message);
 	template.id = (uint16_t)(message[20] << 8 | message[21]);
 	known = find_template(spool, template.domain, template.id, &i) == 0;
 	if (known && spool->templates[i].size == size &&
@@ -495,9 +521,6 @@ int fm_spool_template(struct fm_spool *spool, const uint8_t *message, size_t siz
 	else
 		i = spool->n_templates++;
 	spool->templates[i] = template;
-	/* Without it what follows would be unreadable: then in a file that begins with it. */
-	if (spool->writer && append(spool, message, size) < 0)
-		close_writer(spool);
 	return 0;
 }
 
@@ -519,14 +542,15 @@ static int try_put(struct fm_spool *spool, const uint8_t *message, size_t size,
 		   const struct fm_message_info *info)
 {
 	struct fm_spool_sum sum = sum_of(info);
-	int r;
+	int r = 0;
 
-	if (!spool->writer || spool->last->size + size > spool->options.file_octets) {
+	if (!spool->writer || spool->last->size + size > spool->options.file_octets)
 		r = begin_file(spool);
-		if (r < 0) {
-			take_back_file(spool);
-			return r;
-		}
+	if (r == 0)
+		r = append_templates(spool, message);
+	if (r < 0) {
+		take_back_file(spool);
+		return r;
 	}
 	intend(spool, info->outbox_id, size);
 	r = append(spool, message, size);

@@ -69,7 +69,7 @@ FM_DEFINE_CLEANUP(struct fm_spool *, fm_spool_free)
 /* Nothing waits and nothing is under way. */
 bool fm_spool_is_empty(const struct fm_spool *spool);
 
-/* Keeps a message with one template, for the files to come and the one that is written now. */
+/* Keeps a message with one template: each file has it before the first message of its domain. */
 int fm_spool_template(struct fm_spool *spool, const uint8_t *message, size_t size);
 
 /*

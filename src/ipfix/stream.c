@@ -133,8 +133,17 @@ void fm_stream_flush(struct fm_transport *transport, uint64_t now_ns)
 {
 	struct fm_stream *stream = fm_stream_of(transport);
 
+	int r = 0;
+
 	if (stream->state != FM_STREAM_UP)
 		return;
+	/* What goes to a peer that has closed already is taken by the system, and lost. */
+	if (transport->first)
+		r = stream->layer->read(stream);
+	if (r < 0) {
+		down(stream, now_ns, r);
+		return;
+	}
 	while (transport->first) {
 		ssize_t n = stream->layer->write(stream);
 

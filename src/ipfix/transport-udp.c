@@ -328,6 +328,16 @@ static void udp_move(struct fm_transport *transport, uint64_t now_ns)
 	udp_flush(transport, now_ns);
 }
 
+/* An answer that is there already is about something older than what waits. */
+static struct fm_message *udp_recall(struct fm_transport *transport)
+{
+	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
+
+	if (udp->before && transport->fd >= 0 && pending_error(transport->fd) == ECONNREFUSED)
+		refused(udp);
+	return fm_transport_take_all(transport);
+}
+
 static void udp_stop(struct fm_transport *transport)
 {
 	struct udp *udp = FM_CONTAINER_OF(transport, struct udp, transport);
@@ -347,6 +357,6 @@ const struct fm_transport_ops fm_transport_udp = {
 	.flush = udp_flush,
 	.dispatch = udp_dispatch,
 	.move = udp_move,
-	.recall = fm_transport_take_all,
+	.recall = udp_recall,
 	.stop = udp_stop,
 };

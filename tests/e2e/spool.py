@@ -56,9 +56,9 @@ class Site:
         wait_until(lambda: self.exported() == self.given, 30, 'flows')
 
     def exported(self):
-        """Whole lines of JSON: one a record."""
+        """Whole lines of JSON of flows: one a record."""
         with open(self.daemon.json_path, 'rb') as file:
-            return file.read().count(b'\n')
+            return sum(line.endswith(b'\n') and b'"flowEndReason":' in line for line in file)
 
     def sink(self):
         return [one for one in self.daemon.status()['sinks'] if 'main' in one['name']][0]
@@ -390,6 +390,76 @@ def reloaded():
         listener = TcpListener(site.m)
         wait_until(lambda: len([line for line in listener.lines() if 'flowDirection' in line]) ==
                    1500, 20, 'all of it')
+        daemon.stop()
+        equal('flows', account(listener.stop()).flows, site.sent.flows)
+
+
+def replaced(transport):
+    """The sink is another one each time, and the spool the next one's as soon as the last is closed."""
+    with Lab('spoolmore') as lab:
+        kind, port = (Nfcapd, 9995) if transport == 'udp' else (TcpListener, 4739)
+        site = Site(lab, address='127.0.0.1:%d' % port, transport=transport)
+        daemon, json = site.start(), {'json': {'file': lab.path('flowmond1.json')}}
+        site.send(300)
+        wait_until(lambda: site.sink()['spooled_records'] == 300, 10, 'the spool to have it')
+        for biflow in ('yes', 'no', 'yes', 'no'):
+            daemon.reload(merge(site.settings, json, {'flows': {'biflow': biflow}}))
+            site.send(300)
+        check('nothing is given up', 'not sent in all' not in daemon.log(), daemon.log())
+        collector = kind(site.m, port)
+        site.empty()
+        site.send(300)
+        wait_until(lambda: site.sink()['records'] >= 1500 + 280, 20, 'live records')
+        # Over UDP the last one waits for what the port may answer.
+        wait_until(lambda: site.sink()['waiting_messages'] <= 1, 10, 'nothing to wait')
+        daemon.stop()
+        records = collector.stop()
+        equal('flows', account(records).flows, site.sent.flows)
+        in_order(records, 300)
+        if transport == 'udp':
+            equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
+
+
+for transport_ in ('tcp', 'udp'):
+    tap.add_case('reloads that replace the sink of an absent collector over %s: all of it waits' %
+                 transport_, replaced, transport_)
+
+
+@case('killed while a UDP collector is away, again and again: no step in the sequence when it is back')
+def udp_restarted():
+    with Lab('spoolkill') as lab:
+        site = Site(lab, address='127.0.0.1:9995', transport='udp')
+        site.settings.update({'bpf': {'pin': os.path.join(bpffs(lab), 'flowmond')},
+                              'audit': {'interval': '1s'}})
+        for _ in range(3):
+            daemon = site.start()
+            site.send(400)
+            daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        daemon = site.start()
+        wait_until(lambda: 'cannot send' in daemon.log(), 10, 'it to be known to be away')
+        collector = Nfcapd(site.m)
+        site.empty()
+        site.send(400)
+        daemon.stop()
+        records = collector.stop()
+        equal('flows', account(records).flows, site.sent.flows)
+        in_order(records, 400)
+        equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
+
+
+@case('killed before a TCP collector that is away got anything: the next one\'s files can be read')
+def tcp_restarted():
+    with Lab('spooltcpkill') as lab:
+        site = Site(lab)
+        site.settings['bpf'] = {'pin': os.path.join(bpffs(lab), 'flowmond')}
+        daemon = site.start({'spool': {'directory': ''}})
+        site.send(500)
+        daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        daemon = site.start()
+        wait_until(lambda: site.sink()['spooled_records'] == 500, 20, 'the spool to have it')
+        equal('records in the files', sum(dumped(path)[0] for path in site.files()), 500)
+        listener = TcpListener(site.m)
+        site.empty()
         daemon.stop()
         equal('flows', account(listener.stop()).flows, site.sent.flows)
 
