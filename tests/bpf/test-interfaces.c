@@ -83,17 +83,18 @@ static int on_attach(void *userdata, const struct fm_device *device, enum fm_hoo
 {
 	struct run *of = userdata;
 	struct device *told = device_of(of, device->ns, device->ifindex);
+	char now[IF_NAMESIZE];
 
 	memcpy(told->name, device->name, sizeof(told->name));
 	if (of->refused && !strcmp(of->refused, device->name)) {
 		of->refusals++;
 		return -E2BIG;
 	}
-	/* Gone before it could be told is no fault; another device with that index is. */
-	if (if_nametoindex(device->name) != device->ifindex) {
-		of->wrong |= if_nametoindex(device->name) != 0;
+	/* Gone before it could be told is no fault, even if another has its name by now; another
+	 * one with its index is. */
+	if (!if_indextoname(device->ifindex, now))
 		return -ENODEV;
-	}
+	of->wrong |= strcmp(now, device->name) != 0;
 	of->wrong |= told->hooked[hook];
 	told->hooked[hook] = true;
 	told->marks = true;
