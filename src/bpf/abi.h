@@ -2,7 +2,8 @@
 /*
  * The contract between the programs in the kernel and the daemon: flow key, slot, counters,
  * events, read-only configuration, limits and names. Compiled by both sides; the only header of
- * this folder, with gate.h, beside hash.h and the *.def tables, that the daemon includes.
+ * this folder, with gate.h and filter.h, beside hash.h and the *.def tables, that the daemon
+ * includes.
  */
 #ifndef FM_ABI_H
 #define FM_ABI_H
@@ -160,6 +161,8 @@ enum fm_counter {
 };
 
 #include "gate.h"
+
+#include "filter.h"
 
 /* Value of the interface table: whether a packet that came in there was counted then. */
 enum fm_seen {
