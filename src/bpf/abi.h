@@ -13,7 +13,7 @@
 #include "places.h"
 
 /* Changes with every change of a layout below; a table of another layout is drained, not reused. */
-#define FM_LAYOUT 2
+#define FM_LAYOUT 3
 
 #define FM_SEEDS	   16
 #define FM_MAX_VLAN_TAGS   3
@@ -39,14 +39,15 @@ enum fm_hook {
  * type * 256 + code, that of the receiver the answer's, or 0xffff where there is none. Members that
  * are not part of the configured key are 0.
  */
-#define FM_ICMP_NO_ANSWER 0xffff
+#define FM_ICMP_NO_ANSWER    0xffff
+#define FM_KEY_SAMPLER_SHIFT 4
 struct fm_key {
 	__u8 addr[2][16];
 	__u16 port[2];
 	__u8 protocol;
 	__u8 family; /* 4 or 6; of an aggregate + FM_KEY_AGGREGATE(its kind) */
 	__u8 tos;
-	__u8 tunnel_type;
+	__u8 tunnel_type; /* enum fm_tunnel_type, and the sampler << FM_KEY_SAMPLER_SHIFT */
 	__u16 vlan;
 	__u16 cvlan;
 	__u32 tunnel_id;
@@ -214,6 +215,7 @@ struct fm_live {
 	__u32 brief_ticks; /* in place of idle_ticks for a direction's first packet; 0: not */
 	__u32 placeless;   /* set by the programs: a packet found no slot, nor room on the ring */
 	__u32 mark;	   /* of FM_MARK_BITS, never 0 */
+	__u32 filter;	   /* 1 + the bank of the rules that hold (filter.h); 0: none */
 	__u32 others;	   /* FM_GATE_MARKS or 0: of the interfaces without a gate */
 	/* The interface table in short: the only index of a cell that is there, 0: none is. */
 	__u32 seen[FM_SEEN_CELLS];

@@ -75,6 +75,12 @@ static __always_inline __u32 fm_aggregate_interface(const struct fm_packet *pack
 	return packet->key.ifindex ? packet->key.ifindex : fm_ifindex(skb->ifindex);
 }
 
+/* Of the key, the sampler alone. */
+static __always_inline __u8 fm_sampler_of(const struct fm_packet *packet)
+{
+	return packet->key.tunnel_type & ~((1 << FM_KEY_SAMPLER_SHIFT) - 1);
+}
+
 /*
  * Which endpoint is asked: what the handshake says, else who has the smaller port, else who is sent
  * to.
@@ -130,6 +136,7 @@ FM_GLOBAL int fm_aggregate_candidate(struct __sk_buff *skb, struct fm_parser *pa
 					    : kind == FM_CANDIDATE_CLIENT ? FM_AGGREGATE_CLIENT
 									  : FM_AGGREGATE_ADDRESS);
 	work->key.ifindex = fm_aggregate_interface(packet, skb);
+	work->key.tunnel_type = fm_sampler_of(packet);
 	work->direction = kept == sender;
 	work->hash = fm_hash(&work->key, fm_ro.seed);
 	return fm_vote(work, kind);
@@ -182,6 +189,7 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
 		work->key.protocol = packet->key.protocol;
 		work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
 		work->key.ifindex = fm_aggregate_interface(packet, skb);
+		work->key.tunnel_type = fm_sampler_of(packet);
 	}
 	work->direction = hook;
 	work->hash = fm_hash(&work->key, fm_ro.seed);

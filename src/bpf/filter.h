@@ -22,6 +22,7 @@
 #define FM_FILTER_RULES	     256
 #define FM_FILTER_SAMPLERS   16
 #define FM_FILTER_ROWS	     4096
+#define FM_FILTER_NETS	     (1u << 20)
 #define FM_FILTER_INTERFACES 1024 /* places; half of them are used at most */
 #define FM_FILTER_PROBES     16
 /* Where an interface's place is, or little behind it. */
@@ -95,17 +96,48 @@ struct fm_filter_net {
 	__u8 addr[16];
 };
 
-/* The number of the first clause that holds. Rows as fm_filter_dimension orders them. */
-static __always_inline __u32 fm_filter_clause(const struct fm_filter *filter,
-					      const struct fm_filter_row *const row[_FM_BY_MAX])
+/* Its value: of packets from there, to there. */
+struct fm_filter_net_rows {
+	__u16 row[2];
+};
+
+/* What is counted of a rule on a CPU. */
+struct fm_rule_count {
+	struct fm_count matched; /* packets that it decided about */
+	struct fm_count counted; /* those of them that are in flows */
+	__u32 position;		 /* of the next packet in the N of its sampler */
+	__u32 chosen;		 /* which of them FM_SAMPLE_RANDOM takes */
+	/* Of CPU 0, the daemon's: */
+	__u64 identity;		   /* of the rule that is counted here; 0: none */
+	struct fm_sampler sampler; /* what the sampler with the number of this place is */
+} __attribute__((aligned(64)));
+
+/* Counts lie in one array, by CPU and place. */
+#define FM_RULE_ELEMENT(cpu, place) ((cpu)*FM_FILTER_RULES + (place))
+
+/* The lowest bit that is set in a word that is not 0. */
+static __always_inline __u32 fm_first_bit(__u64 word)
+{
+	__u32 bit = 0;
+
+	for (__u32 half = 32; half; half >>= 1)
+		if (!(word & ((1ULL << half) - 1))) {
+			word >>= half;
+			bit += half;
+		}
+	return bit;
+}
+
+/* The number of the first clause that holds; row: numbers of rows, by dimension. */
+static __always_inline __u32 fm_filter_clause(const struct fm_filter *filter, const __u32 *row)
 {
 	for (__u32 i = 0; i < FM_FILTER_WORDS && i < filter->n_words; i++) {
-		__u64 word = row[0]->word[i];
+		__u64 word = ~0ULL;
 
-		for (__u32 j = 1; j < _FM_BY_MAX; j++)
-			word &= row[j]->word[i];
+		for (__u32 j = 0; j < _FM_BY_MAX; j++)
+			word &= filter->row[row[j] & (FM_FILTER_ROWS - 1)].word[i];
 		if (word)
-			return i * 64 + __builtin_ctzll(word);
+			return i * 64 + fm_first_bit(word);
 	}
 	return FM_FILTER_CLAUSES - 1;
 }

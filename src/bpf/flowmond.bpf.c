@@ -10,6 +10,7 @@
 #include "abi.h"
 #include "rodata.bpf.h"
 #include "fast.bpf.h"
+#include "filter.bpf.h"
 #include "hash.h"
 #include "parse.bpf.h"
 #include "quic.bpf.h"
@@ -25,6 +26,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* How far a way through the programs came. */
 enum fm_done {
 	FM_NOT_DONE,
+	FM_NOT_DONE_ASKED, /* but the filter was asked */
 	FM_DONE,
 	FM_DONE_NOT_YET, /* but for fm_measure() */
 	FM_NO_PLACE,	 /* was found: left to fm_aggregate() */
@@ -307,16 +309,18 @@ static __always_inline void fm_half_leave(struct fm_half *half, __u32 ifindex)
 
 /* A packet counted at its ingress leaves: its flow learns where. */
 static __always_inline void fm_learn_egress(struct fm_counters *counters, void *region,
-					    const struct fm_packet *packet, __u64 hash,
+					    const struct fm_parser *parser, __u64 hash,
 					    __u32 ifindex)
 {
+	const struct fm_packet *packet = &parser->packet;
 	struct fm_slot *slot = NULL;
 	__u32 position;
 
 	if (region)
 		slot = fm_table_find(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot) {
-		fm_count(counters, FM_COUNTER_egress_unknown, packet);
+		if (!parser->some)
+			fm_count(counters, FM_COUNTER_egress_unknown, packet);
 		return;
 	}
 	fm_half_leave(&slot->half[packet->direction & 1], ifindex);
@@ -454,6 +458,36 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	parser->tick = now_tick;
 }
 
+/* 0: the rules say that nothing of the packet is counted. */
+static __always_inline int fm_is_kept(struct fm_counters *counters, struct fm_parser *parser,
+				      struct __sk_buff *skb, int hook)
+{
+	struct fm_filter_work *work = fm_filter_work_here();
+
+	if (!work)
+		return 1;
+	if (!parser->asked) {
+		fm_filter_set(work, &parser->packet, parser->packet.transport);
+		fm_filter_ask(fm_ifindex(skb->ifindex), hook, 1);
+	}
+	parser->some = work->some;
+	return fm_filter_apply(counters, work, &parser->packet);
+}
+
+/* The same of a packet that was counted, or not, when it came in. */
+static __always_inline int fm_was_kept(struct fm_parser *parser, struct __sk_buff *skb)
+{
+	struct fm_filter_work *work = fm_filter_work_here();
+
+	if (!work)
+		return 1;
+	fm_filter_set(work, &parser->packet, parser->packet.transport);
+	fm_filter_ask(fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), FM_HOOK_INGRESS, 0);
+	parser->some = work->some;
+	parser->packet.key.tunnel_type |= work->sampler << FM_KEY_SAMPLER_SHIFT;
+	return !!work->packets;
+}
+
 /* Counts a packet that was parsed, at its first hook: any flow, any slot. Verified by itself. */
 FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
@@ -472,6 +506,9 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 			 packet);
 		return 0;
 	}
+	if ((parser->asked || FM_READ_ONCE(fm_live.filter)) &&
+	    !fm_is_kept(counters, parser, skb, hook))
+		return 0;
 	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -501,10 +538,12 @@ FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser,
 	fm_count(counters, FM_COUNTER_again, packet);
 	if (packet->verdict != FM_PARSED || hook == FM_HOOK_INGRESS)
 		return 0;
+	if (FM_READ_ONCE(fm_live.filter) && !fm_was_kept(parser, skb))
+		return 0;
 	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
-	fm_learn_egress(counters, region, packet, hash, fm_ifindex(skb->ifindex));
+	fm_learn_egress(counters, region, parser, hash, fm_ifindex(skb->ifindex));
 	return 0;
 }
 
@@ -524,7 +563,7 @@ FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int 
 	fm_conclude(skb, parser, hook);
 	if (parser->placeless)
 		return FM_NO_PLACE;
-	if (fm_ro.tcp && parser->position != FM_NO_POSITION &&
+	if (fm_ro.tcp && parser->position != FM_NO_POSITION && !parser->some &&
 	    (packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP) &&
 	    packet->transport && !(packet->fragment_flags & FM_FRAGMENT_MF))
 		return fm_measure_near(skb, packet, parser->hash, parser->position, parser->tick,
@@ -534,7 +573,7 @@ FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int 
 
 /*
  * A further packet of a flow near its home, at a hook that stays: most packets. FM_NOT_DONE: not
- * one, and nothing was counted.
+ * one, and nothing was counted but by the filter.
  */
 static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct fm_packet *packet,
 						  enum fm_hook hook)
@@ -546,7 +585,7 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	__u32 position = 0;
 	void *region;
 	__u64 hash;
-	int again = 0;
+	int again = 0, some = 0, not_done = FM_NOT_DONE;
 
 	if (hook == FM_HOOK_EGRESS) {
 		__u32 ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
@@ -555,18 +594,36 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 		if (again)
 			interface = ingress_ifindex;
 	}
+	counters = fm_counters_near(fm_gate_of(skb), hook);
+	if (!counters)
+		return FM_NOT_DONE;
+	if (!again && FM_READ_ONCE(fm_live.filter)) {
+		struct fm_filter_work *work = fm_filter_work_here();
+
+		if (!work)
+			return FM_NOT_DONE;
+		fm_filter_set(work, packet, 1);
+		fm_filter_ask(fm_ifindex(interface), hook, 1);
+		if (!work->packets) {
+			fm_count_seen(counters, skb, packet);
+			fm_filter_apply(counters, work, packet);
+			return FM_DONE;
+		}
+		packet->key.tunnel_type = work->sampler << FM_KEY_SAMPLER_SHIFT;
+		some = work->some;
+		not_done = FM_NOT_DONE_ASKED;
+	}
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
-	counters = fm_counters_near(fm_gate_of(skb), hook);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
-	if (!counters || !region)
-		return FM_NOT_DONE;
+	if (!region)
+		return not_done;
 	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot)
-		return FM_NOT_DONE;
+		return not_done;
 	half = &slot->half[packet->direction & 1];
 	if (!half->packets)
-		return FM_NOT_DONE;
+		return not_done;
 	fm_count_seen(counters, skb, packet);
 	if (again) {
 		fm_count(counters, FM_COUNTER_again, packet);
@@ -576,13 +633,14 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + fm_half_patience(half));
-	if (fm_ro.tcp && fm_is_measured(packet, half))
+	if (fm_ro.tcp && !some && fm_is_measured(packet, half))
 		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
 	return FM_DONE;
 }
 
 /* The long way. */
-static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook, int layer3)
+static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook, int layer3,
+				       int asked)
 {
 	__u32 zero = 0;
 	struct fm_parser *parser = bpf_map_lookup_elem(&fm_scratch, &zero);
@@ -593,6 +651,7 @@ static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook,
 	__builtin_memset(parser, 0, sizeof(*parser));
 	parser->position = FM_NO_POSITION;
 	parser->again = fm_is_again(skb, hook);
+	parser->asked = asked;
 	fm_parse_begin(skb, parser, layer3);
 	parser->packet.verdict = fm_parse_ip(skb, parser);
 	if (parser->packet.verdict == FM_PARSED)
@@ -610,8 +669,8 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 
 	if (fm_fast_parse(skb, &packet, layer3))
 		done = fm_count_near(skb, &packet, hook);
-	if (done == FM_NOT_DONE)
-		done = fm_hook_any(skb, hook, layer3);
+	if (done == FM_NOT_DONE || done == FM_NOT_DONE_ASKED)
+		done = fm_hook_any(skb, hook, layer3, done == FM_NOT_DONE_ASKED);
 	if (fm_ro.tcp && done == FM_DONE_NOT_YET)
 		fm_measure(skb, hook);
 	return TC_ACT_UNSPEC;

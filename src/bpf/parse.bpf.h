@@ -112,6 +112,8 @@ struct fm_parser {
 	__u32 tick;
 	__u32 placeless; /* it found no slot and no room on the ring: left to fm_aggregate() */
 	__u32 again;	 /* an earlier hook counted it */
+	__u32 asked;	 /* the filter was asked: its answer stands in the filter's work */
+	__u32 some;	 /* a sampler took some of its packets: they are not measured */
 	struct fm_cursor at;
 };
 
