@@ -10,6 +10,11 @@
 #include "parse.bpf.h"
 #include "table.bpf.h"
 
+/* As fm_slot_described in table.bpf.h. */
+const struct fm_filter *fm_filter_described __attribute__((unused));
+const struct fm_filter_net *fm_filter_net_described __attribute__((unused));
+const struct fm_filter_net_rows *fm_filter_net_rows_described __attribute__((unused));
+
 struct fm_filter_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -259,8 +264,9 @@ static __always_inline void fm_filter_decide(const struct fm_filter *filter,
 }
 
 /*
- * Asks the rules about the packet of fm_filter_set(): the answer stands in the work. counts: not
- * for a packet that an earlier hook counted, which was taken or not. Verified by itself.
+ * Asks the rules about the packet of fm_filter_set(): the answer stands in the work; 0: nothing of
+ * it is counted. counts: not for a packet that an earlier hook counted, which was taken or not.
+ * Verified by itself.
  */
 FM_GLOBAL int fm_filter_ask(__u32 interface, int hook, int counts)
 {
@@ -272,10 +278,10 @@ FM_GLOBAL int fm_filter_ask(__u32 interface, int hook, int counts)
 	const struct fm_filter *filter;
 
 	if (!work || !map)
-		return 0;
+		return 1;
 	filter = bpf_map_lookup_elem(map, &zero);
 	if (!filter)
-		return 0;
+		return 1;
 	fm_filter_rows(filter, work, interface, hook, bank);
 	element = filter->rule_of[fm_filter_clause(filter, work->row) & (FM_FILTER_CLAUSES - 1)];
 	rule = &filter->rule[element & (FM_FILTER_RULES - 1)];
@@ -293,25 +299,28 @@ FM_GLOBAL int fm_filter_ask(__u32 interface, int hook, int counts)
 		count->counted.packets += work->packets;
 		count->counted.octets += work->octets;
 	}
-	return 0;
+	return !!work->packets;
 }
 
-/*
- * The packet becomes what the rules say is counted of it, the rest is counted here. 0: that is all
- * of it.
- */
+/* Counts what of a packet is not counted in a flow. */
+static __always_inline void fm_filter_rest(struct fm_counters *counters,
+					   const struct fm_filter_work *work,
+					   const struct fm_packet *packet)
+{
+	struct fm_count *rest = &counters->count[FM_COUNTER_not_sampled];
+
+	if (work->action == FM_FILTER_EXCLUDE)
+		rest = &counters->count[FM_COUNTER_filtered];
+	rest->packets += packet->packets - work->packets;
+	rest->octets += packet->octets - work->octets;
+}
+
+/* The packet becomes what is counted of it, the rest is counted here. 0: that is all of it. */
 static __always_inline int fm_filter_apply(struct fm_counters *counters,
 					   const struct fm_filter_work *work,
 					   struct fm_packet *packet)
 {
-	struct fm_count *rest = work->action == FM_FILTER_EXCLUDE
-					? &counters->count[FM_COUNTER_filtered]
-					: &counters->count[FM_COUNTER_not_sampled];
-
-	if (work->packets != packet->packets) {
-		rest->packets += packet->packets - work->packets;
-		rest->octets += packet->octets - work->octets;
-	}
+	fm_filter_rest(counters, work, packet);
 	packet->packets = work->packets;
 	packet->octets = work->octets;
 	packet->min_length = work->min_length;

@@ -115,17 +115,18 @@ struct fm_rule_count {
 /* Counts lie in one array, by CPU and place. */
 #define FM_RULE_ELEMENT(cpu, place) ((cpu)*FM_FILTER_RULES + (place))
 
-/* The lowest bit that is set in a word that is not 0. */
+/* By the upper six bits of a bit times a de Bruijn sequence: which bit it is. */
+#define FM_BIT_SEQUENCE 0x03f79d71b4cb0a89ULL
+static const __u8 fm_bit_numbers[64] = {
+	0,  1,	48, 2,	57, 49, 28, 3,	61, 58, 50, 42, 38, 29, 17, 4,	62, 55, 59, 36, 53, 51,
+	43, 22, 45, 39, 33, 30, 24, 18, 12, 5,	63, 47, 56, 27, 60, 41, 37, 16, 54, 35, 52, 21,
+	44, 32, 23, 11, 46, 26, 40, 15, 34, 20, 31, 10, 25, 14, 19, 9,	13, 8,	7,  6,
+};
+
+/* The lowest bit that is set in a word that is not 0; without a branch. */
 static __always_inline __u32 fm_first_bit(__u64 word)
 {
-	__u32 bit = 0;
-
-	for (__u32 half = 32; half; half >>= 1)
-		if (!(word & ((1ULL << half) - 1))) {
-			word >>= half;
-			bit += half;
-		}
-	return bit;
+	return fm_bit_numbers[(word & -word) * FM_BIT_SEQUENCE >> 58];
 }
 
 /* The number of the first clause that holds; row: numbers of rows, by dimension. */

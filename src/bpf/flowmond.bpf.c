@@ -458,13 +458,13 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	parser->tick = now_tick;
 }
 
-/* 0: the rules say that nothing of the packet is counted. */
-static __always_inline int fm_is_kept(struct fm_counters *counters, struct fm_parser *parser,
-				      struct __sk_buff *skb, int hook)
+/* 0: the rules say that nothing of the packet is counted. Verified by itself, as is the next. */
+FM_GLOBAL int fm_is_kept(struct __sk_buff *skb, struct fm_parser *parser, int hook)
 {
+	struct fm_counters *counters = fm_counters_of(fm_gate_of(skb), hook & 1);
 	struct fm_filter_work *work = fm_filter_work_here();
 
-	if (!work)
+	if (!work || !counters || !parser)
 		return 1;
 	if (!parser->asked) {
 		fm_filter_set(work, &parser->packet, parser->packet.transport);
@@ -475,11 +475,11 @@ static __always_inline int fm_is_kept(struct fm_counters *counters, struct fm_pa
 }
 
 /* The same of a packet that was counted, or not, when it came in. */
-static __always_inline int fm_was_kept(struct fm_parser *parser, struct __sk_buff *skb)
+FM_GLOBAL int fm_was_kept(struct __sk_buff *skb, struct fm_parser *parser)
 {
 	struct fm_filter_work *work = fm_filter_work_here();
 
-	if (!work)
+	if (!work || !parser)
 		return 1;
 	fm_filter_set(work, &parser->packet, parser->packet.transport);
 	fm_filter_ask(fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), FM_HOOK_INGRESS, 0);
@@ -506,8 +506,7 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 			 packet);
 		return 0;
 	}
-	if ((parser->asked || FM_READ_ONCE(fm_live.filter)) &&
-	    !fm_is_kept(counters, parser, skb, hook))
+	if ((parser->asked || FM_READ_ONCE(fm_live.filter)) && !fm_is_kept(skb, parser, hook))
 		return 0;
 	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
@@ -538,7 +537,7 @@ FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser,
 	fm_count(counters, FM_COUNTER_again, packet);
 	if (packet->verdict != FM_PARSED || hook == FM_HOOK_INGRESS)
 		return 0;
-	if (FM_READ_ONCE(fm_live.filter) && !fm_was_kept(parser, skb))
+	if (FM_READ_ONCE(fm_live.filter) && !fm_was_kept(skb, parser))
 		return 0;
 	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
@@ -603,10 +602,9 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 		if (!work)
 			return FM_NOT_DONE;
 		fm_filter_set(work, packet, 1);
-		fm_filter_ask(fm_ifindex(interface), hook, 1);
-		if (!work->packets) {
+		if (!fm_filter_ask(fm_ifindex(interface), hook, 1)) {
 			fm_count_seen(counters, skb, packet);
-			fm_filter_apply(counters, work, packet);
+			fm_filter_rest(counters, work, packet);
 			return FM_DONE;
 		}
 		packet->key.tunnel_type = work->sampler << FM_KEY_SAMPLER_SHIFT;

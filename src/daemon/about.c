@@ -24,6 +24,8 @@ const char *const fm_shared_map_names[_FM_SHARED_MAP_MAX] = {
 	[FM_SHARED_COUNTERS] = "counters", [FM_SHARED_IFACES] = "ifaces",
 	[FM_SHARED_OVERFLOW] = "overflow", [FM_SHARED_FRAGMENTS] = "fragments",
 	[FM_SHARED_LIVE] = "live",	   [FM_SHARED_GATES] = "gates",
+	[FM_SHARED_FILTERS] = "filters",   [FM_SHARED_FILTER_NETS] = "filter-nets",
+	[FM_SHARED_RULES] = "rules",
 };
 
 static void row(struct builder *builder, const char *name, size_t offset, size_t size)

@@ -34,7 +34,7 @@ enum fm_about_state {
 	FM_ABOUT_REPLACED, /* to be emptied */
 };
 
-/* The maps that all programs share; overflow is a ring of events. */
+/* The maps that all programs share; overflow is a ring of events. Rows tell of the first ones. */
 enum fm_shared_map {
 	FM_SHARED_COUNTERS,
 	FM_SHARED_IFACES,
@@ -42,6 +42,9 @@ enum fm_shared_map {
 	FM_SHARED_FRAGMENTS,
 	FM_SHARED_LIVE,
 	FM_SHARED_GATES,
+	FM_SHARED_FILTERS,
+	FM_SHARED_FILTER_NETS,
+	FM_SHARED_RULES,
 	_FM_SHARED_MAP_MAX,
 };
 

@@ -200,6 +200,7 @@ void fm_audit_classes(struct fm_audit_record *record, const struct fm_counters *
 	struct fm_count ignored = class_sum(counters, "IGNORED");
 	struct fm_count lost = class_sum(counters, "LOST");
 	struct fm_count aggregated = class_sum(counters, "AGGREGATED");
+	struct fm_count filtered = class_sum(counters, "FILTERED");
 
 	record->frames = counters->frames;
 	record->frame_octets = counters->frame_octets;
@@ -213,10 +214,12 @@ void fm_audit_classes(struct fm_audit_record *record, const struct fm_counters *
 	record->lost_octets = lost.octets;
 	record->aggregated_packets = aggregated.packets;
 	record->aggregated_octets = aggregated.octets;
-	record->packets =
-		seen.packets - again.packets - ignored.packets - lost.packets - aggregated.packets;
-	record->octets =
-		seen.octets - again.octets - ignored.octets - lost.octets - aggregated.octets;
+	record->filtered_packets = filtered.packets;
+	record->filtered_octets = filtered.octets;
+	record->packets = seen.packets - again.packets - ignored.packets - lost.packets -
+			  aggregated.packets - filtered.packets;
+	record->octets = seen.octets - again.octets - ignored.octets - lost.octets -
+			 aggregated.octets - filtered.octets;
 }
 
 /* What a counter went on by; a counter that began anew says nothing. */

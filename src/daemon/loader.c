@@ -36,9 +36,11 @@ struct fm_kernel {
 	struct fm_gates *gates;
 	struct fm_counters *counters; /* FM_GATE_ELEMENT */
 	struct fm_gate *gate_accounts;
+	struct fm_rule_count *rules; /* FM_RULE_ELEMENT */
 	struct fm_live *live;
 	size_t counters_size;
 	size_t gate_accounts_size;
+	size_t rules_size;
 	size_t live_size;
 };
 
@@ -51,6 +53,9 @@ static struct bpf_map *shared_map(struct flowmond_bpf *skeleton, unsigned int wh
 		[FM_SHARED_FRAGMENTS] = skeleton->maps.fm_fragments,
 		[FM_SHARED_LIVE] = skeleton->maps.bss,
 		[FM_SHARED_GATES] = skeleton->maps.fm_gates,
+		[FM_SHARED_FILTERS] = skeleton->maps.fm_filters,
+		[FM_SHARED_FILTER_NETS] = skeleton->maps.fm_filter_nets,
+		[FM_SHARED_RULES] = skeleton->maps.fm_rules,
 	};
 
 	return maps[which];
@@ -111,6 +116,8 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 		munmap(kernel->counters, kernel->counters_size);
 	if (kernel->gate_accounts)
 		munmap(kernel->gate_accounts, kernel->gate_accounts_size);
+	if (kernel->rules)
+		munmap(kernel->rules, kernel->rules_size);
 	if (kernel->live)
 		munmap(kernel->live, kernel->live_size);
 	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
@@ -256,6 +263,12 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	if (r < 0)
 		return r;
 	kernel->gate_accounts = memory;
+	kernel->rules_size =
+		page_round(FM_RULE_ELEMENT((size_t)kernel->n_cpus, 0) * sizeof(*kernel->rules));
+	r = map_shared(kernel->map_fd[FM_SHARED_RULES], kernel->rules_size, &memory);
+	if (r < 0)
+		return r;
+	kernel->rules = memory;
 	kernel->live_size = page_round(sizeof(*skeleton->bss));
 	r = map_shared(kernel->map_fd[FM_SHARED_LIVE], kernel->live_size, &memory);
 	if (r < 0)
@@ -292,6 +305,9 @@ int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skele
 	int r = bpf_map__set_max_entries(skeleton->maps.fm_counters,
 					 FM_GATE_ELEMENT(kernel->n_cpus + FM_GATE_BANKS, 0, 0));
 
+	if (r == 0)
+		r = bpf_map__set_max_entries(skeleton->maps.fm_rules,
+					     FM_RULE_ELEMENT(kernel->n_cpus, 0));
 	if (r < 0 || kernel->map_fd[FM_SHARED_COUNTERS] < 0)
 		return r;
 	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {
@@ -341,6 +357,26 @@ void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)
 	*ret = (struct fm_counters){};
 	if (kernel->gates)
 		fm_gates_total(kernel->gates, ret);
+}
+
+int fm_kernel_filter_fd(const struct fm_kernel *kernel, bool nets)
+{
+	return kernel->map_fd[nets ? FM_SHARED_FILTER_NETS : FM_SHARED_FILTERS];
+}
+
+struct fm_rule_count *fm_kernel_rules(const struct fm_kernel *kernel)
+{
+	return kernel->rules;
+}
+
+uint32_t fm_kernel_filter(const struct fm_kernel *kernel)
+{
+	return __atomic_load_n(&kernel->live->filter, __ATOMIC_RELAXED);
+}
+
+void fm_kernel_set_filter(struct fm_kernel *kernel, uint32_t filter)
+{
+	__atomic_store_n(&kernel->live->filter, filter, __ATOMIC_RELEASE);
 }
 
 struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel)

@@ -53,6 +53,15 @@ void fm_kernel_counters(const struct fm_kernel *kernel, struct fm_counters *ret)
 /* What each interface counts; NULL before the first generation. */
 struct fm_gates *fm_kernel_gates(const struct fm_kernel *kernel);
 
+/*
+ * For filter.c: the array of maps by bank, of tables or of tries of addresses; counts of rules
+ * (FM_RULE_ELEMENT), NULL before the first generation; fm_live.filter.
+ */
+int fm_kernel_filter_fd(const struct fm_kernel *kernel, bool nets);
+struct fm_rule_count *fm_kernel_rules(const struct fm_kernel *kernel);
+uint32_t fm_kernel_filter(const struct fm_kernel *kernel);
+void fm_kernel_set_filter(struct fm_kernel *kernel, uint32_t filter);
+
 /* Whether packets of an interface (index with its namespace's base) are counted at their ingress.
  */
 int fm_kernel_set_seen(struct fm_kernel *kernel, uint32_t ifindex, enum fm_seen seen);

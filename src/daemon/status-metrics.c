@@ -145,8 +145,8 @@ static void cause_metrics(const struct fm_status *status, bool octets, struct fm
 	const char *name = octets ? "octets_total" : "packets_total";
 
 	head(name, "counter",
-	     octets ? "octets by cause; SEEN = in flows + AGAIN + AGGREGATED + IGNORED + LOST"
-		    : "packets by cause; SEEN = in flows + AGAIN + AGGREGATED + IGNORED + LOST",
+	     octets ? "octets by cause; SEEN = in flows + AGAIN + AGGREGATED + IGNORED + FILTERED + LOST"
+		    : "packets by cause; SEEN = in flows + AGAIN + AGGREGATED + IGNORED + FILTERED + LOST",
 	     ret);
 	for (unsigned int i = 0; i < _FM_COUNTER_MAX; i++) {
 		fm_buf_printf(ret, "flowmond_%s", name);

@@ -147,6 +147,7 @@ static void text_totals(const struct fm_status *status, struct fm_buf *ret)
 	text_count("  aggregated", all.aggregated_packets, all.aggregated_octets, "", ret);
 	text_count("  again", all.again_packets, all.again_octets, "", ret);
 	text_count("  ignored", all.ignored_packets, all.ignored_octets, "", ret);
+	text_count("  filtered", all.filtered_packets, all.filtered_octets, "", ret);
 	text_count("  lost", all.lost_packets, all.lost_octets, "", ret);
 	if (status->resumed) /* what earlier processes exported is not known here */
 		return;
@@ -156,8 +157,8 @@ static void text_totals(const struct fm_status *status, struct fm_buf *ret)
 
 static void text_interfaces(const struct fm_status *status, struct fm_buf *ret)
 {
-	fm_buf_printf(ret, "\n%-16s %-8s %14s %14s %14s %12s %9s %9s\n", "interface", "", "frames",
-		      "packets", "in flows", "again", "ignored", "lost");
+	fm_buf_printf(ret, "\n%-16s %-8s %14s %14s %14s %12s %9s %12s %9s\n", "interface", "",
+		      "frames", "packets", "in flows", "again", "ignored", "filtered", "lost");
 	for (size_t i = 0; i < status->n_interfaces; i++)
 		for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
 			const struct fm_status_interface *interface = &status->interfaces[i];
@@ -166,13 +167,14 @@ static void text_interfaces(const struct fm_status *status, struct fm_buf *ret)
 			fm_audit_classes(&record, &interface->counters[hook]);
 			if (!interface->hooked[hook] && !record.frames)
 				continue;
-			fm_buf_printf(
-				ret,
-				"  %-14s %-8s %14" PRIu64 " %14" PRIu64 " %14" PRIu64 " %12" PRIu64
-				" %9" PRIu64 " %9" PRIu64 "\n",
-				interface->name, directions[hook], record.frames,
-				record.seen_packets, record.packets + record.aggregated_packets,
-				record.again_packets, record.ignored_packets, record.lost_packets);
+			fm_buf_printf(ret,
+				      "  %-14s %-8s %14" PRIu64 " %14" PRIu64 " %14" PRIu64
+				      " %12" PRIu64 " %9" PRIu64 " %12" PRIu64 " %9" PRIu64 "\n",
+				      interface->name, directions[hook], record.frames,
+				      record.seen_packets,
+				      record.packets + record.aggregated_packets,
+				      record.again_packets, record.ignored_packets,
+				      record.filtered_packets, record.lost_packets);
 		}
 }
 

@@ -250,7 +250,7 @@ int fm_tables_counters(enum fm_table_format format, struct fm_buf *ret)
 	if (format == FM_TABLE_MARKDOWN)
 		fm_buf_printf(
 			ret,
-			"Each counts packets and octets. SEEN = what the flow tables hold or held + AGAIN + AGGREGATED + IGNORED + LOST, always.\n\n");
+			"Each counts packets and octets. SEEN = what the flow tables hold or held + AGAIN + AGGREGATED + IGNORED + FILTERED + LOST, always.\n\n");
 	header(format, names, widths, FM_ARRAY_SIZE(names), ret);
 #define FM_COUNTER(name, class, help)                                                              \
 	row(format, (const char *const[]){#name, #class, help}, widths, FM_ARRAY_SIZE(names), ret);

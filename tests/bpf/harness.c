@@ -25,6 +25,7 @@ enum class {
 	AGAIN,
 	AGGREGATED,
 	IGNORED,
+	FILTERED,
 	LOST,
 	NOTE,
 };

@@ -35,10 +35,11 @@ NAMES = {'Ingress Physical Interface': 'ifindex', 'Direction': 'direction',
          'Layer2 Octet Delta Count': 'frame_octets', 'Packets': 'packets', 'Octets': 'octets',
          200: 'interface_frames', 201: 'interface_octets', 202: 'seen', 203: 'seen_octets',
          204: 'again', 205: 'again_octets', 206: 'ignored', 207: 'ignored_octets', 208: 'lost',
-         209: 'lost_octets', 210: 'aggregated', 211: 'aggregated_octets'}
+         209: 'lost_octets', 210: 'aggregated', 211: 'aggregated_octets',
+         212: 'filtered', 213: 'filtered_octets'}
 # Frames of the crafted mix that come with a tag, which the kernel takes off before the hook.
 TAGGED, TAG = 6, 4
-CLASSES = ('again', 'ignored', 'lost', 'aggregated')
+CLASSES = ('again', 'ignored', 'lost', 'aggregated', 'filtered')
 
 
 def value_of(text):

@@ -186,9 +186,9 @@ def books():
     equal('packets seen that are IP', counters['seen']['packets'] - counters['not_ip']['packets'],
           run.sent.packets())
     equal('lost or told apart', {name: value['packets'] for name, value in counters.items()
-                                 if value['class'] in ('LOST', 'AGAIN', 'AGGREGATED') or
+                                 if value['class'] in ('LOST', 'AGAIN', 'AGGREGATED', 'FILTERED') or
                                  name == 'malformed'}, dict.fromkeys(
-        ('again', 'overflow', 'malformed', 'overflow_lost', 'no_table'), 0))
+        ('again', 'overflow', 'malformed', 'filtered', 'not_sampled', 'overflow_lost', 'no_table'), 0))
     check('nothing was given up', 'not sent' not in run.log, run.log[-1500:])
 
 
