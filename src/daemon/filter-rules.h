@@ -14,51 +14,38 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "bpf/abi.h"
+#include "daemon/filter-clauses.h"
 #include "daemon/filter-set.h"
 
 /* One number of rule[] and one clause are for packets that no rule speaks of. */
 #define FM_FILTER_RULES_MAX   (FM_FILTER_RULES - 1)
 #define FM_FILTER_CLAUSES_MAX (FM_FILTER_CLAUSES - 1)
-#define FM_FILTER_PATTERNS    256
-#define FM_FILTER_HOOKS	      ((1u << FM_HOOK_INGRESS) | (1u << FM_HOOK_EGRESS))
-
-/* A bit for each pattern that the rules have. */
-struct fm_filter_patterns {
-	uint64_t word[FM_FILTER_PATTERNS / 64];
-};
-
-/* Interfaces that match all of some patterns and none of others, at some hooks. */
-struct fm_filter_where {
-	struct fm_filter_patterns all, none;
-	unsigned int hooks; /* bits 1 << enum fm_hook */
-};
-
-struct fm_filter_clause {
-	const struct fm_filter_set *set[FM_BY_INTERFACE]; /* NULL: every value */
-	struct fm_filter_where where;
-};
 
 struct fm_rule {
 	char *text;
 	enum fm_filter_action action;
-	enum fm_sampler_method method; /* of FM_FILTER_SAMPLE */
-	uint32_t interval;
-	unsigned int sampler; /* number of it, from 1; 0: none */
+	unsigned int sampler; /* of FM_FILTER_SAMPLE: which of the rules'; 0: none */
 	size_t first_clause, n_clauses;
+};
+
+/* What a file of prefixes holds. */
+struct fm_filter_file {
+	char *path;
+	const struct fm_filter_set *set;
 };
 
 struct fm_filter_rules {
 	struct fm_rule *rules;
 	size_t n_rules;
-	struct fm_filter_clause *clauses; /* in the rules' order */
-	size_t n_clauses;
-	char **patterns; /* of interfaces */
+	struct fm_clauses clauses; /* in the rules' order */
+	char **patterns;	   /* of interfaces */
 	size_t n_patterns;
-	struct fm_sampler sampler[FM_FILTER_SAMPLERS]; /* [0] is none */
-	size_t n_samplers;			       /* with [0] */
-	struct fm_filter_pool *pool;		       /* owns the sets */
-	struct fm_filter_nets nets;		       /* prefixes that are spoken of */
-	struct fm_filter_files *files;		       /* those read so far */
+	struct fm_sampler samplers[FM_FILTER_SAMPLERS]; /* [0]: none */
+	size_t n_samplers;				/* with [0] */
+	struct fm_prefixes prefixes;			/* that any rule speaks of */
+	struct fm_filter_file *files;			/* that were read */
+	size_t n_files;
+	struct fm_filter_pool *pool; /* owns the sets */
 };
 
 int fm_filter_rules_new(struct fm_filter_rules **ret);
@@ -66,12 +53,19 @@ struct fm_filter_rules *fm_filter_rules_free(struct fm_filter_rules *rules);
 FM_DEFINE_CLEANUP(struct fm_filter_rules *, fm_filter_rules_free)
 
 /*
- * Adds a rule behind those there are, and reads the files it names. 0 or -errno: nothing was added,
+ * Adds a rule behind those there are, and reads the files it names. 0 or -errno: it was not added,
  * and complaint says what was expected where.
  */
 int fm_filter_rules_add(struct fm_filter_rules *rules, const char *text, struct fm_buf *complaint);
 
-/* Whether both say the same of every packet, by rules of the same texts. */
+/* Whether both are the same texts and say the same of every packet. */
 bool fm_filter_rules_equal(const struct fm_filter_rules *a, const struct fm_filter_rules *b);
+
+/*
+ * What a rule holds for, without its action (filter-expression.c): the clauses of text, which
+ * begins at the character begin of a rule. 0 or -errno as above.
+ */
+int fm_filter_expression(struct fm_filter_rules *rules, const char *rule, size_t begin,
+			 struct fm_clauses *ret, struct fm_buf *complaint);
 
 #endif
