@@ -287,7 +287,7 @@ FM_GLOBAL int fm_filter_ask(__u32 interface, int hook, int counts)
 	rule = &filter->rule[element & (FM_FILTER_RULES - 1)];
 	if (counts) {
 		element = FM_RULE_ELEMENT(bpf_get_smp_processor_id(),
-					  rule->place & (FM_FILTER_RULES - 1));
+					  rule->place & (FM_FILTER_PLACES - 1));
 		count = bpf_map_lookup_elem(&fm_rules, &element);
 	}
 	if (count) {

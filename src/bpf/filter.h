@@ -16,10 +16,12 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
-#define FM_FILTER_BANKS	     2
-#define FM_FILTER_WORDS	     8
-#define FM_FILTER_CLAUSES    (FM_FILTER_WORDS * 64)
-#define FM_FILTER_RULES	     256
+#define FM_FILTER_BANKS	  2
+#define FM_FILTER_WORDS	  8
+#define FM_FILTER_CLAUSES (FM_FILTER_WORDS * 64)
+#define FM_FILTER_RULES	  256
+/* Where rules are counted: those that hold, and those that will. */
+#define FM_FILTER_PLACES     (2 * FM_FILTER_RULES)
 #define FM_FILTER_SAMPLERS   16
 #define FM_FILTER_ROWS	     4096
 #define FM_FILTER_NETS	     (1u << 20)
@@ -113,7 +115,7 @@ struct fm_rule_count {
 } __attribute__((aligned(64)));
 
 /* Counts lie in one array, by CPU and place. */
-#define FM_RULE_ELEMENT(cpu, place) ((cpu)*FM_FILTER_RULES + (place))
+#define FM_RULE_ELEMENT(cpu, place) ((cpu)*FM_FILTER_PLACES + (place))
 
 /* By the upper six bits of a bit times a de Bruijn sequence: which bit it is. */
 #define FM_BIT_SEQUENCE 0x03f79d71b4cb0a89ULL

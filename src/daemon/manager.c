@@ -16,6 +16,7 @@
 #include "daemon/config-fields.h"
 #include "daemon/control.h"
 #include "daemon/fence.h"
+#include "daemon/filters.h"
 #include "daemon/found.h"
 #include "daemon/hooks.h"
 #include "daemon/identity.h"
@@ -47,6 +48,7 @@ struct fm_manager {
 	struct fm_naming *naming;
 	struct fm_kernel *kernel;
 	struct fm_timebase timebase;
+	struct fm_filters *filters;
 	struct fm_hooks hooks;
 	struct fm_interfaces *interfaces;
 	struct fm_fence *fence; /* of their changes */
@@ -201,6 +203,7 @@ static void get_status(struct fm_manager *manager, bool by_interface, struct fm_
 		.attach = fm_hooks_describe(&manager->hooks),
 		.resumed = manager->resumed,
 		.exporter = &manager->exporter,
+		.filters = manager->filters,
 	};
 	exporter_stats(manager, &ret->figures);
 	fm_kernel_counters(manager->kernel, &ret->counters);
@@ -348,8 +351,12 @@ static int on_attach(void *userdata, const struct fm_device *device, enum fm_hoo
 {
 	struct fm_manager *manager = userdata;
 	uint32_t ifindex = FM_INTERFACES_BASE(device->ns) + device->ifindex;
-	int r;
+	const struct fm_filter_interface interface = {
+		ifindex, device->name, fm_numbering_name(manager->numbering, device->ns)};
+	int r = fm_filters_add(manager->filters, &interface);
 
+	if (r < 0)
+		return r;
 	fm_gates_open(fm_kernel_gates(manager->kernel), ifindex, hook);
 	mark(manager, ifindex, true);
 	r = fm_hooks_add(&manager->hooks, device->ns, device->ifindex, hook, layer3);
@@ -429,11 +436,21 @@ static void read_services(struct fm_manager *manager)
 			      strerror(-r));
 }
 
+/* Rules ask for interfaces by name. */
+static void follow_names(struct fm_manager *manager)
+{
+	int r = fm_filters_follow(manager->filters, manager->interfaces, manager->numbering);
+
+	if (r < 0)
+		fm_log_error("rules of the filter do not follow the interfaces: %s", strerror(-r));
+}
+
 static void on_changed(void *userdata)
 {
 	struct fm_manager *manager = userdata;
 
 	if (manager->interfaces) {
+		follow_names(manager);
 		fm_audit_follow(manager->audit, fm_clock_realtime_ns());
 		follow_vrfs(manager);
 	}
@@ -646,6 +663,19 @@ static int start_kernel(struct fm_manager *manager, struct fm_found *found)
 	return fm_sweeper_set_generation(manager->sweeper, FM_TAKE_PTR(generation));
 }
 
+static int start_filters(struct fm_manager *manager)
+{
+	const struct fm_config *config = config_of(manager);
+	int r = fm_filters_new(&manager->filters, manager->kernel);
+
+	if (r == 0)
+		r = fm_filters_start(manager->filters, config->filter_rules,
+				     config->filter_default);
+	if (r < 0)
+		fm_log_error("cannot use the rules of the filter: %s", strerror(-r));
+	return r;
+}
+
 static int start_sinks(struct fm_manager *manager)
 {
 	const struct fm_sink_env env = {
@@ -755,7 +785,9 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 	manager->exporter.biflow = config->biflow;
 	manager->exporter.naming = manager->naming;
 	read_services(manager);
-	r = start_sinks(manager);
+	r = start_filters(manager);
+	if (r == 0)
+		r = start_sinks(manager);
 	if (r == 0)
 		r = start_audit(manager);
 	if (r == 0)
@@ -826,6 +858,7 @@ struct fm_manager *fm_manager_free(struct fm_manager *manager)
 	fm_interfaces_free(manager->interfaces);
 	fm_fence_free(manager->fence);
 	fm_hooks_done(&manager->hooks);
+	fm_filters_free(manager->filters);
 	fm_sweeper_free(manager->sweeper);
 	fm_sinks_free(manager->sinks, fm_clock_monotonic_ns());
 	fm_audit_free(manager->audit);
@@ -859,6 +892,11 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 	int r;
 
 	r = reload_kernel(manager, config);
+	if (r == 0) {
+		r = fm_filters_set(manager->filters, config->filter_rules, config->filter_default);
+		if (r < 0)
+			reload_kernel(manager, before);
+	}
 	if (r < 0) {
 		fm_config_free(config);
 		return r;
@@ -872,6 +910,7 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 	r = fm_sinks_apply(manager->sinks, ref);
 	if (r < 0) {
 		manager->exporter.biflow = before->biflow;
+		fm_filters_set(manager->filters, before->filter_rules, before->filter_default);
 		reload_kernel(manager, before);
 		fm_config_ref_unref(ref);
 		return r;

@@ -155,6 +155,33 @@ static void cause_metrics(const struct fm_status *status, bool octets, struct fm
 	}
 }
 
+static void rule_metric(const struct fm_filters *filters, const char *name, const char *help,
+			size_t offset, struct fm_buf *ret)
+{
+	struct fm_filters_count rule;
+
+	for (size_t i = 0; fm_filters_count(filters, i, &rule); i++) {
+		if (i == 0)
+			head(name, "counter", help, ret);
+		fm_buf_printf(ret, "flowmond_%s{number=\"%zu\"", name, i + 1);
+		label(",", "rule", rule.text, ret);
+		fm_buf_printf(ret, "} %llu\n",
+			      *(const unsigned long long *)((const char *)&rule + offset));
+	}
+}
+
+static void rule_metrics(const struct fm_filters *filters, struct fm_buf *ret)
+{
+	rule_metric(filters, "rule_matched_packets_total", "packets that a rule decided about",
+		    offsetof(struct fm_filters_count, matched.packets), ret);
+	rule_metric(filters, "rule_matched_octets_total", "their octets",
+		    offsetof(struct fm_filters_count, matched.octets), ret);
+	rule_metric(filters, "rule_counted_packets_total", "those of them that are in flows",
+		    offsetof(struct fm_filters_count, counted.packets), ret);
+	rule_metric(filters, "rule_counted_octets_total", "their octets",
+		    offsetof(struct fm_filters_count, counted.octets), ret);
+}
+
 static void interface_labels(const struct fm_status_interface *interface, unsigned int hook,
 			     struct fm_buf *ret)
 {
@@ -225,6 +252,7 @@ int fm_status_metrics(const struct fm_status *status, struct fm_buf *ret)
 	not_sent_metrics(status->exporter, ret);
 	cause_metrics(status, false, ret);
 	cause_metrics(status, true, ret);
+	rule_metrics(status->filters, ret);
 	interface_metric(status, "interface_frames_total",
 			 "frames at the hook, as the interface's own counters count them",
 			 offsetof(struct fm_counters, frames), ret);

@@ -194,6 +194,21 @@ static void text_causes(const struct fm_status *status, struct fm_buf *ret)
 	}
 }
 
+/* As in counters.def: matched is what a rule decided about, counted what of it is in flows. */
+static void text_rules(const struct fm_filters *filters, struct fm_buf *ret)
+{
+	struct fm_filters_count rule;
+
+	for (size_t i = 0; fm_filters_count(filters, i, &rule); i++) {
+		if (i == 0)
+			fm_buf_printf(ret, "\n%20s %20s %20s %20s  %s\n", "matched packets",
+				      "octets", "counted packets", "octets", "rule");
+		fm_buf_printf(ret, "%20llu %20llu %20llu %20llu  %s\n", rule.matched.packets,
+			      rule.matched.octets, rule.counted.packets, rule.counted.octets,
+			      rule.text);
+	}
+}
+
 /* Causes that kept anything. */
 static void text_not_sent(const struct fm_sink_stats *stats, struct fm_buf *ret)
 {
@@ -306,6 +321,7 @@ int fm_status_text(const struct fm_status *status, struct fm_buf *ret)
 	text_totals(status, ret);
 	text_interfaces(status, ret);
 	text_causes(status, ret);
+	text_rules(status->filters, ret);
 	text_groups(&status->exporter->routes, ret);
 	text_sinks(status->exporter, ret);
 	text_figures(status, ret);
@@ -393,6 +409,21 @@ static void json_counters(const struct fm_counters *counters, struct fm_buf *ret
 			      counters->count[i].packets, counters->count[i].octets);
 }
 
+static void json_rules(const struct fm_filters *filters, struct fm_buf *ret)
+{
+	struct fm_filters_count rule;
+
+	for (size_t i = 0; fm_filters_count(filters, i, &rule); i++) {
+		fm_buf_printf(ret, "%s{\"rule\":", i ? "," : "");
+		fm_buf_json_string(ret, rule.text);
+		fm_buf_printf(ret,
+			      ",\"matched_packets\":%llu,\"matched_octets\":%llu,"
+			      "\"counted_packets\":%llu,\"counted_octets\":%llu}",
+			      rule.matched.packets, rule.matched.octets, rule.counted.packets,
+			      rule.counted.octets);
+	}
+}
+
 static void json_interfaces(const struct fm_status *status, struct fm_buf *ret)
 {
 	const char *separator = "";
@@ -434,6 +465,8 @@ int fm_status_json(const struct fm_status *status, struct fm_buf *ret)
 	json_counters(&status->counters, ret);
 	fm_buf_printf(ret, "},\"by_interface\":[");
 	json_interfaces(status, ret);
+	fm_buf_printf(ret, "],\"rules\":[");
+	json_rules(status->filters, ret);
 	fm_buf_printf(ret, "],\"groups\":[");
 	json_groups(&status->exporter->routes, ret);
 	fm_buf_printf(ret, "],\"sinks\":[");

@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "bpf/abi.h"
 #include "daemon/export.h"
+#include "daemon/filters.h"
 #include "ipfix/options.h"
 
 /* What one interface counts. */
@@ -31,6 +32,7 @@ struct fm_status {
 	struct fm_exporter_stats figures;
 	struct fm_counters counters;
 	const struct fm_export *exporter;
+	const struct fm_filters *filters;
 	struct fm_status_interface *interfaces; /* owned */
 	size_t n_interfaces;
 };
