@@ -199,7 +199,7 @@ static int find_samplers(const struct fm_filters *filters, const struct fm_filte
 {
 	ret[0] = 0;
 	for (size_t i = 1; i < rules->n_samplers; i++) {
-		ret[i] = find_sampler(filters, &rules->sampler[i], ret + 1, i - 1);
+		ret[i] = find_sampler(filters, &rules->samplers[i], ret + 1, i - 1);
 		if (!ret[i])
 			return -E2BIG;
 	}
