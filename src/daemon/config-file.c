@@ -16,11 +16,15 @@
 #include "base/parse.h"
 #include "daemon/config-fields.h"
 #include "daemon/config-rows.h"
+#include "daemon/filter-compile.h"
 
 #define NAME_MAX_LENGTH 32
 #define ERRORS_MAX	50
 /* A file beyond this is not a configuration. */
 #define LINES_MAX 100000
+/* inih takes 198 octets; the value of a longer line goes past it. */
+#define LINE_MAX_OCTETS 4096
+#define LONG_NAME_MAX	64
 
 #define ROWS_MAX 128
 
@@ -33,6 +37,7 @@ struct reader {
 	int error; /* -errno: not all could be read */
 	struct fm_config *config;
 	bool line_reported;
+	char *long_value; /* of a line that inih has in short; NULL: it has all of it */
 	char section[64]; /* of the last value, as written */
 	void *owner;	  /* what its rows are members of; NULL: unknown section */
 	const char *row_section;
@@ -254,9 +259,46 @@ static bool is_junk(const char *line)
 	return line[begin] && !strchr("[#;", line[begin]) && !strpbrk(line, "=:");
 }
 
+/* Keeps the value of a line that inih does not take, without the comment and the spaces around it.
+ */
+static int keep_value(struct reader *reader, const char *line, char *into, size_t size)
+{
+	size_t name = strcspn(line, "=:"), begin = name + 1 + strspn(line + name + 1, " \t");
+	size_t length = strcspn(line + begin, "\r\n");
+
+	if (name > LONG_NAME_MAX || *line == '[')
+		return -E2BIG;
+	for (size_t i = 1; i < length; i++)
+		if (line[begin + i] == ';' && isspace((unsigned char)line[begin + i - 1]))
+			length = i;
+	while (length && isspace((unsigned char)line[begin + length - 1]))
+		length--;
+	reader->long_value = strndup(line + begin, length);
+	if (!reader->long_value)
+		return -ENOMEM;
+	snprintf(into, size, "%.*s = ...\n", (int)name, line);
+	return 0;
+}
+
+/* A line that inih would cut in two without a word. */
+static void read_long_line(struct reader *reader, const char *line, size_t length, char *into,
+			   int size)
+{
+	int r;
+
+	if (length <= LINE_MAX_OCTETS && strchr(";#", line[strspn(line, " \t")]))
+		return;
+	r = length > LINE_MAX_OCTETS ? -E2BIG : keep_value(reader, line, into, (size_t)size);
+	if (r == -E2BIG)
+		complain(reader, reader->line, "the line is too long: expected at most %d octets",
+			 length > LINE_MAX_OCTETS ? LINE_MAX_OCTETS : size - 2);
+	else if (r < 0)
+		complain(reader, reader->line, "no memory");
+}
+
 /*
- * Hands inih one line, whole or not at all: it would cut a longer one in two without a word. A line
- * that cannot be used is reported and handed on as empty.
+ * Hands inih one line, whole or not at all: it would cut a longer one in two without a word; of
+ * such a line it gets the name. A line that cannot be used is reported and handed on as empty.
  */
 static char *read_line(char *into, int size, void *userdata)
 {
@@ -274,6 +316,8 @@ static char *read_line(char *into, int size, void *userdata)
 	}
 	reader->line++;
 	reader->line_reported = false;
+	free(reader->long_value);
+	reader->long_value = NULL;
 	if (reader->line > LINES_MAX) {
 		complain(reader, reader->line, "more than %d lines: not a configuration",
 			 LINES_MAX);
@@ -284,9 +328,6 @@ static char *read_line(char *into, int size, void *userdata)
 		complain(reader, reader->line, "a NUL octet in the line: expected text");
 	else if (!strncmp(line, "\xef\xbb\xbf", 3)) /* inih skips it, headings are found here */
 		complain(reader, reader->line, "a byte order mark: expected plain UTF-8");
-	else if (length >= size)
-		complain(reader, reader->line, "the line is too long: expected at most %d octets",
-			 size - 2);
 	else if (length > 1 && isspace((unsigned char)line[0]) && line[strspn(line, " \t\r\n")] &&
 		 !strchr("#;", line[strspn(line, " \t")]))
 		complain(
@@ -294,6 +335,8 @@ static char *read_line(char *into, int size, void *userdata)
 			"the line begins with a space: expected 'name = value' or '[section]' at its beginning");
 	else if (is_junk(line))
 		complain(reader, reader->line, "expected '[section]' or 'name = value'");
+	else if (length >= size)
+		read_long_line(reader, line, (size_t)length, into, size);
 	else
 		memcpy(into, line, (size_t)length + 1);
 	if (into[0] == '[')
@@ -301,29 +344,58 @@ static char *read_line(char *into, int size, void *userdata)
 	return into;
 }
 
+/* Whether a row may be given again. */
+static bool adds_up(const struct fm_setting *row)
+{
+	return row->type == &fm_setting_type_LIST || row->type == &fm_setting_type_FIELDS ||
+	       row->type == &fm_setting_type_RULES;
+}
+
+/* Rules say themselves what is wrong with them. */
+static void set_rule(struct reader *reader, const struct fm_setting *row, const char *value)
+{
+	struct fm_filter_rules **rules = (void *)((char *)reader->owner + row->offset);
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+
+	if (fm_config_add_rule(rules, value, &complaint) < 0)
+		complain(reader, reader->line, "[%s] %s: %s", reader->section, row->info.key,
+			 complaint.data ? complaint.data : "no memory");
+}
+
+static void set_row(struct reader *reader, const struct fm_setting *row, const char *value)
+{
+	int r;
+
+	if (row->type == &fm_setting_type_RULES) {
+		set_rule(reader, row, value);
+		return;
+	}
+	r = fm_config_set(reader->owner, row, value);
+	if (r < 0)
+		complain_value(reader, row, value, r);
+}
+
 /* inih calls this for every name = value; non-zero: go on. */
 static int on_value(void *userdata, const char *section, const char *name, const char *value)
 {
 	struct reader *reader = userdata;
 
+	if (reader->long_value)
+		value = reader->long_value;
 	if (!*section)
 		complain(reader, reader->line, "%s stands before any [section]", name);
 	if (!reader->owner)
 		return 1;
 	for (size_t i = 0; i < fm_n_settings; i++) {
 		const struct fm_setting *row = &fm_settings[i];
-		int r;
 
 		if (strcmp(row->info.section, reader->row_section) || strcmp(row->info.key, name))
 			continue;
-		if (reader->given[i] && row->type != &fm_setting_type_LIST &&
-		    row->type != &fm_setting_type_FIELDS)
+		if (reader->given[i] && !adds_up(row))
 			complain(reader, reader->line, "[%s] %s is given twice", reader->section,
 				 name);
 		reader->given[i] = true;
-		r = fm_config_set(reader->owner, row, value);
-		if (r < 0)
-			complain_value(reader, row, value, r);
+		set_row(reader, row, value);
 		return 1;
 	}
 	complain_unknown_key(reader, name);
@@ -424,6 +496,19 @@ static void check_identity(struct reader *reader, const struct fm_collector_conf
 			 c->name);
 }
 
+static void check_filter(struct reader *reader)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+	unsigned int line = 1;
+
+	for (size_t i = 0; i < fm_n_settings; i++)
+		if (!strcmp(fm_settings[i].info.section, "filter") && reader->begun[i])
+			line = reader->begun[i];
+	if (fm_filter_check(reader->config->filter_rules, &complaint) < 0)
+		complain(reader, line, "[filter] %s",
+			 complaint.data ? complaint.data : "no memory");
+}
+
 /* What no single value shows. */
 static void check_whole(struct reader *reader)
 {
@@ -459,6 +544,7 @@ static void check_whole(struct reader *reader)
 	check_directory(reader, "ipfix_file", config->file_directory);
 	for (size_t g = 0; g < config->n_groups; g++)
 		check_group(reader, g);
+	check_filter(reader);
 }
 
 int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct fm_buf *errors)
@@ -474,6 +560,7 @@ int fm_config_parse(FILE *file, const char *path, struct fm_config **ret, struct
 		return -E2BIG;
 	reader.config = config;
 	r = ini_parse_stream(read_line, &reader, on_value, &reader);
+	free(reader.long_value);
 	if (reader.error)
 		return reader.error;
 	if (r == -2)

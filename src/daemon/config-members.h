@@ -16,6 +16,8 @@
 #define FM_CTYPE_PATH		char *
 #define FM_CTYPE_FILE		char *
 #define FM_CTYPE_HOST		char *
+#define FM_CTYPE_RULES		struct fm_filter_rules *
+#define FM_CTYPE_ENUM_FILTER	enum fm_filter_action
 #define FM_CTYPE_ENUM_OBSERVE	enum fm_observe
 #define FM_CTYPE_ENUM_ATTACH	enum fm_attach_mode
 #define FM_CTYPE_ENUM_KEYS	unsigned int
@@ -32,6 +34,7 @@
 /* Which struct a section's rows are members of: one of three words. */
 #define FM_SECTION_capture(main, collector, group)    main
 #define FM_SECTION_flows(main, collector, group)      main
+#define FM_SECTION_filter(main, collector, group)     main
 #define FM_SECTION_metrics(main, collector, group)    main
 #define FM_SECTION_names(main, collector, group)      main
 #define FM_SECTION_collector(main, collector, group)  collector

@@ -9,6 +9,7 @@
 
 #include "base/parse.h"
 #include "daemon/config-rows.h"
+#include "daemon/filter-rules.h"
 #include "daemon/pattern.h"
 
 #define HOST_MAX     253
@@ -97,6 +98,42 @@ static void print_list(const struct fm_setting *row, const void *member, struct 
 			begin = ret->size;
 		}
 		fm_buf_printf(ret, "%s%s", ret->size > begin ? ", " : "", names->v[i]);
+	}
+}
+
+static void done_rules(void *member)
+{
+	struct fm_filter_rules **rules = member;
+
+	*rules = fm_filter_rules_free(*rules);
+}
+
+int fm_config_add_rule(struct fm_filter_rules **rules, const char *text, struct fm_buf *complaint)
+{
+	int r = *rules ? 0 : fm_filter_rules_new(rules);
+
+	if (r < 0) {
+		fm_buf_printf(complaint, "no memory");
+		return r;
+	}
+	return *text ? fm_filter_rules_add(*rules, text, complaint) : 0;
+}
+
+static int parse_rules(const struct fm_setting *row, const char *text, void *member)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+
+	return fm_config_add_rule(member, text, &complaint);
+}
+
+static void print_rules(const struct fm_setting *row, const void *member, struct fm_buf *ret)
+{
+	const struct fm_filter_rules *rules = *(struct fm_filter_rules *const *)member;
+
+	for (size_t i = 0; i < rules->n_rules; i++) {
+		if (i)
+			fm_buf_printf(ret, "\n%s = ", row->info.key);
+		fm_buf_printf(ret, "%s", rules->rules[i].text);
 	}
 }
 
@@ -301,6 +338,8 @@ const struct fm_setting_type fm_setting_type_NAMES = {parse_names, print_names, 
 						      "a list such as eth*, !docker0"};
 const struct fm_setting_type fm_setting_type_LIST = {parse_list, print_list, done_names,
 						     "a list such as a, b"};
+const struct fm_setting_type fm_setting_type_RULES = {parse_rules, print_rules, done_rules,
+						      "a rule such as exclude udp and port 53"};
 const struct fm_setting_type fm_setting_type_BOOL = {parse_bool, print_bool, NULL, "yes or no"};
 const struct fm_setting_type fm_setting_type_COUNT = {parse_size, print_number, NULL,
 						      "a number, with K, M or G for 1024s"};
@@ -322,6 +361,7 @@ const struct fm_setting_type fm_setting_type_HOST = {parse_host, print_path, don
 #define FM_SETTING_TYPE_ENUM(type)                                                                 \
 	const struct fm_setting_type fm_setting_type_ENUM_##type = {parse_enum, print_enum, NULL,  \
 								    NULL}
+FM_SETTING_TYPE_ENUM(FILTER);
 FM_SETTING_TYPE_ENUM(OBSERVE);
 FM_SETTING_TYPE_ENUM(ATTACH);
 FM_SETTING_TYPE_ENUM(TRANSPORT);

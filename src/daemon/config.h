@@ -46,6 +46,8 @@ enum fm_log_level {
 #define FM_KEY_INTERFACE 0x2u
 #define FM_KEY_TOS	 0x4u
 
+struct fm_filter_rules;
+
 struct fm_names {
 	char **v;
 	size_t n;

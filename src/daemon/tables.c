@@ -155,6 +155,7 @@ static void setting_values(const struct fm_setting_info *info, struct fm_buf *re
 		const char *type, *text;
 	} forms[] = {
 		{"NAMES", "list"},
+		{"RULES", "rule"},
 		{"LIST", "list"},
 		{"FIELDS", "+field and -field"},
 		{"BOOL", "yes or no"},

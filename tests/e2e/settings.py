@@ -22,6 +22,9 @@ VALUES = {
     'flows end_linger': ['0s', '5s'],
     'flows flood_timeout': ['100ms', '5s'],
     'flows sweep_interval': ['20ms', '1s'],
+    # All packets are to be counted.
+    'filter rule': ['include tcp port (22 or 80) and net 0.0.0.0/0', 'exclude vlan 4001'],
+    'filter default': ['include'],
     'collector address': ['{spare}'],
     'collector transport': ['tcp'],
     'collector fields': ['+rttMean +CLIENT_NW_LATENCY_MS -minimumTTL', '-tcpControlBits -vlanId'],
