@@ -30,11 +30,15 @@ NO_SPOOL = {'spool': {'directory': ''}}
 
 
 def settings_text(settings):
-    """{'flows': {'max': 1024}} as a configuration file; a value None leaves the key out."""
+    """{'flows': {'max': 1024}} as a configuration file; a value None leaves the key out, a list is a
+    line each."""
     text = ''
     for section, keys in settings.items():
         text += '[%s]\n' % section
-        text += ''.join('%s = %s\n' % pair for pair in keys.items() if pair[1] is not None)
+        for key, value in keys.items():
+            for one in value if isinstance(value, list) else [value]:
+                if one is not None:
+                    text += '%s = %s\n' % (key, one)
     return text
 
 
