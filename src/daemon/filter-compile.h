@@ -44,6 +44,7 @@ int fm_filter_compile(const struct fm_filter_rules *rules, enum fm_filter_action
 		      const struct fm_filter_numbers *numbers,
 		      const struct fm_filter_interface *interfaces, size_t n_interfaces,
 		      struct fm_filter_tables *ret, struct fm_buf *complaint);
+/* By hand in tests, else by the attribute. */
 void fm_filter_tables_done(struct fm_filter_tables *tables);
 #define _fm_cleanup_filter_ _fm_cleanup_(fm_filter_tables_done)
 
@@ -64,7 +65,7 @@ struct fm_filter_packet {
 	enum fm_hook hook;
 };
 
-/* The number of the rule that decides, that of the rules behind the last: none speaks of it. */
+/* For tests: the number of the rule that decides; behind the last: none speaks of the packet. */
 unsigned int fm_filter_look(const struct fm_filter_tables *tables,
 			    const struct fm_filter_packet *packet);
 

@@ -58,7 +58,7 @@ FM_DEFINE_CLEANUP(struct fm_filter_rules *, fm_filter_rules_free)
  */
 int fm_filter_rules_add(struct fm_filter_rules *rules, const char *text, struct fm_buf *complaint);
 
-/* Whether both are the same texts and say the same of every packet. */
+/* For tests: whether both are the same texts and say the same of every packet. */
 bool fm_filter_rules_equal(const struct fm_filter_rules *a, const struct fm_filter_rules *b);
 
 /*
