@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -22,6 +23,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "daemon/export.h"
+#include "daemon/filter-compile.h"
 #include "daemon/sweep.h"
 #include "ipfix/session.h"
 #include "ipfix/transport.h"
@@ -170,6 +172,8 @@ static void load(struct bench *bench, enum mode mode)
 		bpf_map__set_max_entries(skeleton->maps.fm_cells, cells + FM_CELL_PROBES - 1);
 	bpf_map__set_max_entries(skeleton->maps.fm_counters,
 				 FM_GATE_ELEMENT(bench->generation.n_cpus, 0, 0));
+	bpf_map__set_max_entries(skeleton->maps.fm_rules,
+				 FM_RULE_ELEMENT(bench->generation.n_cpus, 0));
 	if (bench_bpf__load(skeleton))
 		die("load", errno);
 	close(inner);
@@ -369,6 +373,129 @@ static void bench_packet(void)
 	uniform(flows, 1000);
 	bench_traffic(TRAFFIC_TALK, 1000, flows, frame, "1k flows of requests and answers");
 	free(flows);
+}
+
+/* --- rules --- */
+
+enum rules {
+	RULES_PORTS,
+	RULES_SAMPLED_PORTS,
+	RULES_NETS,
+	RULES_FILE, /* as many prefixes in one rule */
+};
+
+/* Prefixes of none of the packets, none in another. */
+static void write_prefixes(char path[], unsigned int n)
+{
+	int fd = mkstemp(path);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+	if (!file)
+		die(path, errno);
+	for (unsigned int i = 0; i < n; i++)
+		fprintf(file, "172.%u.%u.%u/30\n", 16 + (i >> 14), i >> 6 & 255, i << 2 & 255);
+	fclose(file);
+}
+
+static void add_rules(struct fm_filter_rules *rules, enum rules kind, unsigned int n)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+	char text[160], path[] = "/tmp/flowmond-bench-XXXXXX";
+
+	if (kind == RULES_FILE)
+		write_prefixes(path, n);
+	for (unsigned int i = 0; i < (kind == RULES_FILE ? 1 : n); i++) {
+		if (kind == RULES_PORTS)
+			snprintf(text, sizeof(text), "exclude udp port %u", i + 1);
+		else if (kind == RULES_SAMPLED_PORTS)
+			snprintf(text, sizeof(text), "sample 1 in 100 packets udp port %u", i + 1);
+		else if (kind == RULES_NETS)
+			snprintf(text, sizeof(text), "exclude src net 172.16.%u.0/24", i);
+		else
+			snprintf(text, sizeof(text), "exclude net file %s", path);
+		if (fm_filter_rules_add(rules, text, &complaint) < 0)
+			die(complaint.size ? complaint.data : text, EINVAL);
+	}
+	if (kind == RULES_FILE)
+		unlink(path);
+}
+
+/* The programs that count obey rules, of which none holds for the packets. */
+static void hold_rules(struct bench *bench, enum rules kind, unsigned int n)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, trie, .map_flags = BPF_F_NO_PREALLOC);
+	struct bench_bpf *skeleton = bench->skeleton[MODE_COUNT];
+	_fm_cleanup_(fm_filter_rules_freep) struct fm_filter_rules *rules = NULL;
+	_fm_cleanup_filter_ struct fm_filter_tables tables = {};
+	int fd = new_region_map(1, sizeof(struct fm_filter));
+	int nets = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "fm_nets", sizeof(struct fm_filter_net),
+				  sizeof(struct fm_filter_net_rows), FM_FILTER_NETS, &trie);
+	uint32_t zero = 0;
+	void *memory = map_memory(fd, sizeof(struct fm_filter));
+
+	if (nets < 0 || fm_filter_rules_new(&rules) < 0)
+		die("rules", errno);
+	add_rules(rules, kind, n);
+	if (fm_filter_compile(rules, FM_FILTER_INCLUDE, NULL, NULL, 0, &tables, NULL) < 0)
+		die("rules", ENOMEM);
+	memcpy(memory, tables.filter, sizeof(*tables.filter));
+	munmap(memory, sizeof(struct fm_filter));
+	for (size_t i = 0; i < tables.n_prefixes; i++)
+		if (bpf_map_update_elem(nets, &tables.prefixes[i].net, &tables.prefixes[i].rows,
+					BPF_ANY))
+			die("trie", errno);
+	skeleton->bss->fm_live.filter = 0;
+	if (bpf_map_update_elem(bpf_map__fd(skeleton->maps.fm_filters), &zero, &fd, BPF_ANY) ||
+	    bpf_map_update_elem(bpf_map__fd(skeleton->maps.fm_filter_nets), &zero, &nets, BPF_ANY))
+		die("filter", errno);
+	skeleton->bss->fm_live.filter = 1;
+	close(fd);
+	close(nets);
+}
+
+/* What rules cost a packet of a flow that is counted, in turns with none. */
+static void measure_rules(struct bench *bench, const uint8_t *frame, const char *name)
+{
+	int fd = bpf_program__fd(bench->skeleton[MODE_COUNT]->progs.fm_bench);
+	double with[ROUNDS], without[ROUNDS];
+	char text[96];
+
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		bench->skeleton[MODE_COUNT]->bss->fm_live.filter = 0;
+		without[round] = run(fd, REPEAT, frame);
+		bench->skeleton[MODE_COUNT]->bss->fm_live.filter = 1;
+		with[round] = run(fd, REPEAT, frame);
+	}
+	snprintf(text, sizeof(text), "rules, %s", name);
+	result(text, median(with, ROUNDS) - median(without, ROUNDS), "ns more than counted");
+}
+
+static void bench_rules(void)
+{
+	static const struct {
+		const char *name;
+		enum rules kind;
+		unsigned int n;
+	} cases[] = {
+		{"one of ports", RULES_PORTS, 1},   {"one that samples", RULES_SAMPLED_PORTS, 1},
+		{"250 of ports", RULES_PORTS, 250}, {"one of a net", RULES_NETS, 1},
+		{"250 of nets", RULES_NETS, 250},   {"one of 50,000 prefixes", RULES_FILE, 50000},
+	};
+	struct bench bench = {.traffic = TRAFFIC_STREAM};
+	uint32_t *flows = calloc(SEQUENCE, sizeof(*flows));
+	uint8_t frame[FRAME];
+
+	make_frame(frame);
+	init(&bench, 65536);
+	uniform(flows, 1000);
+	set_sequence(&bench, flows);
+	run(bpf_program__fd(bench.skeleton[MODE_COUNT]->progs.fm_bench), SEQUENCE, frame);
+	for (size_t i = 0; i < FM_ARRAY_SIZE(cases); i++) {
+		hold_rules(&bench, cases[i].kind, cases[i].n);
+		measure_rules(&bench, frame, cases[i].name);
+	}
+	free(flows);
+	done(&bench);
 }
 
 /* --- the sweep and the export --- */
@@ -600,6 +727,7 @@ int main(void)
 	sched_setaffinity(0, sizeof(one), &one);
 	srandom(1);
 	bench_packet();
+	bench_rules();
 	bench_sweep();
 	bench_export(FM_SESSION_IPFIX, false, "export, table to IPFIX message");
 	bench_export(FM_SESSION_V9, false, "export, table to v9 message");

@@ -61,6 +61,7 @@ struct fm_filter_work {
 	__u32 direction;
 	__u32 packets; /* of the packet, then those that are counted */
 	__u32 octets;
+	__u32 asked_octets; /* of the packet, whatever is counted */
 	__u16 min_length;
 	__u16 max_length;
 	__u16 vlan;
@@ -95,6 +96,7 @@ static __always_inline void fm_filter_set(struct fm_filter_work *work,
 	work->direction = packet->direction;
 	work->packets = packet->packets;
 	work->octets = packet->octets;
+	work->asked_octets = packet->octets;
 	work->min_length = packet->min_length;
 	work->max_length = packet->max_length;
 	work->vlan = packet->vlan;
@@ -302,31 +304,37 @@ FM_GLOBAL int fm_filter_ask(__u32 interface, int hook, int counts)
 	return !!work->packets;
 }
 
-/* Counts what of a packet is not counted in a flow. */
-static __always_inline void fm_filter_rest(struct fm_counters *counters,
-					   const struct fm_filter_work *work,
-					   const struct fm_packet *packet)
+/* Where what is in no flow is counted. */
+static __always_inline struct fm_count *fm_filter_left(struct fm_counters *counters, __u32 action)
 {
-	struct fm_count *rest = &counters->count[FM_COUNTER_not_sampled];
-
-	if (work->action == FM_FILTER_EXCLUDE)
-		rest = &counters->count[FM_COUNTER_filtered];
-	rest->packets += packet->packets - work->packets;
-	rest->octets += packet->octets - work->octets;
+	return &counters->count[action == FM_FILTER_EXCLUDE ? FM_COUNTER_filtered
+							    : FM_COUNTER_not_sampled];
 }
 
-/* The packet becomes what is counted of it, the rest is counted here. 0: that is all of it. */
-static __always_inline int fm_filter_apply(struct fm_counters *counters,
-					   const struct fm_filter_work *work,
-					   struct fm_packet *packet)
+/* A packet that was parsed becomes what is counted of it. */
+static __always_inline void fm_filter_packet(struct fm_parser *parser, __u32 interface, int hook,
+					     int asked)
 {
-	fm_filter_rest(counters, work, packet);
+	struct fm_filter_work *work = fm_filter_work_here();
+	struct fm_packet *packet = &parser->packet;
+
+	if (!work)
+		return;
+	if (!asked) {
+		fm_filter_set(work, packet, packet->transport);
+		fm_filter_ask(interface, hook, !parser->again);
+	}
+	packet->key.tunnel_type |= work->sampler << FM_KEY_SAMPLER_SHIFT;
+	parser->some = work->some;
+	parser->action = work->action;
+	parser->left = packet->packets - work->packets;
+	parser->left_octets = packet->octets - work->octets;
+	if (parser->again)
+		return;
 	packet->packets = work->packets;
 	packet->octets = work->octets;
 	packet->min_length = work->min_length;
 	packet->max_length = work->max_length;
-	packet->key.tunnel_type |= work->sampler << FM_KEY_SAMPLER_SHIFT;
-	return !!packet->packets;
 }
 
 #endif

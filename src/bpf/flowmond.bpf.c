@@ -26,11 +26,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 /* How far a way through the programs came. */
 enum fm_done {
 	FM_NOT_DONE,
-	FM_NOT_DONE_ASKED, /* but the filter was asked */
+	FM_NOT_DONE_ASKED, /* but the rules were asked */
+	FM_NOT_DONE_SOME,  /* they take some of such packets */
 	FM_DONE,
 	FM_DONE_NOT_YET, /* but for fm_measure() */
 	FM_NO_PLACE,	 /* was found: left to fm_aggregate() */
 };
+
+#define FM_DONE_BITS 4
 
 /* FM_GATE_ELEMENT; sized before loading, by possible CPUs. */
 struct {
@@ -458,34 +461,16 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 	parser->tick = now_tick;
 }
 
-/* 0: the rules say that nothing of the packet is counted. Verified by itself, as is the next. */
-FM_GLOBAL int fm_is_kept(struct __sk_buff *skb, struct fm_parser *parser, int hook)
+/* What the rules keep out of flows. */
+static __always_inline void fm_count_left(struct fm_counters *counters,
+					  const struct fm_parser *parser)
 {
-	struct fm_counters *counters = fm_counters_of(fm_gate_of(skb), hook & 1);
-	struct fm_filter_work *work = fm_filter_work_here();
+	struct fm_count *left = fm_filter_left(counters, parser->action);
 
-	if (!work || !counters || !parser)
-		return 1;
-	if (!parser->asked) {
-		fm_filter_set(work, &parser->packet, parser->packet.transport);
-		fm_filter_ask(fm_ifindex(skb->ifindex), hook, 1);
-	}
-	parser->some = work->some;
-	return fm_filter_apply(counters, work, &parser->packet);
-}
-
-/* The same of a packet that was counted, or not, when it came in. */
-FM_GLOBAL int fm_was_kept(struct __sk_buff *skb, struct fm_parser *parser)
-{
-	struct fm_filter_work *work = fm_filter_work_here();
-
-	if (!work || !parser)
-		return 1;
-	fm_filter_set(work, &parser->packet, parser->packet.transport);
-	fm_filter_ask(fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), FM_HOOK_INGRESS, 0);
-	parser->some = work->some;
-	parser->packet.key.tunnel_type |= work->sampler << FM_KEY_SAMPLER_SHIFT;
-	return !!work->packets;
+	counters->count[FM_COUNTER_seen].packets += parser->left;
+	counters->count[FM_COUNTER_seen].octets += parser->left_octets;
+	left->packets += parser->left;
+	left->octets += parser->left_octets;
 }
 
 /* Counts a packet that was parsed, at its first hook: any flow, any slot. Verified by itself. */
@@ -506,8 +491,11 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 			 packet);
 		return 0;
 	}
-	if ((parser->asked || FM_READ_ONCE(fm_live.filter)) && !fm_is_kept(skb, parser, hook))
-		return 0;
+	if (parser->left) {
+		fm_count_left(counters, parser);
+		if (!packet->packets)
+			return 0;
+	}
 	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -537,7 +525,8 @@ FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser,
 	fm_count(counters, FM_COUNTER_again, packet);
 	if (packet->verdict != FM_PARSED || hook == FM_HOOK_INGRESS)
 		return 0;
-	if (FM_READ_ONCE(fm_live.filter) && !fm_was_kept(skb, parser))
+	/* Rules kept all of it out of flows. */
+	if (parser->left && parser->left == packet->packets)
 		return 0;
 	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
@@ -571,6 +560,36 @@ FM_GLOBAL int fm_count_any(struct __sk_buff *skb, struct fm_parser *parser, int 
 }
 
 /*
+ * Asks the rules about a packet of the short way, which fm_filter_set() was given: enum fm_done,
+ * FM_DONE where nothing of it is counted; and behind FM_DONE_BITS what it adds to the key. Verified
+ * by itself.
+ */
+FM_GLOBAL int fm_filter_near(struct __sk_buff *skb, int hook)
+{
+	struct fm_filter_work *work = fm_filter_work_here();
+	struct fm_counters *counters;
+	struct fm_count *left;
+
+	if (!work)
+		return FM_NOT_DONE;
+	if (fm_filter_ask(fm_ifindex(skb->ifindex), hook, 1))
+		return (work->some ? FM_NOT_DONE_SOME : FM_NOT_DONE_ASKED) |
+		       (work->sampler & (FM_FILTER_SAMPLERS - 1))
+			       << (FM_DONE_BITS + FM_KEY_SAMPLER_SHIFT);
+	counters = fm_counters_near(fm_gate_of(skb), hook & 1);
+	if (!counters)
+		return FM_NOT_DONE_ASKED;
+	left = fm_filter_left(counters, work->action);
+	counters->frames++;
+	counters->frame_octets += skb->len;
+	counters->count[FM_COUNTER_seen].packets++;
+	counters->count[FM_COUNTER_seen].octets += work->asked_octets;
+	left->packets++;
+	left->octets += work->asked_octets;
+	return FM_DONE;
+}
+
+/*
  * A further packet of a flow near its home, at a hook that stays: most packets. FM_NOT_DONE: not
  * one, and nothing was counted but by the filter.
  */
@@ -584,7 +603,8 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	__u32 position = 0;
 	void *region;
 	__u64 hash;
-	int again = 0, some = 0, not_done = FM_NOT_DONE;
+	enum fm_done not_done = FM_NOT_DONE;
+	int again = 0;
 
 	if (hook == FM_HOOK_EGRESS) {
 		__u32 ingress_ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
@@ -593,28 +613,24 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 		if (again)
 			interface = ingress_ifindex;
 	}
-	counters = fm_counters_near(fm_gate_of(skb), hook);
-	if (!counters)
-		return FM_NOT_DONE;
 	if (!again && FM_READ_ONCE(fm_live.filter)) {
 		struct fm_filter_work *work = fm_filter_work_here();
+		int answer;
 
 		if (!work)
 			return FM_NOT_DONE;
 		fm_filter_set(work, packet, 1);
-		if (!fm_filter_ask(fm_ifindex(interface), hook, 1)) {
-			fm_count_seen(counters, skb, packet);
-			fm_filter_rest(counters, work, packet);
+		answer = fm_filter_near(skb, hook);
+		not_done = answer & ((1 << FM_DONE_BITS) - 1);
+		if (not_done == FM_DONE)
 			return FM_DONE;
-		}
-		packet->key.tunnel_type = work->sampler << FM_KEY_SAMPLER_SHIFT;
-		some = work->some;
-		not_done = FM_NOT_DONE_ASKED;
+		packet->key.tunnel_type = answer >> FM_DONE_BITS;
 	}
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
+	counters = fm_counters_near(fm_gate_of(skb), hook);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
-	if (!region)
+	if (!counters || !region)
 		return not_done;
 	slot = fm_table_near(region, &packet->key, hash, fm_ro.homes, &position);
 	if (!slot)
@@ -631,9 +647,29 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
 	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + fm_half_patience(half));
-	if (fm_ro.tcp && !some && fm_is_measured(packet, half))
+	if (fm_ro.tcp && not_done != FM_NOT_DONE_SOME && fm_is_measured(packet, half))
 		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
 	return FM_DONE;
+}
+
+/*
+ * A packet that was parsed becomes what the rules say is counted of it. asked: the short way did
+ * that. Verified by itself.
+ */
+FM_GLOBAL int fm_filter_any(struct __sk_buff *skb, struct fm_parser *parser, int hook, int asked)
+{
+	__u32 ifindex = skb->ifindex;
+	int at = hook;
+
+	if (!parser || (parser->again && hook == FM_HOOK_INGRESS))
+		return 0;
+	/* One that was counted, or not, when it came in is asked about as it was then. */
+	if (parser->again) {
+		ifindex = FM_SKB_LOAD(skb, ingress_ifindex, __u32);
+		at = FM_HOOK_INGRESS;
+	}
+	fm_filter_packet(parser, fm_ifindex(ifindex), at, asked);
+	return 0;
 }
 
 /* The long way. */
@@ -649,11 +685,13 @@ static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook,
 	__builtin_memset(parser, 0, sizeof(*parser));
 	parser->position = FM_NO_POSITION;
 	parser->again = fm_is_again(skb, hook);
-	parser->asked = asked;
 	fm_parse_begin(skb, parser, layer3);
 	parser->packet.verdict = fm_parse_ip(skb, parser);
-	if (parser->packet.verdict == FM_PARSED)
+	if (parser->packet.verdict == FM_PARSED) {
 		fm_parse_rest(skb, parser);
+		if (asked || FM_READ_ONCE(fm_live.filter))
+			fm_filter_any(skb, parser, hook, asked);
+	}
 	done = fm_count_any(skb, parser, hook);
 	if (done == FM_NO_PLACE)
 		fm_aggregate(skb, parser, hook);
@@ -667,8 +705,8 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 
 	if (fm_fast_parse(skb, &packet, layer3))
 		done = fm_count_near(skb, &packet, hook);
-	if (done == FM_NOT_DONE || done == FM_NOT_DONE_ASKED)
-		done = fm_hook_any(skb, hook, layer3, done == FM_NOT_DONE_ASKED);
+	if (done <= FM_NOT_DONE_SOME)
+		done = fm_hook_any(skb, hook, layer3, done);
 	if (fm_ro.tcp && done == FM_DONE_NOT_YET)
 		fm_measure(skb, hook);
 	return TC_ACT_UNSPEC;

@@ -112,9 +112,12 @@ struct fm_parser {
 	__u32 tick;
 	__u32 placeless; /* it found no slot and no room on the ring: left to fm_aggregate() */
 	__u32 again;	 /* an earlier hook counted it */
-	__u32 asked;	 /* the filter was asked: its answer stands in the filter's work */
 	__u32 some;	 /* a sampler took some of its packets: they are not measured */
+	__u32 left;	 /* of its packets and octets, what is in no flow */
+	__u32 left_octets;
+	__u32 action; /* enum fm_filter_action: why */
 	struct fm_cursor at;
+	struct ipv6hdr scratch; /* an IP header that is not linear; too much for the stack */
 };
 
 #define FM_NOTE_CUT_TRANSPORT 0x01
@@ -478,7 +481,7 @@ static __always_inline void fm_key_set6(struct fm_parser *parser)
 
 static __always_inline enum fm_verdict fm_parse_ip4(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	struct iphdr scratch, *ip = fm_header(skb, parser->at.l3, &scratch, sizeof(scratch));
+	struct iphdr *ip = fm_header(skb, parser->at.l3, &parser->scratch, sizeof(*ip));
 	__u32 header, total;
 	__u16 flags;
 
@@ -596,7 +599,7 @@ FM_GLOBAL int fm_parse_ext(struct __sk_buff *skb, struct fm_parser *parser)
 
 static __always_inline enum fm_verdict fm_parse_ip6(struct __sk_buff *skb, struct fm_parser *parser)
 {
-	struct ipv6hdr scratch, *ip = fm_header(skb, parser->at.l3, &scratch, sizeof(scratch));
+	struct ipv6hdr *ip = fm_header(skb, parser->at.l3, &parser->scratch, sizeof(*ip));
 	__u32 total;
 
 	if (!ip || ip->version != 6 || parser->packet.l3_octets < sizeof(*ip))

@@ -25,10 +25,10 @@ static const struct {
 	bool layer3;
 	unsigned int limit[2][2]; /* by verifier, the older first; TCP measured or not */
 } programs[] = {
-	{"fm_in_l2", FM_HOOK_INGRESS, false, {{57000, 75000}, {42000, 60500}}},
-	{"fm_out_l2", FM_HOOK_EGRESS, false, {{62000, 79000}, {44500, 63000}}},
-	{"fm_in_l3", FM_HOOK_INGRESS, true, {{57000, 75000}, {42000, 60500}}},
-	{"fm_out_l3", FM_HOOK_EGRESS, true, {{62000, 79000}, {44500, 63000}}},
+	{"fm_in_l2", FM_HOOK_INGRESS, false, {{74000, 95000}, {59000, 80500}}},
+	{"fm_out_l2", FM_HOOK_EGRESS, false, {{79000, 99000}, {63000, 84000}}},
+	{"fm_in_l3", FM_HOOK_INGRESS, true, {{74000, 95000}, {59000, 80500}}},
+	{"fm_out_l3", FM_HOOK_EGRESS, true, {{79000, 99000}, {63000, 84000}}},
 };
 
 static struct packet p;
