@@ -79,13 +79,13 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct fm_filter_work);
-} fm_filter_scratch SEC(".maps");
+} fm_asked SEC(".maps");
 
 static __always_inline struct fm_filter_work *fm_filter_work_here(void)
 {
 	__u32 zero = 0;
 
-	return bpf_map_lookup_elem(&fm_filter_scratch, &zero);
+	return bpf_map_lookup_elem(&fm_asked, &zero);
 }
 
 /* Before the key is extended. */

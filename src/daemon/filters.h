@@ -51,7 +51,7 @@ struct fm_filters_count {
 bool fm_filters_count(const struct fm_filters *filters, size_t number,
 		      struct fm_filters_count *ret);
 
-/* What the sampler of a number is; interval 0: there is none. */
+/* For tests: what the sampler of a number is; interval 0: there is none. */
 struct fm_sampler fm_filters_sampler(const struct fm_filters *filters, unsigned int number);
 
 #endif

@@ -83,8 +83,8 @@ struct fm_count harness_count(const struct harness *h, enum fm_counter which);
 void harness_drain(struct harness *h);
 
 /*
- * SEEN = slots + AGAIN + AGGREGATED + IGNORED + FILTERED + LOST, since the last reset, in packets and octets.
- * Prints what differs.
+ * SEEN = slots + AGAIN + AGGREGATED + IGNORED + FILTERED + LOST, since the last reset, in packets
+ * and octets. Prints what differs.
  */
 bool harness_identity(const struct harness *h);
 
