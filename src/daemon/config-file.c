@@ -336,7 +336,7 @@ static char *read_line(char *into, int size, void *userdata)
 	else if (is_junk(line))
 		complain(reader, reader->line, "expected '[section]' or 'name = value'");
 	else if (length >= size)
-		read_long_line(reader, line, (size_t)length, into, size);
+		read_long_line(reader, line, strcspn(line, "\r\n"), into, size);
 	else
 		memcpy(into, line, (size_t)length + 1);
 	if (into[0] == '[')

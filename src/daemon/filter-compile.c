@@ -111,15 +111,18 @@ static int fill(struct compiler *compiler, enum fm_filter_dimension dimension, s
 	int number = 0;
 
 	collect(compiler, dimension, sayings);
+	memset(compiler->number, 0, (top + 1) * sizeof(*compiler->number));
+	if (!sayings->n)
+		return 0;
 	memset(compiler->changes, 0, top + 1);
 	compiler->changes[0] = true;
 	for (size_t i = 0; i < sayings->n; i++)
 		for (size_t j = 0; j < sayings->v[i].set->n; j++)
 			compiler->changes[sayings->v[i].set->point[j].low] = true;
 	for (size_t value = 0; value <= top; value++) {
-		struct fm_filter_row row = sayings->always;
-
 		if (compiler->changes[value]) {
+			struct fm_filter_row row = sayings->always;
+
 			for (size_t i = 0; i < sayings->n; i++)
 				if (fm_filter_set_has(sayings->v[i].set,
 						      (struct fm_filter_point){0, value}))

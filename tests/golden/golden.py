@@ -71,6 +71,14 @@ HOSTILE = {
     'a line with a continuation': (b'[capture]\ninterfaces = a,\n  b\n', ':3: the line begins with'),
     'a byte order mark': (b'\xef\xbb\xbf[flows] # x=1\nmax = junk\n', ':1: a byte order mark'),
     'no newline at the end': (b'[flows]\nmax = x', ':2: [flows] max = x: expected'),
+    'a line of 4097 octets': (b'[filter]\nrule = exclude udp' + b' ' * 4079 + b'\n',
+                             'at most 4096 octets'),
+    'a thousand rules': (b'[filter]\n' + b'rule = exclude udp\n' * 1000,
+                         ':257: [filter] rule: expected at most 255 rules'),
+    'parentheses in parentheses': (b'[filter]\nrule = exclude ' + b'(' * 4000 + b'\n',
+                                   'character 41): expected at most 32 times'),
+    'a file of prefixes that never ends': (b'[filter]\nrule = exclude net file /dev/zero\n',
+                                           ':2: [filter] rule: /dev/zero: expected a regular file'),
     'not UTF-8': (b'[capture]\nobserve = \xff\xfe\n', ':2: [capture] observe'),
 }
 
