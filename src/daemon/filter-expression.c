@@ -350,6 +350,7 @@ static int keep_file(struct fm_filter_rules *rules, const char *path,
 		return r;
 	grown[rules->n_files].path = strdup(path);
 	grown[rules->n_files].set = set;
+	fm_filter_set_keep(set);
 	if (!grown[rules->n_files].path)
 		return -ENOMEM;
 	rules->n_files++;

@@ -176,11 +176,14 @@ static int add(struct fm_filter_rules *rules, struct fm_rule *rule,
 	r = fm_clauses_append(&rules->clauses, clauses);
 	if (r < 0)
 		return r;
-	rules->rules[rules->n_rules] = *rule;
+	for (size_t c = rule->first_clause; c < rules->clauses.n; c++)
+		for (unsigned int i = 0; i < FM_BY_INTERFACE; i++)
+			fm_filter_set_keep(rules->clauses.v[c].set[i]);
+	rules->rules[rules->n_rules++] = *rule;
 	return 0;
 }
 
-int fm_filter_rules_add(struct fm_filter_rules *rules, const char *text, struct fm_buf *complaint)
+static int read_rule(struct fm_filter_rules *rules, const char *text, struct fm_buf *complaint)
 {
 	_fm_cleanup_clauses_ struct fm_clauses clauses = {};
 	_fm_cleanup_free_ char *copy = strdup(text);
@@ -211,8 +214,15 @@ int fm_filter_rules_add(struct fm_filter_rules *rules, const char *text, struct 
 		return r;
 	}
 	copy = NULL; /* the rule's */
-	rules->n_rules++;
 	return 0;
+}
+
+int fm_filter_rules_add(struct fm_filter_rules *rules, const char *text, struct fm_buf *complaint)
+{
+	int r = read_rule(rules, text, complaint);
+
+	fm_filter_pool_sweep(rules->pool);
+	return r;
 }
 
 static bool clause_equal(const struct fm_filter_clause *a, const struct fm_filter_clause *b)

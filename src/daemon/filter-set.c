@@ -134,6 +134,28 @@ struct fm_filter_pool *fm_filter_pool_free(struct fm_filter_pool *pool)
 	return NULL;
 }
 
+void fm_filter_set_keep(const struct fm_filter_set *set)
+{
+	if (set)
+		((struct fm_filter_set *)(uintptr_t)set)->kept = true;
+}
+
+void fm_filter_pool_sweep(struct fm_filter_pool *pool)
+{
+	for (size_t i = 0; i < BUCKETS; i++)
+		for (struct fm_filter_set **at = &pool->bucket[i]; *at;) {
+			struct fm_filter_set *set = *at;
+
+			if (set->kept) {
+				at = &set->next;
+				continue;
+			}
+			*at = set->next;
+			pool->n_points -= set->n;
+			free(set);
+		}
+}
+
 /* Room for a set of so many points, after so many were looked at. */
 static int begin(struct fm_filter_pool *pool, size_t most)
 {
@@ -187,6 +209,7 @@ static int finish(struct fm_filter_pool *pool, const struct fm_filter_set **ret)
 	if (!set)
 		return -ENOMEM;
 	set->n = pool->n_scratch;
+	set->kept = false;
 	if (octets)
 		memcpy(set->point, pool->scratch, octets);
 	set->next = *bucket;

@@ -22,6 +22,7 @@ struct fm_filter_point {
 /* From the first point on values are in it, from the second on they are not, and so on. */
 struct fm_filter_set {
 	struct fm_filter_set *next; /* of the same hash */
+	bool kept;
 	size_t n;
 	struct fm_filter_point point[];
 };
@@ -67,6 +68,10 @@ struct fm_filter_pool;
 int fm_filter_pool_new(struct fm_filter_pool **ret);
 struct fm_filter_pool *fm_filter_pool_free(struct fm_filter_pool *pool);
 FM_DEFINE_CLEANUP(struct fm_filter_pool *, fm_filter_pool_free)
+
+/* What is not to go when the pool is swept: sets on the way to others are many. NULL is nothing. */
+void fm_filter_set_keep(const struct fm_filter_set *set);
+void fm_filter_pool_sweep(struct fm_filter_pool *pool);
 
 /*
  * All return 0, -ENOMEM or -E2BIG: more than a pool takes. Numbers from first to last, where top is

@@ -450,6 +450,24 @@ static void test_samplers(void)
 		"a sixteenth is refused");
 }
 
+/* Long lists leave nothing behind but what they come to. */
+static void test_lists(void)
+{
+	_fm_cleanup_buf_ struct fm_buf text = {}, complaint = {};
+	_fm_cleanup_(fm_filter_rules_freep) struct fm_filter_rules *rules =
+		rules_of("include tcp", &complaint);
+	int r = 0;
+
+	for (unsigned int i = 0; i < 200 && r == 0; i++) {
+		text.size = 0;
+		fm_buf_printf(&text, "include port %u", i);
+		for (unsigned int port = 1; port < 400; port++)
+			fm_buf_printf(&text, " or %u", 100 * port + i % 90);
+		r = fm_filter_rules_add(rules, text.data, &complaint);
+	}
+	FM_TEST(r == 0 && rules->n_rules == 201, "two hundred lists of four hundred ports");
+}
+
 /* Rows of addresses, ports and flags that are all different. */
 static void test_rows(void)
 {
@@ -743,6 +761,7 @@ int main(void)
 	test_depth();
 	test_clauses();
 	test_samplers();
+	test_lists();
 	test_rows();
 	test_interfaces();
 	test_nested();
