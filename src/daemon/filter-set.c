@@ -137,7 +137,7 @@ struct fm_filter_pool *fm_filter_pool_free(struct fm_filter_pool *pool)
 void fm_filter_set_keep(const struct fm_filter_set *set)
 {
 	if (set)
-		((struct fm_filter_set *)(uintptr_t)set)->kept = true;
+		((struct fm_filter_set *)set)->kept = true;
 }
 
 void fm_filter_pool_sweep(struct fm_filter_pool *pool)
@@ -345,7 +345,7 @@ int fm_filter_set_prefixes(struct fm_filter_pool *pool, struct fm_prefixes *pref
 {
 	struct fm_prefix all = fm_prefix_ip4();
 	struct fm_prefixes one = {&all, 1, 1};
-	const struct fm_filter_set *ip4, *ip6, *not_ip4;
+	const struct fm_filter_set *ip4 = NULL, *ip6 = NULL, *not_ip4;
 	int r;
 
 	fm_prefixes_sort(prefixes);
