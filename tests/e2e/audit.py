@@ -201,7 +201,7 @@ def equals_interface():
               (sums['interface_frames'], sums['interface_octets']), (frames, octets))
 
 
-@case('seen = in flows + again + ignored + lost + aggregated; each class where it belongs')
+@case('seen = in flows + again + ignored + filtered + lost + aggregated; each class where it belongs')
 def classes():
     for name, direction, what in each():
         sums = total(run().full, name, direction)
@@ -456,7 +456,7 @@ def people():
                         run().text, re.M)
         equal(what, [int(word) for word in row.group(1).split()],
               [sums['frames'], sums['seen'], sums['packets'] + sums['aggregated'],
-               sums['again'], sums['ignored'], sums['lost']])
+               sums['again'], sums['ignored'], sums['filtered'], sums['lost']])
     equal('sum', int(re.search(r'^  seen +(\d+)', run().text, re.M).group(1)),
           sum(total(run().full, name, direction)['seen'] for name, direction, _ in each()))
 
