@@ -68,18 +68,6 @@ The first rule that holds for a packet decides:
 The packet is counted.
 .It Cm exclude
 It is not; the counter filtered tells of it, and the counts of the rule.
-.It Cm sample 1 in Ar N Cm packets
-Every
-.Ar N Ns -th
-packet that the rule decides about is counted, on each CPU.
-.It Cm sample 1 in Ar N Cm random
-One of each
-.Ar N ,
-chosen at random.
-.It Cm sample 1 in Ar N Cm flows
-One conversation in
-.Ar N ,
-chosen by a hash of its key, with all packets of both directions.
 .El
 .Pp
 What a rule holds for is said with the words of
@@ -105,7 +93,7 @@ A list takes the words before its first value for all of them:
 .Ql port 53 or 80 ,
 .Ql not port (53 or 80) .
 An IPv6 address ::ffff:a.b.c.d is the IPv4 address.
-There may be 255 rules and 15 different samplers; a rule becomes a clause for each of its
+There may be 255 rules; a rule becomes a clause for each of its
 alternatives, of which all rules have 511 at most.
 Addresses of a file, and of one list, are no alternatives of each other.
 .Bd -literal
@@ -113,8 +101,7 @@ Addresses of a file, and of one list, are no alternatives of each other.
 rule = exclude net 10.0.0.0/8 and port 53
 rule = exclude net file /etc/flowmond/prefixes
 rule = include src host 192.0.2.1 or dst portrange 6000-6010
-rule = sample 1 in 100 packets interface eth0 and in
-rule = sample 1 in 1000 flows not (tcp or ip6)
+rule = exclude udp and interface eth0 and in
 default = include
 .Ed'''
 

@@ -3,6 +3,7 @@
 #include "daemon/filters.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -36,8 +37,6 @@ struct fm_filters {
 	uint16_t place[FM_FILTER_RULES]; /* of each rule, then of the others */
 	struct fm_filter *tables;	 /* shared with the programs; NULL: none hold */
 	struct names names;
-	struct names noted; /* what fm_filters_note() was told */
-	int note_error;
 };
 
 static void interface_done(struct interface *interface)
@@ -76,7 +75,6 @@ struct fm_filters *fm_filters_free(struct fm_filters *filters)
 		return NULL;
 	unmap_tables(filters->tables);
 	names_done(&filters->names);
-	names_done(&filters->noted);
 	free(filters);
 	return NULL;
 }
@@ -402,33 +400,71 @@ int fm_filters_add(struct fm_filters *filters, const struct fm_filter_interface 
 	return r < 0 ? r : renew(filters);
 }
 
-void fm_filters_note(struct fm_filters *filters, const struct fm_filter_interface *interface)
-{
-	int r = names_add(&filters->noted, interface);
+struct walk {
+	struct names names;
+	const struct fm_numbering *numbering;
+	int error;
+};
 
-	if (r < 0 && !filters->note_error)
-		filters->note_error = r;
+static void note(void *argument, const struct fm_device *device, const struct fm_plan *plan)
+{
+	struct walk *walk = argument;
+	const struct fm_filter_interface interface = {
+		FM_INTERFACES_BASE(device->ns) + device->ifindex, device->name,
+		fm_numbering_name(walk->numbering, device->ns)};
+	int r = names_add(&walk->names, &interface);
+
+	if (r < 0)
+		walk->error = r;
 }
 
-int fm_filters_noted(struct fm_filters *filters)
+static bool is_same(const struct names *a, const struct names *b)
 {
-	int r = filters->note_error;
-	bool changed = filters->noted.n != filters->names.n;
-	struct names before = filters->names;
+	bool same = a->n == b->n;
 
-	filters->note_error = 0;
-	for (size_t i = 0; i < filters->noted.n && !changed; i++) {
-		const struct interface *noted = &filters->noted.v[i];
+	for (size_t i = 0; i < a->n && same; i++)
+		same = is_named(names_find(b, a->v[i].ifindex), a->v[i].name, a->v[i].ns);
+	return same;
+}
 
-		changed = !is_named(names_find(&before, noted->ifindex), noted->name, noted->ns);
-	}
-	if (r == 0 && changed) {
-		filters->names = filters->noted;
-		filters->noted = before;
+int fm_filters_follow(struct fm_filters *filters, struct fm_interfaces *interfaces,
+		      const struct fm_numbering *numbering)
+{
+	struct walk walk = {.numbering = numbering};
+	int r;
+
+	fm_interfaces_for_each(interfaces, note, &walk);
+	r = walk.error;
+	if (r == 0 && !is_same(&walk.names, &filters->names)) {
+		struct names before = filters->names;
+
+		filters->names = walk.names;
+		walk.names = before;
 		r = renew(filters);
 	}
-	names_done(&filters->noted);
+	names_done(&walk.names);
 	return r;
+}
+
+static void if_names_done(struct if_nameindex **names)
+{
+	if (*names)
+		if_freenameindex(*names);
+}
+
+int fm_filters_start(struct fm_filters *filters, const struct fm_filter_rules *rules,
+		     enum fm_filter_action otherwise)
+{
+	_fm_cleanup_(if_names_done) struct if_nameindex *names = if_nameindex();
+	int r = 0;
+
+	for (size_t i = 0; names && names[i].if_index && r == 0; i++) {
+		const struct fm_filter_interface interface = {names[i].if_index, names[i].if_name,
+							      NULL};
+
+		r = fm_filters_add(filters, &interface);
+	}
+	return r < 0 ? r : fm_filters_set(filters, rules, otherwise);
 }
 
 /* --- what is told --- */

@@ -14,7 +14,9 @@
 #include "base/cleanup.h"
 #include "bpf/abi.h"
 #include "daemon/filter-compile.h"
+#include "daemon/interfaces.h"
 #include "daemon/loader.h"
+#include "daemon/numbering.h"
 
 struct fm_filters;
 
@@ -31,15 +33,19 @@ FM_DEFINE_CLEANUP(struct fm_filters *, fm_filters_free)
 int fm_filters_set(struct fm_filters *filters, const struct fm_filter_rules *rules,
 		   enum fm_filter_action otherwise);
 
+/*
+ * The same before any interface is watched. Programs of an earlier process, which are attached,
+ * obey as well: the rules are given the names that are known by now.
+ */
+int fm_filters_start(struct fm_filters *filters, const struct fm_filter_rules *rules,
+		     enum fm_filter_action otherwise);
+
 /* Before an interface gets its first hook. 0 or -errno: rules do not know it by name. */
 int fm_filters_add(struct fm_filters *filters, const struct fm_filter_interface *interface);
 
-/*
- * First each interface that there is, then that these are all: the rules know them by these names,
- * and no others. 0 or -errno: they know those of before.
- */
-void fm_filters_note(struct fm_filters *filters, const struct fm_filter_interface *interface);
-int fm_filters_noted(struct fm_filters *filters);
+/* Interfaces came, went or were renamed. 0 or -errno: rules know those of before. */
+int fm_filters_follow(struct fm_filters *filters, struct fm_interfaces *interfaces,
+		      const struct fm_numbering *numbering);
 
 /* What a rule counted. */
 struct fm_filters_count {

@@ -27,6 +27,8 @@ static bool hold(enum fm_filter_action otherwise, ...)
 	va_list list;
 	int r = fm_filter_rules_new(&now);
 
+	if (r == 0)
+		now->may_sample = true;
 	va_start(list, otherwise);
 	while (r == 0 && (text = va_arg(list, const char *)))
 		r = fm_filter_rules_add(now, text, &complaint);
@@ -168,8 +170,8 @@ static void test_interface(void)
 	fm_filters_add(filters, &renamed);
 	harness_packet(&h, &p, .ifindex = MONITORED);
 	FM_TEST(in_slots(&octets) == 3 && rule_is(0, 1, 0), "an interface that has another name");
-	fm_filters_note(filters, &(struct fm_filter_interface){OUT, "up1", NULL});
-	FM_TEST(fm_filters_noted(filters) == 0, "an interface that is new");
+	FM_TEST(fm_filters_add(filters, &(struct fm_filter_interface){OUT, "up1", NULL}) == 0,
+		"an interface that is new");
 	harness_packet(&h, &p, .ifindex = OUT);
 	FM_TEST(in_slots(&octets) == 3 && rule_is(0, 2, 0), "its packets are filtered");
 }

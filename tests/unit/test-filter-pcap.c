@@ -79,6 +79,8 @@ static bool make_tables(struct trial *trial)
 	_fm_cleanup_buf_ struct fm_buf complaint = {};
 	int r = fm_filter_rules_new(&trial->rules);
 
+	if (r == 0)
+		trial->rules->may_sample = true;
 	for (size_t i = 0; i < trial->filter.n_rules && r == 0; i++) {
 		_fm_cleanup_buf_ struct fm_buf text = {};
 

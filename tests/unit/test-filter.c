@@ -103,6 +103,7 @@ static struct fm_filter_rules *rules_of(const char *text, struct fm_buf *complai
 
 	if (fm_filter_rules_new(&rules) < 0)
 		exit(fm_test_bail("memory", ENOMEM));
+	rules->may_sample = true;
 	if (fm_filter_rules_add(rules, text, complaint) < 0)
 		rules = fm_filter_rules_free(rules);
 	return rules;
@@ -687,6 +688,8 @@ static int compare(const struct some_filter *filter, uint64_t random, unsigned i
 	_fm_cleanup_buf_ struct fm_buf complaint = {};
 	int r = fm_filter_rules_new(&rules), different = 0;
 
+	if (r == 0)
+		rules->may_sample = true;
 	for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
 		_fm_cleanup_buf_ struct fm_buf text = {};
 
