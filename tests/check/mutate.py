@@ -7,7 +7,8 @@ copy of the source of which only what a test needs is built.
   mutate.py --check               that every row is still about this source, and in docs/reliability.md
   mutate.py --table               the rows as that table
 
-FLOWMOND_BUILD: the copy and its build lie in there."""
+FLOWMOND_BUILD: the copies and their builds lie in there, in mutate; what each test said is in
+mutate/said."""
 import filecmp
 import itertools
 import json
@@ -30,6 +31,7 @@ HOME = os.path.join(os.environ.get('FLOWMOND_BUILD') or os.path.join(ROOT, 'buil
 COPIES = 2
 PARTS = ('bench', 'docs', 'etc', 'LICENSES', 'scripts', 'src', 'systemd', 'tests', 'meson.build',
          'meson_options.txt', 'meson.options')
+SAID = os.path.join(HOME, 'said')
 # Tests, each with a group of processes of its own.
 RUNNING = set()
 TABLE = os.path.join(ROOT, 'docs', 'reliability.md')
@@ -135,6 +137,8 @@ class Copy:
         status, said = execute(test, title, self.build)
         if re.search(r'^1\.\.0', said, re.M):
             return 'skipped', said
+        if re.search(r'^Bail out!', said, re.M):
+            return 'did not run', said
         failed = re.search(r'^not ok \d+ -? ?(.*)', said, re.M)
         if failed:
             return failed.group(1), said
@@ -149,7 +153,9 @@ class Copy:
             for killer in row.killers:
                 begun = time.monotonic()
                 why, said = self.run(killer)
-                if why in ('', 'skipped', 'does not compile'):
+                os.makedirs(SAID, exist_ok=True)
+                write(os.path.join(SAID, '%s: %s' % (row.what, killer.split(': ')[0])), said)
+                if why in ('', 'skipped', 'does not compile', 'did not run'):
                     return False, told + '# %s: %s\n%s' % (killer, why or 'passes', quoted(said))
                 told += '# killed by %s: %s (%.0f s)\n' % (killer, why, time.monotonic() - begun)
         finally:
