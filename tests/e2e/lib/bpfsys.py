@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """bpf(2) as far as tests need it: maps that are pinned, looked at, overwritten and made."""
 import collections
+import contextlib
 import ctypes
 import json
+import mmap
 import os
 import re
 import struct
@@ -12,7 +14,7 @@ from lib.net import wait_until
 
 _NUMBER = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 's390x': 351, 'ppc64le': 361}
 _libc = ctypes.CDLL(None, use_errno=True)
-MAP_CREATE, LOOKUP, UPDATE, PIN, GET, INFO = 0, 1, 2, 6, 7, 15
+MAP_CREATE, LOOKUP, UPDATE, NEXT_KEY, PIN, GET, INFO = 0, 1, 2, 4, 6, 7, 15
 HASH, ARRAY, RINGBUF = 1, 2, 27
 MMAPABLE = 1 << 10
 
@@ -77,6 +79,31 @@ def write(one, index, data):
     key = ctypes.create_string_buffer(struct.pack('=I', index))
     value = ctypes.create_string_buffer(data, len(data))
     bpf(UPDATE, struct.pack('=IIQQQ', one.fd, 0, ctypes.addressof(key), ctypes.addressof(value), 0))
+
+
+@contextlib.contextmanager
+def mapped(one):
+    """The memory of an array that can be mapped, to read."""
+    memory = mmap.mmap(one.fd, (one.value_size + 7) // 8 * 8 * one.entries, mmap.MAP_SHARED,
+                       mmap.PROT_READ)
+    try:
+        yield memory
+    finally:
+        memory.close()
+
+
+def keys(one):
+    """Of a map that nobody changes meanwhile."""
+    key = following = None
+    while True:
+        following = ctypes.create_string_buffer(one.key_size)
+        try:
+            bpf(NEXT_KEY, struct.pack('=IIQQ', one.fd, 0, ctypes.addressof(key) if key else 0,
+                                      ctypes.addressof(following)))
+        except FileNotFoundError:
+            return
+        yield following.raw
+        key = following
 
 
 def objects(fdinfo):

@@ -7,6 +7,7 @@ its sender: nftables counts at the far ends, in sets that hold a counter for eac
 What A sends is counted where B receives it, and the other way round; a device between the hook and
 an oracle that drops something spoils the comparison and is told.
 """
+import contextlib
 import ipaddress
 import json
 import os
@@ -72,6 +73,11 @@ class Oracle:
                     account.add(src, dst, sport, dport, PROTOCOLS.get(protocol, protocol),
                                 counter['bytes'], counter['packets'])
         return account
+
+    def forget(self):
+        """Counts from 0 again; the network must be silent."""
+        for name in ('four', 'six'):
+            self.namespace.run('nft', 'flush', 'set', 'inet', 'oracle', name)
 
 
 def receive(connection, octets):
@@ -207,7 +213,7 @@ class Load:
         families = (0,) if outer else (0, 1)
         for number, (namespace, here, there, options) in enumerate(ways):
             for family in families:
-                path = network.lab.path('load-%d' % len(self.crafted))
+                path = network.lab.path('load-%d' % len(network.lab.children))
                 self.crafted.append((path, namespace.start(
                     LOAD, '-r', str(rate // (2 * len(families)) + 500 * number), '-n', str(flows),
                     '-s', str(seed + 10 * number + family), *options, *(('-o',) if outer else ()),
@@ -233,9 +239,8 @@ class Load:
         aim = self.network.packets() + packets
         wait_until(lambda: self.network.packets() >= aim, 60, 'traffic')
 
-    def stop(self):
-        """Ends everything; returns the account of the oracles and that of the crafted flows, whose
-        third figure is the TCP flags."""
+    def end(self):
+        """Nothing more is sent by itself; answers may be under way."""
         for client in self.clients:
             client.ends.set()
         for _, process in self.crafted:
@@ -245,8 +250,14 @@ class Load:
             client.join(40 * PATIENCE)
             check('connections are as they should be', client.error is None, client.error)
         for server in self.servers:
+            # Wakes up who waits for another connection: the port is free then.
+            with contextlib.suppress(OSError):
+                server.listener.shutdown(socket.SHUT_RDWR)
             server.listener.close()
-        self._silence()
+
+    def sent(self):
+        """The senders' own account of crafted flows, after the end; the third figure is the TCP
+        flags."""
         crafted = {}
         for path, _ in self.crafted:
             with open(path, encoding='ascii') as file:
@@ -254,7 +265,13 @@ class Load:
                     src, dst = (str(ipaddress.ip_address(end)) for end in row['flow'][:2])
                     crafted[(src, dst, *row['flow'][2:])] = [row['packets'], row['octets'],
                                                              row['flags']]
-        return self.network.account(), crafted
+        return crafted
+
+    def stop(self):
+        """Ends everything; returns the account of the oracles and that of the crafted flows."""
+        self.end()
+        self._silence()
+        return self.network.account(), self.sent()
 
     def _silence(self):
         """Until nothing moves: acknowledgements of the last ends are under way."""

@@ -2,8 +2,10 @@
 """Certificates, and collectors over TLS and DTLS that are openssl's own server."""
 import os
 import socket
+import ssl
 import struct
 import subprocess
+import threading
 
 from lib.collect import Collector, TcpListener
 from lib.net import wait_until
@@ -78,9 +80,72 @@ class Server(Collector):
 
     def records(self):
         """What it got, decoded; anything a careful collector minds is a failure."""
-        listener = TcpListener(self.namespace, 4739, '127.0.0.1')
-        with self.namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as feed, \
-                open(self.output, 'rb') as file:
+        with open(self.output, 'rb') as file:
+            return decoded(self.namespace, [file.read()])
+
+
+def decoded(namespace, connections):
+    """What the listener that decodes by libfixbuf makes of the octets of some connections."""
+    listener = TcpListener(namespace, 4739, '127.0.0.1')
+    for octets in connections:
+        with namespace.socket(socket.AF_INET, socket.SOCK_STREAM) as feed:
             feed.connect(('127.0.0.1', 4739))
-            feed.sendall(file.read())
-        return listener.stop()
+            feed.sendall(octets)
+    records = listener.stop()
+    os.truncate(listener.process.log_path, 0)
+    return records
+
+
+class TlsServer(Collector):
+    """Takes one connection after the other and keeps what it decrypts."""
+
+    def __init__(self, namespace, pki, port=PORT, host='127.0.0.1'):
+        self.namespace, self.port, self.host = namespace, port, host
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(os.path.join(pki, 'server.pem'), os.path.join(pki, 'server.key'))
+        self.context.load_verify_locations(os.path.join(pki, 'ca.pem'))
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        self.listener = namespace.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((host, port))
+        self.listener.listen(16)
+        self.got, self.ends = [], threading.Event()
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self):
+        self.listener.settimeout(0.1)
+        while True:
+            try:
+                self._read(self.listener.accept()[0])
+            except socket.timeout:
+                if self.ends.is_set():
+                    return
+
+    def _read(self, plain):
+        """Until it is closed, or silent after the end."""
+        octets = bytearray()
+        self.got.append(octets)
+        plain.settimeout(5)
+        try:
+            with self.context.wrap_socket(plain, server_side=True) as connection:
+                connection.settimeout(0.1)
+                while True:
+                    try:
+                        piece = connection.recv(65536)
+                    except socket.timeout:
+                        if self.ends.is_set():
+                            return
+                        continue
+                    if not piece:
+                        return
+                    octets += piece
+        except (ssl.SSLError, ConnectionError, socket.timeout):
+            plain.close()
+
+    def stop(self):
+        """What has arrived is read first; the octets of each connection."""
+        self.ends.set()
+        self.thread.join()
+        self.listener.close()
+        return list(map(bytes, self.got))
