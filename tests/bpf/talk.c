@@ -6,7 +6,6 @@
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -312,14 +311,6 @@ static uint64_t budget_of(const struct talk_case *one)
 	return tick.tv_nsec;
 }
 
-/* How long a case may be tried: longer where everything is, on an emulated processor. */
-static uint64_t trying_ns(void)
-{
-	const char *patience = getenv("FLOWMOND_TEST_PATIENCE");
-
-	return TRYING_NS * (patience ? strtoul(patience, NULL, 10) : 1);
-}
-
 static void run(const struct talk_case *one, enum talk_mode mode)
 {
 	uint64_t begin_ns = now_ns();
@@ -336,7 +327,7 @@ static void run(const struct talk_case *one, enum talk_mode mode)
 		was_late = false;
 		one->run();
 		again = late() || was_late;
-	} while (again && (tries < TRIES || now_ns() - begin_ns < trying_ns()));
+	} while (again && (tries < TRIES || now_ns() - begin_ns < fm_test_patience() * TRYING_NS));
 	if (again)
 		result(false, "this machine is too slow");
 	talk.budget_ns = UINT64_MAX;

@@ -192,7 +192,7 @@ static void live(struct account *account, unsigned int seed)
 
 static void kill_once(struct account *account, unsigned int seed)
 {
-	const struct timespec wait = {.tv_nsec = random() % (long)KILL_NS};
+	const struct timespec wait = {.tv_nsec = random() % (long)(fm_test_patience() * KILL_NS)};
 	pid_t pid;
 
 	account->began = false;
@@ -439,7 +439,8 @@ static void test_audit(void)
 	audit_open(&rig, world);
 	fm_store_free(rig.store);
 	for (unsigned int seed = 0; seed < KILLS; seed++) {
-		const struct timespec wait = {.tv_nsec = random() % (long)KILL_NS};
+		const struct timespec wait = {.tv_nsec = random() %
+							 (long)(fm_test_patience() * KILL_NS)};
 		pid_t pid;
 
 		world->began = false;

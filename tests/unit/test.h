@@ -20,6 +20,14 @@
 
 static unsigned int fm_test_count, fm_test_failed;
 
+/* Times as long may everything take: an emulated processor is slow. */
+static inline unsigned int fm_test_patience(void)
+{
+	const char *patience = getenv("FLOWMOND_TEST_PATIENCE");
+
+	return patience ? (unsigned int)strtoul(patience, NULL, 10) : 1;
+}
+
 /* One result. Returns ok, so that the caller can print more. */
 __attribute__((format(printf, 2, 3))) static inline bool fm_test_ok(bool ok, const char *format,
 								    ...)
