@@ -35,6 +35,10 @@
 #define REPEAT	 1000000
 #define FRAME	 64
 
+#define LINES	   (1 << 22) /* 256 MiB */
+#define LINE	   64
+#define LINE_WORDS (LINE / sizeof(uint32_t))
+
 enum mode {
 	MODE_REWRITE,
 	MODE_PARSE,
@@ -337,6 +341,37 @@ static void bench_floor(const uint8_t *frame)
 	done(&bench);
 }
 
+/* Lines one after the other, each named by the one before, in memory that no cache holds. */
+static void bench_memory(void)
+{
+	uint32_t *next = malloc((size_t)LINES * LINE), at = 0;
+	double ns[ROUNDS];
+
+	if (!next)
+		die("memory", ENOMEM);
+	/* One cycle through all lines (Sattolo). */
+	for (uint32_t i = 0; i < LINES; i++)
+		next[(size_t)i * LINE_WORDS] = i;
+	for (uint32_t i = LINES - 1; i > 0; i--) {
+		uint32_t other = (uint32_t)((uint64_t)lrand48() % i);
+		uint32_t was = next[(size_t)i * LINE_WORDS];
+
+		next[(size_t)i * LINE_WORDS] = next[(size_t)other * LINE_WORDS];
+		next[(size_t)other * LINE_WORDS] = was;
+	}
+	for (unsigned int round = 0; round < ROUNDS; round++) {
+		uint64_t before = cpu_ns();
+
+		for (unsigned int i = 0; i < REPEAT; i++)
+			at = next[(size_t)at * LINE_WORDS];
+		ns[round] = (double)(cpu_ns() - before) / REPEAT;
+	}
+	if (at == LINES) /* never: the walk is not left out */
+		die("memory", EINVAL);
+	result("floor of memory: a line that is in no cache", median(ns, ROUNDS), "ns");
+	free(next);
+}
+
 /* Tables of their own for each: sequence numbers begin anew. */
 static void bench_traffic(enum traffic traffic, uint32_t n, const uint32_t *flows,
 			  const uint8_t *frame, const char *name)
@@ -364,6 +399,7 @@ static void bench_packet(void)
 
 	make_frame(frame);
 	bench_floor(frame);
+	bench_memory();
 	for (size_t i = 0; i < FM_ARRAY_SIZE(cases); i++) {
 		uniform(flows, cases[i].flows);
 		bench_traffic(TRAFFIC_STREAM, cases[i].flows, flows, frame, cases[i].uniform);
