@@ -297,4 +297,24 @@ SENDING = (
            'row);\n\tcollector->tokens -= (double)told;', 'row);', 'sinks'),
 )
 
-MUTATIONS = COUNTING + MEASURING + SWEEPING + SURVIVING + SENDING
+CHOOSING = (
+    bpf('what is left out on the short way counts nowhere', 'flowmond.bpf.c',
+        'left->packets++;', '', 'bpf-filter'),
+    bpf('what is left out on the long way counts nowhere', 'flowmond.bpf.c',
+        'left->packets += parser->left;', '', 'bpf-filter'),
+    bpf('a rule counts at every hook', 'filter.bpf.h',
+        'fm_filter_ask(interface, hook, !parser->again);', 'fm_filter_ask(interface, hook, 1);',
+        'bpf-filter'),
+    bpf('the last packet of a super-packet is as long as the others', 'filter.bpf.h',
+        'octets -= work->max_length - work->min_length;', 'octets -= 0;', 'bpf-filter'),
+    bpf('a sampler begins anew with every packet', 'filter.bpf.h',
+        'count->position = end + 1 < interval ? end + 1 : 0;', 'count->position = 0;',
+        'bpf-filter'),
+    bpf('a later clause decides', 'filter.h', '(word & -word)', '(word & (word - 1))', 'bpf-filter'),
+    daemon('rules that are read do not hold', 'filters.c',
+           'fm_kernel_set_filter(filters->kernel, bank + 1);', ';', 'bpf-filter'),
+    daemon('a rule that comes back counts from nothing', 'filters.c',
+           'if (counts[place].identity == identity && ', 'if (0 && ', 'bpf-filter'),
+)
+
+MUTATIONS = COUNTING + CHOOSING + MEASURING + SWEEPING + SURVIVING + SENDING
