@@ -4,14 +4,18 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/filters.h"
 #include "harness.h"
+#include "some-filters.h"
 #include "test.h"
 
 #define MONITORED 2
 #define OUT	  4
 #define SEGMENT	  50
+#define FILTERS	  300
+#define PACKETS	  20
 
 static struct harness h;
 static struct fm_filters *filters;
@@ -312,6 +316,108 @@ static void test_samplers(void)
 	FM_TEST(seen == 2, "a slot says which sampler it is of");
 }
 
+/* By rule, the last is of packets that no rule speaks of: how many it decided about. */
+static size_t matched(uint64_t ret[SOME_RULES + 1])
+{
+	struct fm_filters_count count;
+	size_t n = 0;
+
+	while (n <= SOME_RULES && fm_filters_count(filters, n, &count))
+		ret[n++] = count.matched.packets;
+	return n;
+}
+
+/* Which rule the programs ask for a packet; -1: none, or several. */
+static int decides(const struct some_packet *packet)
+{
+	uint64_t before[SOME_RULES + 1], after[SOME_RULES + 1];
+	size_t n = matched(before);
+	int rule = -1;
+
+	if (harness_run(&h, packet->frame, packet->length,
+			&(struct harness_run){.hook = packet->seen.hook,
+					      .ifindex = packet->seen.ifindex}) < 0 ||
+	    matched(after) != n)
+		return -1;
+	for (size_t i = 0; i < n; i++) {
+		if (after[i] == before[i])
+			continue;
+		if (rule >= 0 || after[i] != before[i] + 1)
+			return -1;
+		rule = (int)i;
+	}
+	return rule;
+}
+
+static bool hold_some(const struct some_filter *filter)
+{
+	struct fm_filter_rules *before = rules;
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+	int r = fm_filter_rules_new(&rules);
+
+	if (r == 0)
+		rules->may_sample = true;
+	for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
+		_fm_cleanup_buf_ struct fm_buf text = {};
+
+		some_rule_print(filter, i, &text);
+		r = fm_filter_rules_add(rules, text.data, &complaint);
+	}
+	if (r == 0)
+		r = fm_filters_set(filters, rules, FM_FILTER_INCLUDE);
+	fm_filter_rules_free(before);
+	return r == 0;
+}
+
+/*
+ * What unit-filter-pcap compares with libpcap, the programs do: random filters, random packets, at
+ * the hooks that this namespace has.
+ */
+static void test_random_filters(void)
+{
+	char path[] = "/tmp/flowmond-filter-XXXXXX";
+	unsigned int asked = 0, wrong = 0, others = 0;
+	uint64_t random = 11;
+	int fd = mkstemp(path);
+
+	for (size_t i = 0; i < some_n_interfaces; i++)
+		fm_filters_add(filters, &some_interfaces[i]);
+	for (unsigned int i = 0; fd >= 0 && i < FILTERS; i++) {
+		struct some_filter filter;
+		struct some_packet packet;
+
+		if (!some_filter_make(&filter, i + 1, path, false) || !hold_some(&filter)) {
+			wrong++;
+			break;
+		}
+		harness_reset(&h);
+		for (unsigned int k = 0; k < PACKETS; k++) {
+			size_t expected;
+			int seen;
+
+			some_packet_make(&packet, &random, true);
+			if (packet.seen.ifindex > OUT) /* in another namespace */
+				continue;
+			expected = some_filter_verdict(&filter, &packet.seen);
+			seen = decides(&packet);
+			asked++;
+			others += expected < filter.n_rules;
+			if (seen == (int)expected)
+				continue;
+			if (!wrong++)
+				printf("# filter %u: rule %d, expected %zu\n", i + 1, seen,
+				       expected);
+		}
+		wrong += !harness_identity(&h);
+	}
+	if (fd >= 0)
+		close(fd);
+	unlink(path);
+	printf("# %u packets, %u of them under a rule\n", asked, others);
+	FM_TEST(asked > FILTERS && others > FILTERS && !wrong,
+		"%u random filters: the programs ask the rule that holds", FILTERS);
+}
+
 int main(void)
 {
 	const struct fm_kernel_options options = {.max_flows = 16384, .tcp = true};
@@ -335,6 +441,7 @@ int main(void)
 	test_random();
 	test_flows();
 	test_samplers();
+	test_random_filters();
 	hold(FM_FILTER_INCLUDE, NULL);
 	fm_filters_free(filters);
 	fm_filter_rules_free(rules);
