@@ -483,7 +483,7 @@ static void send_spooled(struct fm_catch_up *catch_up, const uint8_t *message, s
 {
 	size_t path = catch_up->options.courier->transport->message_max;
 	size_t most = path ? path : catch_up->options.message_max;
-	struct place *place;
+	const struct place *place = NULL;
 
 	if (info->is_template && is_known(catch_up, message, size)) {
 		fm_spool_done(catch_up->spool, info->spool_id, true);
@@ -496,12 +496,19 @@ static void send_spooled(struct fm_catch_up *catch_up, const uint8_t *message, s
 	if (info->is_template) {
 		catch_up->foreign |= size >= TEMPLATE_SIZE && find_known(catch_up, message);
 		announce(catch_up, message, size);
+		/* It may have been read again, from before the position. */
+		if (!catch_up->options.connects && size <= TEMPLATE_MAX)
+			place = find_place(catch_up, info->domain);
 	} else {
-		place = note_place(catch_up, message);
-		if (place)
-			place->next = get32(message + SEQUENCE_OFFSET) + info->sequenced;
+		struct place *first = note_place(catch_up, message);
+
+		if (first)
+			first->next = get32(message + SEQUENCE_OFFSET) + info->sequenced;
 	}
-	fm_courier_deliver(catch_up->options.courier, message, size, info);
+	if (place)
+		send_in_place(catch_up, place, message, size, info);
+	else
+		fm_courier_deliver(catch_up->options.courier, message, size, info);
 	pay(catch_up, info->records);
 }
 
@@ -585,9 +592,11 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
 
 /* --- the whole --- */
 
-/* The first message of what was found: templates of its domain ask whether the collector is back.
+/*
+ * Where domains are in what was found, as far as the first messages tell: so many as may be under
+ * way.
  */
-static void find_first(struct fm_catch_up *catch_up)
+static void find_places(struct fm_catch_up *catch_up)
 {
 	struct fm_message_info info;
 	const uint8_t *message;
@@ -595,7 +604,8 @@ static void find_first(struct fm_catch_up *catch_up)
 
 	catch_up->n_places = 0;
 	catch_up->found = !fm_spool_is_empty(catch_up->spool);
-	while (!catch_up->n_places && fm_spool_next(catch_up->spool, &message, &size, &info) > 0)
+	while (catch_up->n_places < PLACES_MAX &&
+	       fm_spool_next(catch_up->spool, &message, &size, &info) > 0)
 		if (!info.is_template)
 			note_place(catch_up, message);
 	fm_spool_rewind(catch_up->spool);
@@ -615,7 +625,7 @@ static int new_spool(struct fm_catch_up *catch_up)
 	*intent = (struct fm_spool_intent){};
 	fm_spool_settle(catch_up->spool, courier->spooled, courier->n_spooled);
 	courier->n_spooled = 0;
-	find_first(catch_up);
+	find_places(catch_up);
 	return 0;
 }
 

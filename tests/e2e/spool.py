@@ -447,6 +447,30 @@ def udp_restarted():
         equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
 
 
+@case('killed while a UDP collector is caught up, again and again: no step in its sequence')
+def udp_killed_under_way():
+    with Lab('spoolstep') as lab:
+        site = Site(lab, address='127.0.0.1:9995', transport='udp')
+        site.settings['bpf'] = {'pin': os.path.join(bpffs(lab), 'flowmond')}
+        # Templates that later processes do not have themselves: read again, with what comes behind.
+        daemon = site.start({'flows': {'biflow': 'yes'}})
+        for _ in range(4):
+            site.send(1000)
+        wait_until(lambda: site.sink()['spooled_records'] >= 3900, 10, 'the spool to have it')
+        collector = Nfcapd(site.m)
+        for _ in range(4):
+            daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+            daemon = site.start({'spool': {'catch_up_rate': '300'}})
+            had = site.sink()['records']
+            wait_until(lambda: site.sink()['records'] > had + 200, 20, 'catching up')
+        daemon.stop(signal.SIGKILL, -signal.SIGKILL)
+        daemon = site.start()
+        site.empty()
+        daemon.stop()
+        equal('flows', account(collector.stop()).flows, site.sent.flows)
+        equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
+
+
 @case('killed before a TCP collector that is away got anything: the next one\'s files can be read')
 def tcp_restarted():
     with Lab('spooltcpkill') as lab:

@@ -40,7 +40,7 @@ class Nfcapds:
 
     def __init__(self, namespace, port):
         self.namespace, self.port, self.running, self.records = namespace, port, None, []
-        self.faults, self.errors = [], [0, 0]
+        self.faults = []
 
     def address(self):
         return '127.0.0.1:%d' % self.port
@@ -52,7 +52,8 @@ class Nfcapds:
     def leave(self):
         running, self.running = self.running, None
         self.records += running.stop()
-        self.errors = [now + more for now, more in zip(self.errors, running.sequence_errors())]
+        if running.sequence_errors() != [0, 0]:
+            self.faults.append('sequence errors, bad packets: %s' % running.sequence_errors())
         shutil.rmtree(running.dir)
         os.truncate(running.process.log_path, 0)
 
@@ -435,21 +436,9 @@ class Cycle:
                     both, (truth.packets(), truth.octets())))
         for name, collector in site.collectors.items():
             faults += ['%s: %s' % (name, fault[:500]) for fault in collector.faults]
-            self.sequence(name, collector, faults)
-            collector.faults, collector.errors = [], [0, 0]
+            collector.faults = []
         faults += self.faults(status)
         return sums, ['cycle %d: %s' % (self.number, fault) for fault in faults]
-
-    def sequence(self, name, collector, faults):
-        """One that is killed while a UDP collector is away may put a message on disk behind newer ones:
-        docs/reliability.md. Told; all records are there."""
-        if collector.errors == [0, 0]:
-            return
-        text = '%s: sequence errors, bad packets: %s' % (name, collector.errors)
-        if self.ends and not collector.errors[1]:
-            note('cycle %d: %s' % (self.number, text))
-        else:
-            faults.append(text)
 
     def file_records(self):
         for path in files_in(self.site.files):
