@@ -369,7 +369,8 @@ static void send_template(struct fm_catch_up *catch_up, const uint8_t *message, 
 
 	if (catch_up->spool) {
 		fm_spool_template(catch_up->spool, message, size);
-		later = catch_up->foreign;
+		/* One of an id that the collector has not is in nobody's way. */
+		later = catch_up->foreign && size >= TEMPLATE_SIZE && find_known(catch_up, message);
 	}
 	if (catch_up->spool && !catch_up->options.connects && !fm_spool_is_empty(catch_up->spool) &&
 	    size >= HEADER_SIZE && size <= TEMPLATE_MAX) {

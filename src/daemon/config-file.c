@@ -504,7 +504,8 @@ static void check_filter(struct reader *reader)
 	for (size_t i = 0; i < fm_n_settings; i++)
 		if (!strcmp(fm_settings[i].info.section, "filter") && reader->begun[i])
 			line = reader->begun[i];
-	if (fm_filter_check(reader->config->filter_rules, &complaint) < 0)
+	if (reader->config->filter_rules->n_rules &&
+	    fm_filter_check(reader->config->filter_rules, &complaint) < 0)
 		complain(reader, line, "[filter] %s",
 			 complaint.data ? complaint.data : "no memory");
 }

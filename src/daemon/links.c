@@ -210,27 +210,28 @@ int fm_links_list(int fd,
 
 void fm_links_speed(int fd, struct fm_device *device)
 {
-	struct {
-		struct ethtool_link_settings settings;
-		uint32_t modes[3 * MODE_WORDS];
-	} answer = {.settings.cmd = ETHTOOL_GLINKSETTINGS};
-	struct ifreq request = {.ifr_data = (void *)&answer};
+	/* The settings, and the modes behind them. */
+	uint32_t answer[sizeof(struct ethtool_link_settings) / sizeof(uint32_t) + 3 * MODE_WORDS] =
+		{};
+	struct ethtool_link_settings *settings = (void *)answer;
+	struct ifreq request = {.ifr_data = (void *)answer};
 	int8_t words;
 
 	device->speed = 0;
+	settings->cmd = ETHTOOL_GLINKSETTINGS;
 	memcpy(request.ifr_name, device->name, sizeof(request.ifr_name));
 	/* First it says how many words its modes have. */
 	if (ioctl(fd, SIOCETHTOOL, &request) < 0)
 		return;
-	words = answer.settings.link_mode_masks_nwords;
+	words = settings->link_mode_masks_nwords;
 	if (words >= 0)
 		return;
-	answer.settings = (struct ethtool_link_settings){.cmd = ETHTOOL_GLINKSETTINGS,
-							 .link_mode_masks_nwords = (int8_t)-words};
-	if (ioctl(fd, SIOCETHTOOL, &request) < 0 ||
-	    answer.settings.speed == (uint32_t)SPEED_UNKNOWN)
+	memset(settings, 0, sizeof(*settings));
+	settings->cmd = ETHTOOL_GLINKSETTINGS;
+	settings->link_mode_masks_nwords = (int8_t)-words;
+	if (ioctl(fd, SIOCETHTOOL, &request) < 0 || settings->speed == (uint32_t)SPEED_UNKNOWN)
 		return;
-	device->speed = answer.settings.speed * 1000000ULL;
+	device->speed = settings->speed * 1000000ULL;
 }
 
 static int on_counters(const struct nlattr *attribute, void *userdata)

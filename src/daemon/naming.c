@@ -197,11 +197,11 @@ static int collect(struct vrfs *vrfs, const struct devices *devices)
 	return r;
 }
 
-int fm_naming_devices(struct fm_naming *naming, const struct fm_device *v, size_t n)
+int fm_naming_devices(struct fm_naming *naming, const struct fm_device *devices, size_t n)
 {
-	const struct devices devices = {v, n};
+	const struct devices all = {devices, n};
 	struct vrfs vrfs = {};
-	int r = collect(&vrfs, &devices);
+	int r = collect(&vrfs, &all);
 
 	if (r < 0) {
 		vrfs_done(&vrfs);

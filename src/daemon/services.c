@@ -24,7 +24,7 @@ static void copy_word(char *ret, size_t size, const char *word, size_t length)
 {
 	length = FM_MIN(length, size - 1);
 	for (size_t i = 0; i < length; i++)
-		ret[i] = word[i] > ' ' && word[i] <= '~' ? word[i] : '?';
+		ret[i] = (char)(word[i] > ' ' && word[i] <= '~' ? word[i] : '?');
 	ret[length] = '\0';
 }
 

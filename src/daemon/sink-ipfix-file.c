@@ -29,7 +29,6 @@
 #include "daemon/memo.h"
 #include "daemon/sink.h"
 #include "daemon/tell.h"
-#include "daemon/tell.h"
 #include "ipfix/file-reader.h"
 #include "ipfix/file-writer.h"
 #include "ipfix/session.h"

@@ -398,8 +398,8 @@ static const struct kind_row kinds[_KIND_MAX] = {
 	[KIND_DEVICE] = {queue_devices, tell_device, .is_name = true},
 	[KIND_VRF] = {queue_vrfs, tell_vrf, .is_name = true},
 	[KIND_APPLICATION] = {queue_applications, tell_application, .is_name = true},
-	[KIND_STATISTICS] = {queue_statistics, tell_statistics},
-	[KIND_CAUSE] = {queue_causes, tell_cause},
+	[KIND_STATISTICS] = {.queue = queue_statistics, .hand_on = tell_statistics},
+	[KIND_CAUSE] = {.queue = queue_causes, .hand_on = tell_cause},
 	[KIND_TYPE] = {queue_types, tell_type, .is_type = true},
 };
 

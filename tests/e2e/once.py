@@ -27,7 +27,8 @@ class Watch:
         names = {0: '-'}
         for line in self.namespace.run('ip', '-o', 'link').splitlines():
             number, name = line.split(': ')[:2]
-            names[int(number)] = name.split('@')[0]
+            if number != 'Error':  # ip asks for the namespace of a peer, which may be gone
+                names[int(number)] = name.split('@')[0]
         return names
 
     def finish(self):

@@ -145,6 +145,12 @@ __u32 bpf_get_smp_processor_id(void)
 	return 0;
 }
 
+/* Of samplers: there are no rules here. */
+__u32 bpf_get_prandom_u32(void)
+{
+	abort();
+}
+
 __u64 bpf_ringbuf_query(void *ring, __u64 flags)
 {
 	return ring_has_room ? 0 : FM_OVERFLOW_OCTETS;
