@@ -215,8 +215,8 @@ class Site:
 
 
 class Cycle:
-    """One cycle. ends: also of kills and handovers; what was given up is known to nobody then, so
-    that a collector without a spool stays."""
+    """One cycle. ends: also of kills and handovers; what a port was about to answer to a process
+    that was killed nobody knows, so that a collector without a spool stays."""
 
     def __init__(self, site, number, ends):
         self.site, self.number, self.ends = site, number, ends
@@ -228,7 +228,7 @@ class Cycle:
         site = self.site
         site.begin(self.number)
         self.dropped = site.network.dropped()
-        self.log = len(site.daemon.log())
+        self.log = site.daemon.process, len(site.daemon.log()), len(site.lab.children)
         self.given_up = self.unspooled()
         self.first_records = site.daemon.status()['records']
         self.load = Load(site.network, 1 + self.number, rate=2500, flows=60)
@@ -291,11 +291,16 @@ class Cycle:
 
     def unspooled(self):
         """Packets and octets that were given up in this cycle: by sinks that were replaced, as they
-        said when they ended, and by the one that is there."""
+        said when they ended, and by the one that is there, whose figures outlive the process."""
+        process, start, first = self.log
+        text = process.log()[start:] + ''.join(
+            child.log() for child in self.site.lab.children[first:]
+            if child.log_path.endswith('-flowmond.log'))
+        sums = [0, 0]
+        for found in re.findall(r'collector %s .*: \d+ records \((\d+) packets, (\d+) octets\) not sent '
+                                r'in all' % UNSPOOLED, text):
+            sums = [total + int(more) for total, more in zip(sums, found)]
         sink = self.site.sink(UNSPOOLED)
-        ended = re.findall(r'collector %s .*: \d+ records \((\d+) packets, (\d+) octets\) not sent in all'
-                           % UNSPOOLED, self.site.daemon.log()[self.log:])
-        sums = [sum(map(int, column)) for column in zip(*ended)] or [0, 0]
         return [sums[0] + sink['not_sent_packets'], sums[1] + sink['not_sent_octets']]
 
     def collectors_leave(self):
@@ -419,9 +424,7 @@ class Cycle:
         for name in {'udp', 'tcp', 'tls', 'both', 'v9'} & set(records):
             seen[name] = halves(records[name])
         truth = self.sent if self.whole else seen['json']
-        given_up = [0, 0]
-        if not self.ends:
-            given_up = [now - then for now, then in zip(self.unspooled(), self.given_up)]
+        given_up = [now - then for now, then in zip(self.unspooled(), self.given_up)]
         sums = collections.Counter({name: account.packets() for name, account in seen.items()},
                                    sent=truth.packets())
         faults = []
