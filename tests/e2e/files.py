@@ -78,7 +78,8 @@ def rotated(profile, biflow):
         for reader in (dumped, dissected):
             seen = [reader(path) for path in files]
             equal(reader.__name__, tuple(map(sum, zip(*seen))), sums)
-            check('records in every file', all(row[0] for row in seen), seen)
+            # What is told at the end may begin a file that no flow follows in.
+            check('records in every file', all(row[0] for row in seen[:-1]), seen)
         for path in files:
             messages, _ = read_file(path)
             names = [option[0, 83].rstrip(b'\0') for option in messages.options
