@@ -263,11 +263,12 @@ static bool is_junk(const char *line)
  */
 static int keep_value(struct reader *reader, const char *line, char *into, size_t size)
 {
-	size_t name = strcspn(line, "=:"), begin = name + 1 + strspn(line + name + 1, " \t");
-	size_t length = strcspn(line + begin, "\r\n");
+	size_t name = strcspn(line, "=:"), begin, length;
 
-	if (name > LONG_NAME_MAX || *line == '[')
+	if (name > LONG_NAME_MAX || !line[name] || *line == '[')
 		return -E2BIG;
+	begin = name + 1 + strspn(line + name + 1, " \t");
+	length = strcspn(line + begin, "\r\n");
 	for (size_t i = 1; i < length; i++)
 		if (line[begin + i] == ';' && isspace((unsigned char)line[begin + i - 1]))
 			length = i;

@@ -174,7 +174,7 @@ static void test_json(const char *dir, bool biflow)
 {
 	const struct fm_session_options options = {
 		.profile = FM_P_FULL, .biflow = biflow, .enterprise_number = 32473};
-	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
+	static struct fm_layout layouts[FM_LAYOUTS_RECORDS];
 	_fm_cleanup_free_ char *expected = NULL, *seen = NULL;
 	size_t expected_size, seen_size;
 	FILE *file = open_memstream(&expected, &expected_size);
@@ -349,7 +349,7 @@ static void pass(struct rig *rig, struct reader *reader, int fd, bool stream)
 static void test_udp(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -401,7 +401,7 @@ static void test_transaction(void)
 	const struct fm_sink_ops *const all[] = {&fm_sink_collector, &fm_sink_ipfix_file,
 						 &fm_sink_json, &fm_sink_text};
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -431,7 +431,7 @@ static void test_transaction(void)
 
 static void test_template_interval(void)
 {
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -447,7 +447,7 @@ static void test_template_interval(void)
 static void test_name(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -515,7 +515,7 @@ static int receiver_at(int type, const char *address, uint16_t *port)
 static void test_udp_moves(void)
 {
 	struct fm_sink_stats stats;
-	struct reader first, second;
+	static struct reader first, second;
 	uint16_t port = 0;
 	int fds[2] = {receiver_at(SOCK_DGRAM, "127.0.0.1", &port),
 		      receiver_at(SOCK_DGRAM, "127.0.0.2", &port)};
@@ -555,7 +555,7 @@ static void test_udp_moves(void)
 static void test_tcp_moves(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	uint16_t port = 0;
 	int listeners[2] = {receiver_at(SOCK_STREAM, "127.0.0.1", &port),
 			    receiver_at(SOCK_STREAM, "127.0.0.2", &port)};
@@ -587,7 +587,7 @@ static void test_tcp_moves(void)
 static void test_rate(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -618,7 +618,7 @@ static void test_rate(void)
 static void test_audit(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -654,7 +654,7 @@ static void test_audit(void)
 static void test_tcp(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int listener = receiver(SOCK_STREAM, &port), fd;
@@ -679,7 +679,7 @@ static void test_tcp(void)
 static void test_tcp_again(void)
 {
 	struct fm_audit_row row = {.record = {.ifindex = 2, .frames = 3}};
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int listener = receiver(SOCK_STREAM, &port), fd = -1;
@@ -714,7 +714,7 @@ static void test_tcp_again(void)
 static void test_tcp_stalled(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int listener = receiver(SOCK_STREAM, &port);
@@ -739,7 +739,7 @@ static void test_tcp_stalled(void)
 static void test_tcp_stalled_spool(const char *dir)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int listener = receiver(SOCK_STREAM, &port), fd;
@@ -785,7 +785,7 @@ static void test_audit_stopped(void)
 {
 	const struct fm_audit_row row = {.record = {.ifindex = 2, .frames = 3}};
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 
@@ -806,7 +806,7 @@ static void test_not_encoded(void)
 {
 	const struct fm_record record = {.family = _FM_FAMILY_MAX, .packets = 3, .octets = 5};
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	int fd = receiver(SOCK_DGRAM, &port);
@@ -824,7 +824,7 @@ static void test_not_encoded(void)
 static void test_tcp_refused(void)
 {
 	struct fm_sink_stats stats;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port;
 	uint64_t begin;
@@ -850,7 +850,7 @@ static bool is_up(const struct rig *rig, uint64_t *ret_since)
 static void test_udp_up(void)
 {
 	uint64_t begin = fm_clock_monotonic_ns(), since[3];
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port = 0;
 	int fd = receiver_at(SOCK_DGRAM, "127.0.0.1", &port);
@@ -875,7 +875,7 @@ static void test_udp_up(void)
 static void test_tcp_up(void)
 {
 	uint64_t begin = fm_clock_monotonic_ns(), since[4];
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint16_t port = 0;
 	int listener = receiver_at(SOCK_STREAM, "127.0.0.1", &port), fd;
