@@ -7,6 +7,7 @@ import os
 import re
 import statistics
 import struct
+import time
 
 from lib import bpfsys
 from lib.daemon import BUILD
@@ -144,7 +145,17 @@ def cpu_ns(pid):
 
 
 def process(pid, heap, files):
-    """Memory, descriptors and timers. Whether a file is open in the directory files, the clock decides."""
+    """Memory, descriptors and timers; when a thread that asks for a name, or waits for the kernel, has
+    ended: of some readings the one with the fewest threads and descriptors."""
+    readings = []
+    for _ in range(10):
+        readings.append(_process(pid, heap, files))
+        time.sleep(0.1)
+    return min(readings, key=lambda one: (one['threads'], one['descriptors']))
+
+
+def _process(pid, heap, files):
+    """One reading. Whether a file is open in the directory files, the clock decides."""
     anonymous, threads = _status(pid, 'RssAnon', 'Threads')
     links = []
     for name in os.listdir('/proc/%d/fd' % pid):
