@@ -471,7 +471,6 @@ static void hold_rules(struct bench *bench, enum rules kind, unsigned int n)
 
 	if (nets < 0 || fm_filter_rules_new(&rules) < 0)
 		die("rules", errno);
-	rules->may_sample = true;
 	add_rules(rules, kind, n);
 	if (fm_filter_compile(rules, FM_FILTER_INCLUDE, NULL, NULL, 0, &tables, NULL) < 0)
 		die("rules", ENOMEM);

@@ -68,7 +68,23 @@ The first rule that holds for a packet decides:
 The packet is counted.
 .It Cm exclude
 It is not; the counter filtered tells of it, and the counts of the rule.
+.It Cm sample 1 in Ar N Cm packets
+Every
+.Ar N Ns th
+packet that the rule decides about on a processor is counted; the counter not_sampled tells of the others.
+.It Cm sample 1 in Ar N Cm random
+One at random of each
+.Ar N
+packets.
+.It Cm sample 1 in Ar N Cm flows
+All packets of one conversation in
+.Ar N ,
+chosen by a hash of its addresses, ports and protocol.
 .El
+.Pp
+Packets and octets of a record are those that were taken; its selectorId and samplingInterval say what to
+multiply them by, and options records that come before it say how they were chosen.
+There may be 15 samplers that differ.
 .Pp
 What a rule holds for is said with the words of
 .Xr pcap-filter 7 :'''
@@ -102,6 +118,7 @@ rule = exclude net 10.0.0.0/8 and port 53
 rule = exclude net file /etc/flowmond/prefixes
 rule = include src host 192.0.2.1 or dst portrange 6000-6010
 rule = exclude udp and interface eth0 and in
+rule = sample 1 in 100 packets interface eth1
 default = include
 .Ed'''
 

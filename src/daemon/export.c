@@ -99,6 +99,28 @@ static void set_half(struct fm_record *record, const struct fm_half *half)
 	record->cvlan = half->cvlan;
 }
 
+/* Without the number of a sampler, or where it is not known: all was counted. */
+static void set_sampler(const struct fm_export *exporter, struct fm_record *record,
+			const struct fm_key *key)
+{
+	static const uint16_t algorithms[] = {
+		[FM_SAMPLE_COUNT] = FM_SELECTOR_COUNT,
+		[FM_SAMPLE_RANDOM] = FM_SELECTOR_RANDOM,
+		[FM_SAMPLE_FLOWS] = FM_SELECTOR_FLOWS,
+	};
+	unsigned int number = key->tunnel_type >> FM_KEY_SAMPLER_SHIFT;
+	struct fm_sampler sampler;
+
+	if (!number || !exporter->samplers)
+		return;
+	sampler = exporter->samplers[number].sampler;
+	if (!sampler.interval || sampler.method >= FM_ARRAY_SIZE(algorithms))
+		return;
+	record->selector = number;
+	record->sampling_interval = sampler.interval;
+	record->selector_algorithm = algorithms[sampler.method];
+}
+
 static void set_record(const struct fm_export *exporter, struct fm_record *record,
 		       const struct fm_conversation *conversation, unsigned int d,
 		       unsigned int first, enum fm_end_reason reason)
@@ -108,6 +130,7 @@ static void set_record(const struct fm_export *exporter, struct fm_record *recor
 	/* Initiator, RFC 5103 6.3: the side that was seen first, unless there is a SYN. */
 	record->biflow_direction = exporter->biflow;
 	set_key(record, &conversation->key, d);
+	set_sampler(exporter, record, &conversation->key);
 	set_half(record, &conversation->half[d]);
 	set_time(exporter, record, conversation, d);
 	record->end_reason = reason;

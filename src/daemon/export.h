@@ -23,6 +23,8 @@ struct fm_export {
 	struct fm_routes routes; /* to them; owned */
 	const struct fm_timebase *timebase;
 	const struct fm_naming *naming; /* NULL: no names */
+	/* What samplers are, by number: fm_kernel_rules(). NULL: there are none. */
+	const struct fm_rule_count *samplers;
 	bool biflow;
 	uint64_t records;
 	uint64_t packets;

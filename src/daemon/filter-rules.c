@@ -149,15 +149,12 @@ static const char *read_action(struct fm_filter_rules *rules, const char *text,
 		rule->action = FM_FILTER_INCLUDE;
 	} else if (take(&at, "exclude")) {
 		rule->action = FM_FILTER_EXCLUDE;
-	} else if (rules->may_sample && take(&at, "sample")) {
+	} else if (take(&at, "sample")) {
 		rule->action = FM_FILTER_SAMPLE;
 		r = read_sampler(rules, text, &at, complaint);
 		rule->sampler = r > 0 ? (unsigned int)r : 0;
 	} else {
-		r = complain(text, at,
-			     rules->may_sample ? "include, exclude or sample 1 in N"
-					       : "include or exclude",
-			     complaint);
+		r = complain(text, at, "include, exclude or sample 1 in N", complaint);
 	}
 	*ret_error = r;
 	return r < 0 ? NULL : at;

@@ -35,7 +35,6 @@ struct fm_filter_file {
 };
 
 struct fm_filter_rules {
-	bool may_sample; /* not from the configuration: no collector is told of samplers */
 	struct fm_rule *rules;
 	size_t n_rules;
 	struct fm_clauses clauses; /* in the rules' order */

@@ -686,6 +686,7 @@ static int start_sinks(struct fm_manager *manager)
 		.exporter_stats = exporter_stats,
 		.counters = all_counters,
 		.naming = manager->naming,
+		.samplers = manager->exporter.samplers,
 		.userdata = manager,
 	};
 	int r = fm_sinks_new(&manager->sinks, &env, &manager->exporter);
@@ -784,6 +785,7 @@ static int start_parts(struct fm_manager *manager, struct fm_found *found)
 	manager->exporter.timebase = &manager->timebase;
 	manager->exporter.biflow = config->biflow;
 	manager->exporter.naming = manager->naming;
+	manager->exporter.samplers = fm_kernel_rules(manager->kernel);
 	read_services(manager);
 	r = start_filters(manager);
 	if (r == 0)

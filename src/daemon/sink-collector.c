@@ -417,6 +417,15 @@ static int open_courier(struct collector *collector, const struct fm_session_opt
 	return fm_courier_open(&collector->courier, &options);
 }
 
+static bool had_samplers(const struct fm_sink_env *env)
+{
+	bool had = false;
+
+	for (unsigned int i = 1; env->samplers && i < FM_FILTER_SAMPLERS; i++)
+		had |= env->samplers[i].sampler.interval > 0;
+	return had;
+}
+
 static int init(struct collector *collector)
 {
 	const struct fm_collector_config *config = collector->config;
@@ -426,6 +435,7 @@ static int init(struct collector *collector)
 	fm_config_collector_records(collector->env.config, config, &options);
 	options.message_size = FM_MIN(options.message_size, collector->way->message_max);
 	options.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns();
+	options.had_samplers = had_samplers(&collector->env);
 	r = open_courier(collector, &options);
 	if (r == 0)
 		r = fm_session_new(&collector->session, &options, on_message, collector);
@@ -590,8 +600,10 @@ static void collector_close(struct fm_sink *sink, uint64_t deadline_ns,
 
 	fm_session_flush(collector->session, fm_clock_realtime_ns());
 	get_stats(collector, ret_stats);
-	if (is_up(collector))
+	if (is_up(collector)) {
+		fm_session_end(collector->session, fm_clock_realtime_ns());
 		fm_tell_end(&collector->tell, ret_stats);
+	}
 	fm_catch_up_stop(collector->catch_up);
 	fm_courier_done(&collector->courier, deadline_ns);
 	get_stats(collector, ret_stats);

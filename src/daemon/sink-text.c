@@ -147,8 +147,11 @@ static void text_line(const struct fm_sink_env *env, const struct fm_record *rec
 	if (record->biflow)
 		fm_buf_printf(ret, " %9" PRIu64 " %12" PRIu64, record->rev_packets,
 			      record->rev_octets);
-	fm_buf_printf(ret, " %-8s %8s %6s %s>%s %s\n", flags, rtt, again, in, out,
+	fm_buf_printf(ret, " %-8s %8s %6s %s>%s %s", flags, rtt, again, in, out,
 		      reasons[record->end_reason % 6]);
+	if (record->selector)
+		fm_buf_printf(ret, " 1/%" PRIu32, record->sampling_interval);
+	fm_buf_printf(ret, "\n");
 }
 
 static const char *text_path(const struct fm_config *config)

@@ -63,6 +63,8 @@ struct fm_sink_env {
 				   void *arg);
 	void (*exporter_stats)(void *userdata, struct fm_exporter_stats *ret);
 	const struct fm_naming *naming; /* applications and VRFs; NULL: none */
+	/* What samplers are or were, by number: fm_kernel_rules(). NULL: there are none. */
+	const struct fm_rule_count *samplers;
 	/* Packets by cause; NULL: not known. */
 	void (*counters)(void *userdata, struct fm_counters *ret);
 	void *userdata;

@@ -83,6 +83,7 @@ static const char *families_text(uint32_t families)
 		{FM_F_TUNNEL6, "tunnel, outer IPv6"},
 		{FM_F_MPLS, "MPLS"},
 		{FM_F_BIFLOW, "biflow"},
+		{FM_F_SAMPLED, "sampled"},
 		{FM_F_INITIATOR, "biflow or TCP"},
 		{FM_F_TCP_REVERSE, "TCP biflow"},
 		{FM_F_MEASURED_REVERSE, "TCP, QUIC biflow"},

@@ -129,6 +129,26 @@ static const struct fm_field fields_gap[] = {
 	OPTION(fm_gap_option, gap.octets, "octetTotalCount", 85, 8, FM_KIND_U),
 };
 
+static const struct fm_field fields_sampler[] = {
+	OPTION(fm_sampler_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+	OPTION(fm_sampler_option, record.selector, "selectorId", 302, 8, FM_KIND_U),
+	OPTION(fm_sampler_option, record.algorithm, "selectorAlgorithm", 304, 2, FM_KIND_U),
+	OPTION(fm_sampler_option, record.interval, "samplingPacketInterval", 305, 4, FM_KIND_U),
+	OPTION(fm_sampler_option, record.space, "samplingPacketSpace", 306, 4, FM_KIND_U),
+	OPTION(fm_sampler_option, record.name, "selectorName", 335, 32, FM_KIND_TEXT),
+};
+
+static const struct fm_field fields_rate[] = {
+	OPTION(fm_rate_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+	OPTION(fm_rate_option, interval, "samplingInterval", 34, 4, FM_KIND_U),
+};
+
+static const struct fm_field fields_rate_kind[] = {
+	OPTION(fm_rate_option, domain, "observationDomainId", 149, 4, FM_KIND_U),
+	OPTION(fm_rate_option, interval, "samplingInterval", 34, 4, FM_KIND_U),
+	OPTION(fm_rate_option, kind, "samplingAlgorithm", 35, 1, FM_KIND_U),
+};
+
 /* Texts are of variable length: libfixbuf takes no others for the description of a type. */
 static const struct fm_field fields_type[] = {
 	OPTION(fm_type_option, pen, "privateEnterpriseNumber", 346, 4, FM_KIND_U),
@@ -142,17 +162,18 @@ static const struct fm_field fields_type[] = {
 	OPTION(fm_type_option, description, "informationElementDescription", 340, 176, FM_KIND_VAR),
 };
 
+enum { DOMAIN_PROCESS, DOMAIN_RECORDS };
 enum { WHEN_FIRST, WHEN_OWN, WHEN_TYPES, WHEN_LATER };
 
 static const struct {
 	uint16_t id, n_scope;
-	uint8_t when;
+	uint8_t domain, when;
 	const struct fm_field *fields;
 	size_t n;
 } kinds[_FM_OPTIONS_MAX] = {
-#define FM_OPTIONS(NAME, name, number, scope, moment, help)                                        \
-	[FM_OPTIONS_##NAME] = {number, scope, WHEN_##moment, fields_##name,                        \
-			       FM_ARRAY_SIZE(fields_##name)},
+#define FM_OPTIONS(NAME, name, number, scope, where, moment, help)                                 \
+	[FM_OPTIONS_##NAME] = {number,	      scope,	     DOMAIN_##where,                       \
+			       WHEN_##moment, fields_##name, FM_ARRAY_SIZE(fields_##name)},
 #include "ipfix/options.def"
 #undef FM_OPTIONS
 };
@@ -178,9 +199,9 @@ bool fm_layout_options_first(enum fm_options_kind kind, const struct fm_session_
 }
 
 /*
- * Options records concern the whole process and go under domain 0 in IPFIX (RFC 7011 3.1): so
- * collectors that count only flow records in a sequence see no gap. NetFlow v9 has no such rule,
- * and counts packets of all kinds in one sequence.
+ * What concerns the whole process goes under domain 0 in IPFIX (RFC 7011 3.1): so collectors that
+ * count only flow records in a sequence see no gap. NetFlow v9 has no such rule, and counts packets
+ * of all kinds in one sequence.
  */
 void fm_layout_options(struct fm_layout *ret, const struct fm_session_options *options,
 		       enum fm_options_kind kind)
@@ -191,7 +212,7 @@ void fm_layout_options(struct fm_layout *ret, const struct fm_session_options *o
 		.id = kinds[kind].id,
 		.is_options = true,
 		.n_scope = kinds[kind].n_scope,
-		.domain = v9 ? options->domain : 0,
+		.domain = v9 || kinds[kind].domain == DOMAIN_RECORDS ? options->domain : 0,
 	};
 	for (size_t i = 0; i < kinds[kind].n; i++) {
 		struct fm_field field = kinds[kind].fields[i];

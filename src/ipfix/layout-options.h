@@ -65,6 +65,17 @@ struct fm_cause_option {
 	struct fm_cause_record record;
 };
 
+struct fm_sampler_option {
+	uint32_t domain;
+	struct fm_sampler_record record;
+};
+
+struct fm_rate_option {
+	uint32_t domain;
+	uint32_t interval;
+	uint8_t kind; /* 1 deterministic, 2 random */
+};
+
 struct fm_type_option {
 	uint32_t pen;
 	uint16_t ie;

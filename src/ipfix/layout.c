@@ -17,12 +17,13 @@
 #define RECORDS_ID_SYSUPTIME 64
 #define RECORDS_ID_FULL	     128
 #define RECORDS_ID_NTOP	     256
+#define RECORDS_ID_SAMPLED   384
 #define RECORDS_ID_LISTS     2048
 
 /* Lists of fields that can have ids of their own. */
 #define LISTS ((65536 - RECORDS_ID_LISTS) / FM_LAYOUTS_RECORDS)
 
-_Static_assert(FM_LAYOUTS_RECORDS <= RECORDS_ID_BIFLOW, "ids overlap");
+_Static_assert(FM_LAYOUTS_UNSAMPLED <= RECORDS_ID_BIFLOW, "ids overlap");
 
 const struct fm_field fm_fields[] = {
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, unit,       \
@@ -93,16 +94,18 @@ uint64_t fm_layout_hash(const struct fm_session_options *options)
 	return hash;
 }
 
-/* How far the ids of records are from those of the standard profile. */
-static uint16_t records_id(const struct fm_session_options *options)
+static uint16_t records_id(const struct fm_session_options *options, unsigned int index)
 {
 	bool sysuptime = options->protocol == FM_SESSION_V9 && options->v9_sysuptime;
 	uint64_t kind = options->protocol | options->biflow << 1 | sysuptime << 2;
 
 	if (fm_field_list_changes(&options->fields, options->profile))
 		return (uint16_t)(RECORDS_ID_LISTS +
-				  mix(fm_layout_hash(options), kind) % LISTS * FM_LAYOUTS_RECORDS);
-	return (uint16_t)(RECORDS_ID + (options->biflow ? RECORDS_ID_BIFLOW : 0) +
+				  mix(fm_layout_hash(options), kind) % LISTS * FM_LAYOUTS_RECORDS +
+				  index);
+	return (uint16_t)(RECORDS_ID + index % FM_LAYOUTS_UNSAMPLED +
+			  (index >= FM_LAYOUTS_UNSAMPLED ? RECORDS_ID_SAMPLED : 0) +
+			  (options->biflow ? RECORDS_ID_BIFLOW : 0) +
 			  (sysuptime ? RECORDS_ID_SYSUPTIME : 0) +
 			  (options->profile == FM_P_FULL ? RECORDS_ID_FULL : 0) +
 			  (options->profile == FM_P_NTOP ? RECORDS_ID_NTOP : 0));
@@ -112,10 +115,9 @@ void fm_layout_records(struct fm_layout *ret, const struct fm_session_options *o
 		       unsigned int index)
 {
 	bool v9 = options->protocol == FM_SESSION_V9;
-	const struct fm_shape shape = {index % _FM_FAMILY_MAX, index / _FM_FAMILY_MAX,
-				       options->biflow};
+	const struct fm_shape shape = fm_layout_shape(index, options->biflow);
 
-	*ret = (struct fm_layout){.id = (uint16_t)(records_id(options) + index),
+	*ret = (struct fm_layout){.id = records_id(options, index),
 				  .domain = options->domain,
 				  .sysuptime = v9 && options->v9_sysuptime};
 	for (size_t i = 0; i < fm_n_fields; i++) {

@@ -78,12 +78,23 @@ struct fm_layout {
 	struct fm_field fields[FM_LAYOUT_FIELDS_MAX];
 };
 
-/* Flow records have so many layouts, numbered by fm_layout_index. */
-#define FM_LAYOUTS_RECORDS ((unsigned int)_FM_FAMILY_MAX * _FM_ENCAPSULATION_MAX)
+/* Flow records have so many layouts, numbered by fm_layout_index: without a sampler, then with. */
+#define FM_LAYOUTS_UNSAMPLED ((unsigned int)_FM_FAMILY_MAX * _FM_ENCAPSULATION_MAX)
+#define FM_LAYOUTS_RECORDS   (2 * FM_LAYOUTS_UNSAMPLED)
 
 static inline unsigned int fm_layout_index(const struct fm_record *record)
 {
-	return record->encapsulation * _FM_FAMILY_MAX + record->family;
+	return (record->selector ? FM_LAYOUTS_UNSAMPLED : 0) +
+	       record->encapsulation * _FM_FAMILY_MAX + record->family;
+}
+
+/* What a row must match to be in the layout of this index. */
+static inline struct fm_shape fm_layout_shape(unsigned int index, bool biflow)
+{
+	unsigned int unsampled = index % FM_LAYOUTS_UNSAMPLED;
+
+	return (struct fm_shape){unsampled % _FM_FAMILY_MAX, unsampled / _FM_FAMILY_MAX, biflow,
+				 index >= FM_LAYOUTS_UNSAMPLED};
 }
 
 /* Whether flow records can have a row of fields.def. */

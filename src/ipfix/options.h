@@ -101,4 +101,12 @@ struct fm_application_record {
 	char description[56];
 };
 
+/* A sampler that takes interval of interval + space (RFC 5477 8.2). */
+struct fm_sampler_record {
+	uint64_t selector;
+	uint16_t algorithm; /* enum fm_selector */
+	uint32_t interval, space;
+	char name[32];
+};
+
 #endif

@@ -60,6 +60,10 @@ enum fm_encapsulation {
 #define FM_F_MPLS	      (FM_F_ALL | FM_F_ENCAPSULATION(FM_ENCAPSULATION_MPLS))
 #define FM_F_ENCAPSULATIONS   0xf000u
 
+/* only records of a sampler */
+#define FM_F_ONLY_SAMPLED 0x400u
+#define FM_F_SAMPLED	  (FM_F_ALL | FM_F_ONLY_SAMPLED)
+
 #define FM_P_STANDARD 0x1u
 #define FM_P_FULL     0x2u
 #define FM_P_NTOP     0x4u
@@ -81,6 +85,13 @@ enum fm_encapsulation {
 
 #define FM_PEN_REVERSE 29305u /* RFC 5103 */
 #define FM_PEN_OWN     0xffffffffu
+
+/* selectorAlgorithm, IANA element 304: of those that there are. */
+enum fm_selector {
+	FM_SELECTOR_COUNT = 1,	/* systematic, by count */
+	FM_SELECTOR_RANDOM = 3, /* at random, one of each N */
+	FM_SELECTOR_FLOWS = 4,	/* flows, each with the same probability */
+};
 
 /* flowEndReason, IANA element 136. */
 enum fm_end_reason {
@@ -105,11 +116,13 @@ struct fm_shape {
 	unsigned int family;
 	unsigned int encapsulation;
 	bool biflow;
+	bool sampled;
 };
 
 static inline struct fm_shape fm_record_shape(const struct fm_record *record)
 {
-	return (struct fm_shape){record->family, record->encapsulation, record->biflow};
+	return (struct fm_shape){record->family, record->encapsulation, record->biflow,
+				 record->selector};
 }
 
 /* Whether records of the shape have a row of these families. */
@@ -119,6 +132,8 @@ static inline bool fm_shape_has(const struct fm_shape *shape, uint32_t families)
 		return false;
 	if ((families & FM_F_ENCAPSULATIONS) &&
 	    !(families & FM_F_ENCAPSULATION(shape->encapsulation)))
+		return false;
+	if ((families & FM_F_ONLY_SAMPLED) && !shape->sampled)
 		return false;
 	if ((families & FM_F_BIFLOW_OR_TCP) && !shape->biflow)
 		return FM_F_TCP & (1u << shape->family);

@@ -13,6 +13,7 @@
 
 #include "base/macro.h"
 #include "ipfix/encode.h"
+#include "ipfix/samplers.h"
 
 #define MESSAGE_SIZE_MIN 512
 #define MESSAGE_SIZE_MAX 65535
@@ -39,6 +40,8 @@ struct fm_session {
 	bool has_applications;	      /* flow records do */
 	struct fm_type_option *types; /* of own elements, one each */
 	size_t n_types;
+	struct fm_samplers samplers;	       /* of the records there were */
+	bool first_told;		       /* options are, and not again soon */
 	struct batch *batches[FM_LAYOUTS_MAX]; /* NULL: not used yet */
 };
 
@@ -197,6 +200,7 @@ int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_opti
 	if (!session)
 		return -ENOMEM;
 	session->options = *options;
+	session->samplers.unsure = options->had_samplers;
 	session->ops = ops;
 	session->emit = emit;
 	session->userdata = userdata;
@@ -277,8 +281,8 @@ static int send_batch(struct fm_session *session, unsigned int index, uint64_t n
 		.octets = batch->octets,
 		.domain = batch->layout.domain,
 		.sequenced = encoded.sequenced,
-		.is_kept =
-			index == index_of(FM_OPTIONS_AUDIT) || index == index_of(FM_OPTIONS_CAUSE),
+		.is_kept = session->first_told || index == index_of(FM_OPTIONS_AUDIT) ||
+			   index == index_of(FM_OPTIONS_CAUSE),
 		.audits = index == index_of(FM_OPTIONS_AUDIT) ? (uint32_t)batch->n : 0,
 	};
 	batch->n = 0;
@@ -306,15 +310,85 @@ static int add(struct fm_session *session, unsigned int index, const void *sourc
 	return 0;
 }
 
+/* Waits for a flush. */
+static int tell_sampler(struct fm_session *session, uint32_t selector, uint64_t now_ns)
+{
+	struct fm_sampler_option option = {.domain = session->options.domain};
+
+	return fm_samplers_get(&session->samplers, selector, &option.record)
+		       ? add(session, index_of(FM_OPTIONS_SAMPLER), &option, now_ns)
+		       : 0;
+}
+
+static int tell_rate(struct fm_session *session, uint64_t now_ns)
+{
+	const struct fm_rate_option option = {
+		.domain = session->options.domain,
+		.interval = session->samplers.rate,
+		.kind = session->samplers.rate_algorithm == FM_SELECTOR_COUNT ? 1 : 2,
+	};
+	int r = 0;
+
+	if (!option.interval)
+		return 0;
+	r = add(session, index_of(FM_OPTIONS_RATE), &option, now_ns);
+	if (r == 0 && session->options.protocol == FM_SESSION_V9)
+		r = add(session, index_of(FM_OPTIONS_RATE_KIND), &option, now_ns);
+	return r;
+}
+
+static int send_samplers(struct fm_session *session, uint64_t now_ns)
+{
+	int r = send_batch(session, index_of(FM_OPTIONS_SAMPLER), now_ns);
+
+	r = r ?: send_batch(session, index_of(FM_OPTIONS_RATE), now_ns);
+	return r ?: send_batch(session, index_of(FM_OPTIONS_RATE_KIND), now_ns);
+}
+
+/* What the collector must know to read the record. */
+static int tell_before(struct fm_session *session, const struct fm_record *record, uint64_t now_ns)
+{
+	unsigned int what = fm_samplers_note(&session->samplers, record, now_ns);
+	int r = 0;
+
+	if (!what)
+		return 0;
+	/* Of the records before it may not be true. */
+	r = fm_session_flush(session, now_ns);
+	if (what & FM_SAMPLERS_TELL_ONE)
+		r = r ?: tell_sampler(session, record->selector, now_ns);
+	if (what & FM_SAMPLERS_TELL_RATE)
+		r = r ?: tell_rate(session, now_ns);
+	session->first_told = true;
+	r = r ?: send_samplers(session, now_ns);
+	session->first_told = false;
+	if (r < 0) /* all of it is told with the next record */
+		session->samplers = (struct fm_samplers){.unsure = true};
+	return r;
+}
+
+/* All that was told so far. */
+static int tell_samplers(struct fm_session *session, uint64_t now_ns)
+{
+	int r = 0;
+
+	for (uint32_t selector = 1; selector < FM_SAMPLERS_MAX && r == 0; selector++)
+		r = tell_sampler(session, selector, now_ns);
+	r = r ?: tell_rate(session, now_ns);
+	return r ?: send_samplers(session, now_ns);
+}
+
 int fm_session_record(struct fm_session *session, const struct fm_record *record, uint64_t now_ns)
 {
 	unsigned int index = fm_layout_index(record);
 	struct batch *batch;
 	int r;
 
-	if (record->family >= _FM_FAMILY_MAX || record->encapsulation >= _FM_ENCAPSULATION_MAX)
+	if (record->family >= _FM_FAMILY_MAX || record->encapsulation >= _FM_ENCAPSULATION_MAX ||
+	    record->selector >= FM_SAMPLERS_MAX)
 		return -EINVAL;
-	r = add(session, index, record, now_ns);
+	r = tell_before(session, record, now_ns);
+	r = r ?: add(session, index, record, now_ns);
 	if (r < 0)
 		return r;
 	batch = session->batches[index];
@@ -323,6 +397,17 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 	if (batch->n >= batch->capacity)
 		send_batch(session, index, now_ns); /* else tried again with the next */
 	return 0;
+}
+
+int fm_session_end(struct fm_session *session, uint64_t now_ns)
+{
+	int r;
+
+	if (session->samplers.rate <= 1)
+		return 0;
+	session->samplers.rate = 1;
+	r = tell_rate(session, now_ns);
+	return r ?: send_samplers(session, now_ns);
 }
 
 int fm_session_flush(struct fm_session *session, uint64_t now_ns)
@@ -363,7 +448,7 @@ int fm_session_begin(struct fm_session *session, uint64_t now_ns)
 	for (size_t i = 0; i < FM_LAYOUTS_MAX && r == 0; i++)
 		if (session->batches[i] && !session->batches[i]->described)
 			r = describe(session, session->batches[i], now_ns);
-	return r;
+	return r ?: tell_samplers(session, now_ns);
 }
 
 int fm_session_use_all(struct fm_session *session)
@@ -384,7 +469,7 @@ int fm_session_templates(struct fm_session *session, uint64_t now_ns)
 		if (r < 0)
 			return r;
 	}
-	return 0;
+	return tell_samplers(session, now_ns);
 }
 
 int fm_session_interface(struct fm_session *session, uint32_t ifindex, const char *name,

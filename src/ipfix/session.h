@@ -6,12 +6,14 @@
  *
  * Templates (both protocols): 256 + family (enum fm_family) + 8 * encapsulation (enum
  * fm_encapsulation) + 32 for biflows + 64 for v9 with times by sysUptime + 128 for profile full or
- * 256 for ntop; with a list of fields 2048 + family + 8 * encapsulation + 32 * a hash of what it
- * gives records. Options as options.def has them. An id stands for one layout, always; two lists
- * can have the same one by chance (1 in 1984). A template is sent before its first record and, once
+ * 256 for ntop + 384 for records of a sampler; with a list of fields 2048 + family + 8 *
+ * encapsulation + 32 for records of a sampler + 64 * a hash of what it gives records. Options as
+ * options.def has them. An id stands for one layout, always; two lists can have the same one by
+ * chance (1 in 992). A template is sent before its first record and, once
  * used, with every fm_session_templates; those of the first four families and of most options
  * always. In IPFIX options records go under observation domain 0: they concern the whole process
- * (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in step.
+ * (RFC 7011 3.1), and collectors that count only flow records in a sequence stay in step; those of
+ * samplers go under that of the records, before the first that they are about.
  */
 #ifndef FM_SESSION_H
 #define FM_SESSION_H
@@ -106,6 +108,12 @@ int fm_session_cause(struct fm_session *session, const struct fm_cause_record *r
 
 /* A gap was filled. */
 int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns);
+
+/*
+ * The last records are flushed, and others may come from another session: collectors that know one
+ * interval of sampling are told that it holds no longer.
+ */
+int fm_session_end(struct fm_session *session, uint64_t now_ns);
 
 /* What is buffered becomes messages. */
 int fm_session_flush(struct fm_session *session, uint64_t now_ns);

@@ -27,10 +27,16 @@
 
 static const char *const mode_names[] = {"auto", "tcx", "clsact"};
 
+static void raise_pair(void)
+{
+	/* The sender last: whose peer is not up yet drops until the kernel has looked again. */
+	netlab_run("ip link set " IN " up && ip link set " OUT " up");
+}
+
 static void make_pair(void)
 {
 	netlab_run("ip link add " OUT " type veth peer name " IN);
-	netlab_run("ip link set " OUT " up && ip link set " IN " up");
+	raise_pair();
 }
 
 static void drop_pair(void)
@@ -453,7 +459,7 @@ static void test_other_namespace(enum fm_attach_mode mode)
 	make_pair();
 	netlab_run("ip link del " OUT);
 	netlab_run("ip link add " OUT " index %u type veth peer name " IN, there.ifindex);
-	netlab_run("ip link set " OUT " up && ip link set " IN " up");
+	raise_pair();
 	r |= fm_attach(&here, index_of(FM_HOOK_EGRESS), FM_HOOK_EGRESS, programs[0], mode);
 	FM_TEST(r == 0 && here.ifindex == there.ifindex,
 		"%s: devices with the same index in two namespaces", mode_names[mode]);

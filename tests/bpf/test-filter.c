@@ -32,8 +32,7 @@ static bool hold(enum fm_filter_action otherwise, ...)
 	int r = fm_filter_rules_new(&now);
 
 	if (r == 0)
-		now->may_sample = true;
-	va_start(list, otherwise);
+		va_start(list, otherwise);
 	while (r == 0 && (text = va_arg(list, const char *)))
 		r = fm_filter_rules_add(now, text, &complaint);
 	va_end(list);
@@ -356,13 +355,12 @@ static bool hold_some(const struct some_filter *filter)
 	int r = fm_filter_rules_new(&rules);
 
 	if (r == 0)
-		rules->may_sample = true;
-	for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
-		_fm_cleanup_buf_ struct fm_buf text = {};
+		for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
+			_fm_cleanup_buf_ struct fm_buf text = {};
 
-		some_rule_print(filter, i, &text);
-		r = fm_filter_rules_add(rules, text.data, &complaint);
-	}
+			some_rule_print(filter, i, &text);
+			r = fm_filter_rules_add(rules, text.data, &complaint);
+		}
 	if (r == 0)
 		r = fm_filters_set(filters, rules, FM_FILTER_INCLUDE);
 	fm_filter_rules_free(before);

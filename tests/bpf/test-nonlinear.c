@@ -128,7 +128,7 @@ int main(void)
 		r = wire = wire_open();
 	if (r < 0)
 		return fm_test_bail("harness", r);
-	if (system("ip link set lo up; ip link set fmt2 mtu 9000 up; ip link set fmp2 mtu 9000 up"))
+	if (system("ip link set lo up; ip link set fmp2 mtu 9000 up; ip link set fmt2 mtu 9000 up"))
 		return fm_test_bail("devices", -ENODEV);
 	test_hook(FM_HOOK_EGRESS, OUT, "egress");
 	test_hook(FM_HOOK_INGRESS, IN, "ingress");

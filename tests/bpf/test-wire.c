@@ -266,7 +266,7 @@ static int devices(void)
 		      "tx-gre-segmentation off tx-gre-csum-segmentation off "
 		      "tx-ipxip4-segmentation off tx-ipxip6-segmentation off "
 		      "tx-udp_tnl-segmentation off tx-udp_tnl-csum-segmentation off && "
-		      "ip link set fmt2 up && ip link set fmp2 up")
+		      "ip link set fmp2 up && ip link set fmt2 up")
 		       ? -ENODEV
 		       : 0;
 }

@@ -315,6 +315,14 @@ CHOOSING = (
            'fm_kernel_set_filter(filters->kernel, bank + 1);', ';', 'bpf-filter'),
     daemon('a rule that comes back counts from nothing', 'filters.c',
            'if (counts[place].identity == identity && ', 'if (0 && ', 'bpf-filter'),
+    ipfix('records go before what they are a sample of', 'session.c',
+          'if (!what)\n', 'if (what < 9)\n', 'samplers'),
+    ipfix('an interval of all is told over records that wait', 'session.c',
+          'r = fm_session_flush(session, now_ns);\n\tif (what', 'if (what', 'samplers'),
+    ipfix('a collector keeps the interval of an earlier process', 'samplers.c',
+          'samplers->rate || samplers->unsure', 'samplers->rate', 'samplers'),
+    daemon('a record does not say its sampler', 'export.c',
+           'record->selector = number;', ';', 'sampling: every N-th'),
 )
 
 MUTATIONS = COUNTING + CHOOSING + MEASURING + SWEEPING + SURVIVING + SENDING

@@ -332,7 +332,7 @@ def by_name():
 WRONG = (
     ('exclude prot 53', 'prot'), ('exclude net 10.0.0.0/33', '10.0.0.0/33'), ('drop tcp', 'drop'),
     ('exclude (tcp', ''), ('exclude port 70000', '70000'), ('include tcp and', ''),
-    ('sample 1 in 10 packets tcp', 'sample'), ('exclude net file /nowhere/at/all', '/nowhere/at/all'),
+    ('sample 1 in 10 tcp', 'tcp'), ('exclude net file /nowhere/at/all', '/nowhere/at/all'),
     ('exclude host 10.0.0', '10.0.0'), ('exclude flags syn,what', 'what'))
 
 

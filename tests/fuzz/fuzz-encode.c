@@ -9,6 +9,7 @@
 #include "fuzz.h"
 #include "ipfix/encode.h"
 #include "ipfix/file-reader.h"
+#include "ipfix/samplers.h"
 
 #define RECORDS_MAX 40
 #define NOW_NS	    1700000000000000000ULL
@@ -69,6 +70,7 @@ static void add_records(struct fm_session *session, struct input *input, const s
 	record.family %= _FM_FAMILY_MAX;
 	record.encapsulation %= _FM_ENCAPSULATION_MAX;
 	record.biflow = state->options.biflow;
+	record.selector %= FM_SAMPLERS_MAX;
 	if (!record.biflow) /* record.h: what is not of its templates is 0 */
 		record.rev_packets = record.rev_octets = 0;
 	for (; copies > 0; copies--) {

@@ -126,8 +126,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *path = make_file(&file);
 
 	FUZZ_CHECK(fm_filter_rules_new(&rules) == 0 && fm_filter_rules_new(&again) == 0);
-	rules->may_sample = true;
-	again->may_sample = true;
 	for (unsigned int i = 0; i < RULES && text.left; i++) {
 		_fm_cleanup_buf_ struct fm_buf line = {}, complaint = {};
 		int r;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ipfix/samplers.h"
 #include "oracle.h"
 
 void keep(void *userdata, const uint8_t *message, size_t size, const struct fm_message_info *info)
@@ -50,6 +51,9 @@ void random_record(struct fm_record *ret, uint64_t *state, bool biflow)
 	ret->family = next(state) % _FM_FAMILY_MAX;
 	ret->encapsulation = next(state) % _FM_ENCAPSULATION_MAX;
 	ret->biflow = biflow;
+	ret->selector = next(state) % 4 ? 0 : next(state) % FM_SAMPLERS_MAX;
+	ret->sampling_interval = 10 + ret->selector;
+	ret->selector_algorithm = FM_SELECTOR_COUNT;
 	/* times that NTP's era 0 has (until 2036), counts whose sums fit */
 	ret->start_ns %= 2000000000000000000;
 	ret->end_ns %= 2000000000000000000;

@@ -80,15 +80,14 @@ static bool make_tables(struct trial *trial)
 	int r = fm_filter_rules_new(&trial->rules);
 
 	if (r == 0)
-		trial->rules->may_sample = true;
-	for (size_t i = 0; i < trial->filter.n_rules && r == 0; i++) {
-		_fm_cleanup_buf_ struct fm_buf text = {};
+		for (size_t i = 0; i < trial->filter.n_rules && r == 0; i++) {
+			_fm_cleanup_buf_ struct fm_buf text = {};
 
-		some_rule_print(&trial->filter, i, &text);
-		r = fm_filter_rules_add(trial->rules, text.data, &complaint);
-		if (r < 0)
-			FM_TEST_NOTE("%s", text.data);
-	}
+			some_rule_print(&trial->filter, i, &text);
+			r = fm_filter_rules_add(trial->rules, text.data, &complaint);
+			if (r < 0)
+				FM_TEST_NOTE("%s", text.data);
+		}
 	if (r == 0)
 		r = fm_filter_compile(trial->rules, FM_FILTER_INCLUDE, NULL, some_interfaces,
 				      some_n_interfaces, &trial->tables, &complaint);

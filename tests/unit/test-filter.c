@@ -103,7 +103,6 @@ static struct fm_filter_rules *rules_of(const char *text, struct fm_buf *complai
 
 	if (fm_filter_rules_new(&rules) < 0)
 		exit(fm_test_bail("memory", ENOMEM));
-	rules->may_sample = true;
 	if (fm_filter_rules_add(rules, text, complaint) < 0)
 		rules = fm_filter_rules_free(rules);
 	return rules;
@@ -689,15 +688,14 @@ static int compare(const struct some_filter *filter, uint64_t random, unsigned i
 	int r = fm_filter_rules_new(&rules), different = 0;
 
 	if (r == 0)
-		rules->may_sample = true;
-	for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
-		_fm_cleanup_buf_ struct fm_buf text = {};
+		for (size_t i = 0; i < filter->n_rules && r == 0; i++) {
+			_fm_cleanup_buf_ struct fm_buf text = {};
 
-		some_rule_print(filter, i, &text);
-		r = fm_filter_rules_add(rules, text.data, &complaint);
-		if (r < 0)
-			FM_TEST_NOTE("%s: %s", text.data, complaint.data);
-	}
+			some_rule_print(filter, i, &text);
+			r = fm_filter_rules_add(rules, text.data, &complaint);
+			if (r < 0)
+				FM_TEST_NOTE("%s: %s", text.data, complaint.data);
+		}
 	if (r < 0 || fm_filter_compile(rules, FM_FILTER_INCLUDE, NULL, some_interfaces,
 				       some_n_interfaces, &tables, &complaint) < 0)
 		return -1;

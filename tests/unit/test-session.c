@@ -69,6 +69,7 @@ static int fill(struct fm_session *session, unsigned int n, bool biflow,
 		struct fm_record record;
 
 		random_record(&record, &state, biflow);
+		record.selector = 0; /* what goes before those: test-samplers.c */
 		r = fm_session_record(session, &record, NOW_NS + i * FM_NS_PER_MS);
 		ret_sum->records++;
 		ret_sum->packets += record.packets + record.rev_packets;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ipfix/samplers.h"
 #include "oracle.h"
 
 #define NOW_NS	1700000000123456789ULL
@@ -73,6 +74,7 @@ static void set_record(struct fm_record *ret, bool biflow, uint64_t *state)
 	ret->family = next(state) % _FM_FAMILY_MAX;
 	ret->encapsulation = next(state) % _FM_ENCAPSULATION_MAX;
 	ret->biflow = biflow;
+	ret->selector = next(state) % 2 ? next(state) % FM_SAMPLERS_MAX : 0;
 	ret->packets &= UINT32_MAX;
 	ret->octets &= UINT32_MAX;
 	ret->rev_packets = biflow ? ret->rev_packets & UINT32_MAX : 0;

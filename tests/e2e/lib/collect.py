@@ -106,20 +106,20 @@ class Nfcapd(Collector):
 
 
 class Nfacctd(Collector):
-    """pmacct's nfacctd; stop() gives the sums it wrote."""
+    """pmacct's nfacctd; stop() gives the sums it wrote. scales: it applies what it is told of samplers."""
 
-    def __init__(self, namespace, port=9996, host='127.0.0.1'):
+    def __init__(self, namespace, port=9996, host='127.0.0.1', scales=False):
         self.port, self.host = port, host
-        self.output = namespace.lab.path('nfacctd.csv')
-        config = namespace.lab.path('nfacctd.conf')
+        self.output = namespace.lab.path('nfacctd-%d.csv' % port)
+        config = namespace.lab.path('nfacctd-%d.conf' % port)
         with open(config, 'w', encoding='ascii') as file:
             file.write('daemonize: false\nnfacctd_ip: %s\nnfacctd_port: %d\nplugins: print\n'
                        'aggregate: src_host,dst_host,src_port,dst_port,proto\n'
                        'print_output: csv\nprint_output_file: %s\nprint_refresh_time: 3600\n'
                        'print_num_protos: true\nprint_cache_entries: 65537\n'
-                       'nfacctd_pipe_size: 4000000\n'
+                       'nfacctd_pipe_size: 4000000\nnfacctd_renormalize: %s\n'
                        'plugin_buffer_size: 10240\nplugin_pipe_size: 4096000\n' % (
-                           host, port, self.output))
+                           host, port, self.output, 'true' if scales else 'false'))
         self.process = namespace.start('nfacctd', '-f', config, log='nfacctd')
         wait_until(lambda: namespace.sockets('udp', port), 10, 'nfacctd')
 
