@@ -97,7 +97,8 @@ def enterprises(message):
 for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f', '-b']),
                            (6, ['-m', '512']), (4, ['-m', '9000']), (4, ['-9']), (6, ['-9']),
                            (4, ['-9', '-u']), (6, ['-9', '-b']), (4, ['-9', '-f']), (4, ['-p']),
-                           (6, ['-9', '-p', '-b']),
+                           (6, ['-9', '-p', '-b']), (4, ['-S']), (4, ['-S', '-f', '-b']),
+                           (4, ['-9', '-S']),
                            (4, ['-9', '-m', '512']), (4, ['-i', '10', '-r', '10000']),
                            (4, ['-9', '-i', '10', '-o', '-r', '10000']), (4, ['-o']),
                            (6, ['-o', '-i', '10', '-r', '10000', '-f', '-b'])):
@@ -106,7 +107,7 @@ for version_, options_ in ((4, []), (6, []), (4, ['-b']), (6, ['-f']), (4, ['-f'
 for options_ in [], ['-b'], ['-f'], ['-p', '-b']:
     add_case('nfcapd, IPFIX and v9 tell the same, %s' % (' '.join(options_) or 'plain'),
              check_nfcapd_twice, options_)
-for options_ in [], ['-b'], ['-f', '-b'], ['-p', '-b']:
+for options_ in [], ['-b'], ['-f', '-b'], ['-p', '-b'], ['-S', '-f']:
     add_case('nfacctd, IPFIX and v9 as sent and the same, %s' % (' '.join(options_) or 'plain'),
              check_nfacctd_twice, options_)
     add_case('tshark, IPFIX and v9 as sent and the same, %s' % (' '.join(options_) or 'plain'),
@@ -115,7 +116,8 @@ for options_ in ['-f'], ['-9', '-u'], ['-m', '512']:
     add_case('tshark, %s' % ' '.join(options_), check_tshark, options_)
 for version_, options_ in ((4, []), (6, ['-b']), (4, ['-f']), (6, ['-f', '-b']),
                            (4, ['-m', '65535']), (4, ['-o', '-i', '5']), (4, ['-p']),
-                           (4, ['-p', '-b']), (4, ['-f', '-b', '-m', '512'])):
+                           (4, ['-p', '-b']), (4, ['-f', '-b', '-m', '512']),
+                           (4, ['-f', '-S'])):
     add_case('libfixbuf over TCP, IPv%d, %s' % (version_, ' '.join(options_) or 'plain'),
              check_listener, version_, options_)
 

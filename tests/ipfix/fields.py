@@ -56,7 +56,7 @@ def expected(record, run):
 
 def random_options(rng):
     options = [rng.choice(('-f', '-p', ''))]
-    options += ['-b'] if rng.random() < 0.5 else []
+    options += [option for option in ('-b', '-S') if rng.random() < 0.5]
     often = rng.choice((0.02, 0.1, 0.3, 0.6))
     for row in ROWS.values():
         if rng.random() < often:
@@ -212,6 +212,8 @@ LABELS = {
     'biflowDirection': 'Biflow Direction', 'flowEndReason': 'Flow End Reason',
     'minimumTTL': 'MinTTL', 'maximumTTL': 'MaxTTL', 'fragmentFlags': 'IP Fragment Flags',
     'minimumIpTotalLength': 'MinLength', 'maximumIpTotalLength': 'MaxLength', 'vlanId': 'Vlan Id',
+    'selectorId': 'Selector Id', 'samplingInterval': 'Sampling interval',
+    'selectorAlgorithm': 'Selector Algorithm',
     'dot1qCustomerVlanId': 'Dot1q Customer Vlan Id', 'postOctetDeltaCount': 'Post Octets',
     'postPacketDeltaCount': 'Post Packets', 'ipDiffServCodePoint': 'DSCP',
     'flowLabelIPv6': 'ipv6FlowLabel', 'layer2SegmentId': 'Layer2 Segment Id',

@@ -55,6 +55,8 @@ TSHARK = {
     'mplsLabelStackSection2': 'MPLS-Label2',
     'mplsLabelStackSection3': 'MPLS-Label3',
     'layer2SegmentId': 'layer2_segment_id',
+    'selectorId': 'selector_id', 'samplingInterval': 'sampling_interval',
+    'selectorAlgorithm': 'selector_algorithm',
     'applicationId': 'appl_id',
     'ingressVRFID': 'ingress_vrfid',
     'egressVRFID': 'egress_vrfid',

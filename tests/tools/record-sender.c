@@ -41,7 +41,7 @@ struct sender {
 	struct fm_session *session;
 	struct fm_transport *transport;
 	struct fm_layout layouts[FM_LAYOUTS_RECORDS];
-	bool tcp, with_options, verbose, whole;
+	bool tcp, with_options, samples, verbose, whole;
 	uint64_t n, seed, rate, wait_s, interval_ms, now_ns, templates_ns;
 	struct sums given, sent, lost;
 	unsigned int sessions, errors;
@@ -164,6 +164,8 @@ static void give(struct sender *sender)
 
 	records_make(&record, sender->seed, sender->given.records, sender->options.biflow,
 		     sender->now_ns);
+	if (sender->samples)
+		records_sample(&record, sender->given.records);
 	sender->given.records++;
 	sender->given.packets += record.packets + record.rev_packets;
 	sender->given.octets += record.octets + record.rev_octets;
@@ -237,7 +239,7 @@ static void parse(struct sender *sender, int argc, char **argv)
 {
 	int option;
 
-	while ((option = getopt(argc, argv, "9utbfpom:n:s:r:d:i:val:w:")) != -1)
+	while ((option = getopt(argc, argv, "9utbfpoSm:n:s:r:d:i:val:w:")) != -1)
 		switch (option) {
 		case '9':
 			sender->options.protocol = FM_SESSION_V9;
@@ -259,6 +261,9 @@ static void parse(struct sender *sender, int argc, char **argv)
 			break;
 		case 'o':
 			sender->with_options = true;
+			break;
+		case 'S':
+			sender->samples = true;
 			break;
 		case 'm':
 			sender->options.message_size = strtoul(optarg, NULL, 10);

@@ -160,12 +160,6 @@ void records_make(struct fm_record *ret, uint64_t seed, uint64_t index, bool bif
 				    : FM_FAMILY_ICMP6;
 	ret->encapsulation = r >> 32 & 3 ? FM_ENCAPSULATION_NONE : r >> 34 & 3;
 	ret->biflow = biflow;
-	/* Of a sampler that takes all: nfdump scales, and is not alone. */
-	if ((r >> 40) % 16 == 0) {
-		ret->selector = 1 + (r >> 44) % 15;
-		ret->sampling_interval = 1;
-		ret->selector_algorithm = FM_SELECTOR_COUNT;
-	}
 	records_addresses(ret, index, &state);
 	records_transport(ret, &state);
 	records_measures(ret, &state);
@@ -176,6 +170,15 @@ void records_make(struct fm_record *ret, uint64_t seed, uint64_t index, bool bif
 	ret->start_precise_ns = ret->start_ns;
 	if (!biflow)
 		ret->rev_tcp_flags = 0;
+}
+
+void records_sample(struct fm_record *record, uint64_t index)
+{
+	if (index % 2)
+		return;
+	record->selector = 1 + index / 2 % RECORDS_SAMPLERS;
+	record->sampling_interval = 1;
+	record->selector_algorithm = FM_SELECTOR_COUNT;
 }
 
 void records_print(FILE *file, const struct fm_record *record, const struct fm_layout *layout)

@@ -17,6 +17,10 @@
 void records_make(struct fm_record *ret, uint64_t seed, uint64_t index, bool biflow,
 		  uint64_t now_ns);
 
+/* Makes every other record one of RECORDS_SAMPLERS samplers that take all: nfdump scales. */
+#define RECORDS_SAMPLERS 3
+void records_sample(struct fm_record *record, uint64_t index);
+
 /* A record as a JSON object, members of other templates than its own left out. */
 void records_print(FILE *file, const struct fm_record *record, const struct fm_layout *layout);
 
