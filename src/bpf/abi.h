@@ -45,7 +45,8 @@ struct fm_key {
 	__u8 addr[2][16];
 	__u16 port[2];
 	__u8 protocol;
-	__u8 family; /* 4 or 6; of an aggregate + FM_KEY_AGGREGATE(its kind) */
+	__u8 family; /* 4 or 6; of an aggregate + FM_KEY_AGGREGATE(its kind), else + FM_KEY_COARSE
+		      */
 	__u8 tos;
 	__u8 tunnel_type; /* enum fm_tunnel_type, and the sampler << FM_KEY_SAMPLER_SHIFT */
 	__u16 vlan;
@@ -189,12 +190,25 @@ struct fm_rodata {
 	__u8 key_vlan;
 	__u8 key_interface;
 	__u8 key_tos;
-	__u8 tunnel; /* enum fm_tunnel_key */
-	__u8 tcp;    /* measure TCP and QUIC */
+	__u8 tunnel;		 /* enum fm_tunnel_key */
+	__u8 tcp;		 /* measure TCP and QUIC */
+	__u8 coarse;		 /* bits of enum fm_coarse; 0: keys are whole */
+	__u8 has_prefixes;	 /* addresses are looked for in fm_prefixes first */
+	__u8 prefix_length[2];	 /* of IPv4 and IPv6 */
+	__u64 prefix_mask[2][2]; /* the same of mapped addresses, in network order */
 	__u32 tcp_cells;
 	__u32 timeout_ticks; /* a sender that was silent this long had a timeout (RFC 6298: 200 ms)
 			      */
 };
+
+/* Value of the trie of prefixes, whose keys are struct fm_filter_net. */
+struct fm_prefix_value {
+	__u64 mask[2]; /* network order */
+	__u32 number;  /* in place of the address; 0: its prefix is */
+	__u8 length;   /* as the family counts */
+	__u8 unused[3];
+};
+#define FM_PREFIXES (1u << 20)
 
 /* Which headers a flow is keyed by. */
 enum fm_tunnel_key {

@@ -184,10 +184,12 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
 	__builtin_memset(&work->key, 0, sizeof(work->key));
 	if (any) {
 		work->key.protocol = FM_PROTOCOL_ANY;
-		work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
+		work->key.family =
+			(packet->key.family & 0x0f) | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
 	} else {
 		work->key.protocol = packet->key.protocol;
-		work->key.family = packet->key.family | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
+		work->key.family =
+			(packet->key.family & 0x0f) | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
 		work->key.ifindex = fm_aggregate_interface(packet, skb);
 		work->key.tunnel_type = fm_sampler_of(packet);
 	}
@@ -209,7 +211,9 @@ FM_GLOBAL int fm_aggregate(struct __sk_buff *skb, struct fm_parser *parser, int 
 	/* All CPUs read what lies beside: written once. */
 	if (!FM_READ_ONCE(fm_live.placeless))
 		fm_live.placeless = 1;
-	counted = (fm_aggregate_candidate(skb, parser, FM_CANDIDATE_SERVER) ||
+	/* Of a coarse key there is no end point to keep. */
+	counted = !fm_ro.coarse &&
+		  (fm_aggregate_candidate(skb, parser, FM_CANDIDATE_SERVER) ||
 		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_CLIENT) ||
 		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_RECEIVER) ||
 		   fm_aggregate_candidate(skb, parser, FM_CANDIDATE_SENDER)) &&

@@ -9,6 +9,7 @@
 
 #include "abi.h"
 #include "rodata.bpf.h"
+#include "coarse.bpf.h"
 #include "fast.bpf.h"
 #include "filter.bpf.h"
 #include "hash.h"
@@ -262,7 +263,7 @@ static __always_inline void fm_half_count(struct fm_half *half, const struct fm_
 /* Ticks until the daemon should look at a slot. */
 static __always_inline __u32 fm_half_patience(const struct fm_half *half)
 {
-	if ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends)
+	if (!fm_ro.coarse && ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends))
 		return fm_live.linger_ticks;
 	return fm_live.idle_ticks;
 }
@@ -496,6 +497,8 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 		if (!packet->packets)
 			return 0;
 	}
+	if (fm_ro.coarse)
+		fm_coarse_packet(packet);
 	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -528,6 +531,8 @@ FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser,
 	/* Rules kept all of it out of flows. */
 	if (parser->left && parser->left == packet->packets)
 		return 0;
+	if (fm_ro.coarse)
+		fm_coarse_packet(packet);
 	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -626,6 +631,8 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 			return FM_DONE;
 		packet->key.tunnel_type = answer >> FM_DONE_BITS;
 	}
+	if (fm_ro.coarse && !fm_coarse_packet(packet))
+		return not_done;
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	counters = fm_counters_near(fm_gate_of(skb), hook);

@@ -61,8 +61,27 @@ enum fm_aggregate {
 };
 
 #define FM_KEY_AGGREGATE(kind)	 ((kind) << 4)
-#define FM_KEY_AGGREGATE_OF(key) ((key)->family >> 4)
+#define FM_KEY_AGGREGATE_OF(key) ((key)->family & 0x80 ? FM_AGGREGATE_NONE : (key)->family >> 4)
 #define FM_KEY_FAMILY_OF(key)	 ((key)->family & 0x0f)
 #define FM_PROTOCOL_ANY		 255 /* reserved by IANA */
+
+/*
+ * Keys that are coarser by configuration have these bits in place of the kind of an aggregate.
+ * Without ports, the ports hold the length of each side's prefix, 0 to 32 or 128, or
+ * FM_SIDE_NUMBER: the last four octets of the address are a number. With ports, octet
+ * FM_LENGTH_AT(family) of each address holds the length.
+ */
+enum fm_coarse {
+	FM_COARSE = 8,
+	FM_COARSE_PORTS = 1,	/* without ports */
+	FM_COARSE_PROTOCOL = 2, /* nor protocol, which is FM_PROTOCOL_ANY */
+	FM_COARSE_LENGTHS = 4,	/* with ports: addresses are cut */
+};
+
+#define FM_KEY_COARSE(bits)   ((bits) << 4)
+#define FM_KEY_COARSE_OF(key) ((key)->family & 0x80 ? (key)->family >> 4 : 0)
+#define FM_SIDE_NUMBER	      0x8000
+#define FM_LENGTH_AT(family)  ((family) == 4 ? 0 : 15)
+#define FM_LENGTHS_MAX	      120 /* of IPv6 beside ports: the last octet is not used */
 
 #endif

@@ -10,7 +10,7 @@
 #include "base/macro.h"
 
 #define MAGIC	"flowmond"
-#define VERSION 2
+#define VERSION 3
 
 /* Larger ones are lies: no version has had any. */
 #define VALUE_MAX 65536

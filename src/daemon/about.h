@@ -81,7 +81,9 @@ struct fm_about {
 	uint64_t max_flows;
 	uint8_t observe_every, key_vlan, key_interface, key_tos, tcp, tunnel;
 	uint8_t wanted_tcp;
-	uint8_t unused;
+	uint8_t coarse, prefix4, prefix6;
+	uint8_t unused[6];
+	uint64_t prefixes;
 	uint64_t seed[FM_SEEDS];
 	/* Shared maps: counters by CPU, gate and hook, behind them a CPU a bank; gates a bank. */
 	uint32_t n_gates, n_hooks;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/config-rows.h"
+#include "daemon/prefix-map.h"
 #include "ipfix/layout.h"
 
 #define SEPARATORS " \t,"
@@ -108,7 +109,8 @@ const struct fm_setting_type fm_setting_type_FIELDS = {
 
 /* --- what they mean --- */
 
-unsigned int fm_config_profile(enum fm_profile profile)
+/* FM_P_* */
+static unsigned int profile_of(enum fm_profile profile)
 {
 	static const unsigned int profiles[] = {
 		[FM_PROFILE_STANDARD] = FM_P_STANDARD,
@@ -119,6 +121,29 @@ unsigned int fm_config_profile(enum fm_profile profile)
 	return profiles[profile];
 }
 
+static void add_row(struct fm_field_list *list, enum fm_row row)
+{
+	if (!fm_field_list_leaves_out(list, row))
+		list->added[row / 64] |= 1ULL << row % 64;
+}
+
+/* Records of flows that are added up say by what. */
+static void add_coarse(const struct fm_config *config, struct fm_session_options *records)
+{
+	struct fm_field_list *list = &records->fields;
+
+	if (!fm_config_coarse(config))
+		return;
+	add_row(list, FM_ROW_src_prefix4);
+	add_row(list, FM_ROW_dst_prefix4);
+	add_row(list, FM_ROW_src_prefix6);
+	add_row(list, FM_ROW_dst_prefix6);
+	if (!config->prefix_map || !config->prefix_map->has_numbers)
+		return;
+	add_row(list, FM_ROW_src_as);
+	add_row(list, FM_ROW_dst_as);
+}
+
 void fm_config_collector_records(const struct fm_config *config,
 				 const struct fm_collector_config *collector,
 				 struct fm_session_options *ret)
@@ -126,7 +151,7 @@ void fm_config_collector_records(const struct fm_config *config,
 	*ret = (struct fm_session_options){
 		.protocol =
 			collector->protocol == FM_PROTOCOL_V9 ? FM_SESSION_V9 : FM_SESSION_IPFIX,
-		.profile = fm_config_profile(collector->profile),
+		.profile = profile_of(collector->profile),
 		.fields = collector->fields,
 		.biflow = config->biflow,
 		.domain = (uint32_t)collector->domain,
@@ -134,28 +159,31 @@ void fm_config_collector_records(const struct fm_config *config,
 		.message_size = collector->message_size,
 		.v9_sysuptime = collector->v9_time == FM_V9_TIME_SYSUPTIME,
 	};
+	add_coarse(config, ret);
 }
 
 void fm_config_file_records(const struct fm_config *config, struct fm_session_options *ret)
 {
 	*ret = (struct fm_session_options){
 		.protocol = FM_SESSION_IPFIX,
-		.profile = fm_config_profile(config->file_profile),
+		.profile = profile_of(config->file_profile),
 		.fields = config->file_fields,
 		.biflow = config->biflow,
 		.domain = (uint32_t)config->file_domain,
 		.enterprise_number = (uint32_t)config->file_enterprise_number,
 	};
+	add_coarse(config, ret);
 }
 
 void fm_config_json_records(const struct fm_config *config, struct fm_session_options *ret)
 {
 	*ret = (struct fm_session_options){
 		.protocol = FM_SESSION_IPFIX,
-		.profile = fm_config_profile(config->json_profile),
+		.profile = profile_of(config->json_profile),
 		.fields = config->json_fields,
 		.biflow = config->biflow,
 	};
+	add_coarse(config, ret);
 }
 
 static bool takes_measures(const struct fm_session_options *records)
@@ -170,6 +198,19 @@ static bool takes_measures(const struct fm_session_options *records)
 			return true;
 	}
 	return false;
+}
+
+uint8_t fm_config_coarse(const struct fm_config *config)
+{
+	switch (config->aggregate) {
+	case FM_AGGREGATION_PORTS:
+		return FM_COARSE | FM_COARSE_PORTS;
+	case FM_AGGREGATION_HOSTS:
+		return FM_COARSE | FM_COARSE_PORTS | FM_COARSE_PROTOCOL;
+	default:
+		return config->prefix4 < 32 || config->prefix6 < 128 ? FM_COARSE | FM_COARSE_LENGTHS
+								     : 0;
+	}
 }
 
 bool fm_config_takes_measures(const struct fm_config *config)

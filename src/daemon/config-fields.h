@@ -9,9 +9,6 @@
 #include "daemon/config.h"
 #include "ipfix/session.h"
 
-/* FM_P_* of a profile. */
-unsigned int fm_config_profile(enum fm_profile profile);
-
 /* What records of a sink are; the size of messages is left to the caller. */
 void fm_config_collector_records(const struct fm_config *config,
 				 const struct fm_collector_config *collector,
@@ -20,6 +17,9 @@ void fm_config_file_records(const struct fm_config *config, struct fm_session_op
 void fm_config_json_records(const struct fm_config *config, struct fm_session_options *ret);
 
 /* Whether any sink has rows that only measured TCP or QUIC fills. */
+/* Bits of enum fm_coarse; 0: keys are whole. */
+uint8_t fm_config_coarse(const struct fm_config *config);
+
 bool fm_config_takes_measures(const struct fm_config *config);
 
 /* Why records cannot be so; empty: they can. */

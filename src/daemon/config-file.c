@@ -17,6 +17,7 @@
 #include "daemon/config-fields.h"
 #include "daemon/config-rows.h"
 #include "daemon/filter-compile.h"
+#include "daemon/prefix-map.h"
 
 #define NAME_MAX_LENGTH 32
 #define ERRORS_MAX	50
@@ -511,12 +512,48 @@ static void check_filter(struct reader *reader)
 			 complaint.data ? complaint.data : "no memory");
 }
 
+/* Line of a setting, or of its section. */
+static unsigned int line_of_key(const struct reader *reader, const char *section, const char *key)
+{
+	for (size_t i = 0; i < fm_n_settings; i++)
+		if (!strcmp(fm_settings[i].info.section, section) &&
+		    !strcmp(fm_settings[i].info.key, key) && reader->begun[i])
+			return reader->begun[i];
+	return line_of(reader, section);
+}
+
+static void check_aggregation(struct reader *reader)
+{
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+	struct fm_config *config = reader->config;
+	bool ports = config->aggregate == FM_AGGREGATION_NO;
+
+	if (ports && config->prefix6 > FM_LENGTHS_MAX && config->prefix6 < 128)
+		complain(reader, line_of_key(reader, "flows", "prefix6"),
+			 "[flows] prefix6 = %llu: expected at most %d, or 128, beside ports",
+			 (unsigned long long)config->prefix6, FM_LENGTHS_MAX);
+	if (fm_config_coarse(config) && config->measure_tcp == FM_MEASURE_YES)
+		complain(
+			reader, line_of_key(reader, "metrics", "tcp"),
+			"[metrics] tcp = yes: TCP is not measured where flows are added up: expected auto or no");
+	if (!*config->prefix_file)
+		return;
+	if (ports)
+		complain(
+			reader, line_of_key(reader, "flows", "prefix_file"),
+			"[flows] prefix_file: expected aggregate = ports or hosts, since it has no place beside ports");
+	else if (fm_prefix_map_load(config->prefix_file, &config->prefix_map, &complaint) < 0)
+		complain(reader, line_of_key(reader, "flows", "prefix_file"),
+			 "[flows] prefix_file: %s", complaint.data ? complaint.data : "no memory");
+}
+
 /* What no single value shows. */
 static void check_whole(struct reader *reader)
 {
 	const struct fm_config *config = reader->config;
 	struct fm_session_options records;
 
+	check_aggregation(reader);
 	for (size_t i = 0; i < config->n_collectors; i++) {
 		const struct fm_collector_config *c = &config->collectors[i];
 

@@ -22,6 +22,7 @@
 #define FM_CTYPE_ENUM_ATTACH	enum fm_attach_mode
 #define FM_CTYPE_ENUM_KEYS	unsigned int
 #define FM_CTYPE_ENUM_TUNNEL	enum fm_tunnel_key
+#define FM_CTYPE_ENUM_AGGREGATE enum fm_aggregation
 #define FM_CTYPE_ENUM_MEASURE	enum fm_measure
 #define FM_CTYPE_ENUM_TRANSPORT enum fm_transport_kind
 #define FM_CTYPE_ENUM_PROTOCOL	enum fm_protocol

@@ -44,9 +44,10 @@ extern const struct fm_setting_type fm_setting_type_NAMES, fm_setting_type_LIST,
 	fm_setting_type_DURATION, fm_setting_type_ADDRESS, fm_setting_type_PATH,
 	fm_setting_type_FILE, fm_setting_type_HOST, fm_setting_type_ENUM_OBSERVE,
 	fm_setting_type_ENUM_ATTACH, fm_setting_type_ENUM_KEYS, fm_setting_type_ENUM_TUNNEL,
-	fm_setting_type_ENUM_MEASURE, fm_setting_type_ENUM_TRANSPORT, fm_setting_type_ENUM_PROTOCOL,
-	fm_setting_type_ENUM_PROFILE, fm_setting_type_ENUM_POLICY, fm_setting_type_ENUM_V9_TIME,
-	fm_setting_type_ENUM_SPOOL, fm_setting_type_ENUM_LOG_LEVEL;
+	fm_setting_type_ENUM_AGGREGATE, fm_setting_type_ENUM_MEASURE,
+	fm_setting_type_ENUM_TRANSPORT, fm_setting_type_ENUM_PROTOCOL, fm_setting_type_ENUM_PROFILE,
+	fm_setting_type_ENUM_POLICY, fm_setting_type_ENUM_V9_TIME, fm_setting_type_ENUM_SPOOL,
+	fm_setting_type_ENUM_LOG_LEVEL;
 
 extern const struct fm_setting fm_settings[];
 extern const size_t fm_n_settings;

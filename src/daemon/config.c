@@ -11,6 +11,7 @@
 #include "daemon/config-rows.h"
 #include "daemon/filter-rules.h"
 #include "daemon/pattern.h"
+#include "daemon/prefix-map.h"
 
 #define HOST_MAX     253
 #define HOST_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.:_"
@@ -370,6 +371,7 @@ FM_SETTING_TYPE_ENUM(PROFILE);
 FM_SETTING_TYPE_ENUM(POLICY);
 FM_SETTING_TYPE_ENUM(V9_TIME);
 FM_SETTING_TYPE_ENUM(TUNNEL);
+FM_SETTING_TYPE_ENUM(AGGREGATE);
 FM_SETTING_TYPE_ENUM(MEASURE);
 FM_SETTING_TYPE_ENUM(SPOOL);
 FM_SETTING_TYPE_ENUM(LOG_LEVEL);
@@ -458,6 +460,7 @@ struct fm_config *fm_config_free(struct fm_config *config)
 	}
 	free(config->collectors);
 	free(config->groups);
+	fm_prefix_map_free(config->prefix_map);
 	done_members(config, FM_IN_MAIN);
 	free(config);
 	return NULL;

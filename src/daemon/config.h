@@ -29,6 +29,7 @@ enum fm_transport_kind {
 };
 enum fm_protocol { FM_PROTOCOL_IPFIX, FM_PROTOCOL_V9 };
 enum fm_profile { FM_PROFILE_STANDARD, FM_PROFILE_NTOP, FM_PROFILE_FULL };
+enum fm_aggregation { FM_AGGREGATION_NO, FM_AGGREGATION_PORTS, FM_AGGREGATION_HOSTS };
 enum fm_measure { FM_MEASURE_AUTO, FM_MEASURE_NO, FM_MEASURE_YES };
 enum fm_policy { FM_POLICY_COPY, FM_POLICY_BALANCE, FM_POLICY_FAILOVER };
 enum fm_v9_time { FM_V9_TIME_ABSOLUTE, FM_V9_TIME_SYSUPTIME };
@@ -47,6 +48,7 @@ enum fm_log_level {
 #define FM_KEY_TOS	 0x4u
 
 struct fm_filter_rules;
+struct fm_prefix_map;
 
 struct fm_names {
 	char **v;
@@ -84,6 +86,7 @@ struct fm_config {
 	FM_SECTION_##section(FM_CTYPE_##type member;, , )
 #include "daemon/config.def"
 #undef FM_SETTING
+	struct fm_prefix_map *prefix_map; /* what prefix_file holds; NULL: there is none */
 	struct fm_collector_config *collectors;
 	size_t n_collectors;
 	struct fm_group_config *groups;

@@ -22,15 +22,41 @@ bool fm_export_room(struct fm_export *exporter)
 
 static bool is_icmp(const struct fm_key *key)
 {
-	if (FM_KEY_AGGREGATE_OF(key)) /* of many types */
+	/* Of many types. */
+	if (FM_KEY_AGGREGATE_OF(key) || (FM_KEY_COARSE_OF(key) & FM_COARSE_PORTS))
 		return false;
-	return key->protocol == (key->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	return key->protocol == (FM_KEY_FAMILY_OF(key) == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
+/* What stands for an address in a coarse key; returns the length of the prefix. */
+static uint8_t take_side(struct fm_key *key, unsigned int side, uint32_t *ret_number)
+{
+	unsigned int coarse = FM_KEY_COARSE_OF(key), family = FM_KEY_FAMILY_OF(key), length;
+
+	length = coarse & FM_COARSE_PORTS     ? ntohs(key->port[side])
+		 : coarse & FM_COARSE_LENGTHS ? key->addr[side][FM_LENGTH_AT(family)]
+		 : family == 4		      ? 32
+					      : 128;
+	if (coarse & FM_COARSE_LENGTHS)
+		key->addr[side][FM_LENGTH_AT(family)] = 0;
+	if (!(coarse & FM_COARSE_PORTS))
+		return (uint8_t)length;
+	key->port[side] = 0;
+	if (length != FM_SIDE_NUMBER)
+		return (uint8_t)length;
+	memcpy(ret_number, key->addr[side] + 12, sizeof(*ret_number));
+	*ret_number = ntohl(*ret_number);
+	memset(key->addr[side] + 12, 0, 4);
+	return 0;
 }
 
 /* Addresses and ports, seen from the endpoint that sends. */
-static void set_key(struct fm_record *record, const struct fm_key *key, unsigned int sender)
+static void set_key(struct fm_record *record, const struct fm_key *coarse, unsigned int sender)
 {
+	struct fm_key taken = *coarse, *key = &taken;
 	unsigned int receiver = !sender;
+	uint8_t from = take_side(key, sender, &record->src_as);
+	uint8_t to = take_side(key, receiver, &record->dst_as);
 	uint16_t type_code;
 
 	record->protocol = key->protocol;
@@ -38,10 +64,14 @@ static void set_key(struct fm_record *record, const struct fm_key *key, unsigned
 	if (FM_KEY_FAMILY_OF(key) == 4) {
 		memcpy(record->src_ip4, key->addr[sender] + 12, sizeof(record->src_ip4));
 		memcpy(record->dst_ip4, key->addr[receiver] + 12, sizeof(record->dst_ip4));
+		record->src_prefix4 = from;
+		record->dst_prefix4 = to;
 		record->family = is_icmp(key) ? FM_FAMILY_ICMP4 : FM_FAMILY_IP4;
 	} else {
 		memcpy(record->src_ip6, key->addr[sender], sizeof(record->src_ip6));
 		memcpy(record->dst_ip6, key->addr[receiver], sizeof(record->dst_ip6));
+		record->src_prefix6 = from;
+		record->dst_prefix6 = to;
 		record->family = is_icmp(key) ? FM_FAMILY_ICMP6 : FM_FAMILY_IP6;
 	}
 	if (!is_icmp(key)) {
@@ -50,7 +80,7 @@ static void set_key(struct fm_record *record, const struct fm_key *key, unsigned
 		return;
 	}
 	type_code = ntohs(key->port[sender]);
-	if (key->family == 4)
+	if (FM_KEY_FAMILY_OF(key) == 4)
 		record->icmp4 = type_code;
 	else
 		record->icmp6 = type_code;

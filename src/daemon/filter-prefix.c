@@ -92,13 +92,61 @@ static int open_file(const char *path, FILE **ret)
 	return 0;
 }
 
+/* Who takes the prefixes of a file. */
+struct taker {
+	bool numbers; /* may follow them */
+	fm_prefix_fn take;
+	void *userdata;
+	size_t n;
+};
+
+static int take(struct taker *taker, struct fm_prefix prefix, uint32_t number,
+		struct fm_buf *complaint)
+{
+	if (taker->n++ >= FM_FILTER_NETS) {
+		fm_buf_printf(complaint, "expected at most %u prefixes", FM_FILTER_NETS);
+		return -E2BIG;
+	}
+	if (taker->take(taker->userdata, prefix, number) < 0) {
+		fm_buf_printf(complaint, "no memory");
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/* What stands behind the prefix at rest. */
+static int read_number(const struct taker *taker, char *word, char *rest, uint32_t *ret,
+		       struct fm_buf *complaint)
+{
+	size_t length = strcspn(rest, " \t\r\n#");
+	char *behind = rest + length + strspn(rest + length, " \t\r\n");
+	uint64_t number;
+
+	if (!*rest || *rest == '#')
+		return 0;
+	if (!taker->numbers || (*behind && *behind != '#')) {
+		fm_buf_printf(complaint, "'%.*s': expected one prefix%s a line",
+			      (int)strcspn(word, "\r\n"), word,
+			      taker->numbers ? " and one number" : "");
+		return -EINVAL;
+	}
+	rest[length] = '\0';
+	if (fm_parse_u64(rest, 1, UINT32_MAX, &number) < 0) {
+		fm_buf_printf(complaint, "'%.60s': expected a number from 1 to 4294967295", rest);
+		return -EINVAL;
+	}
+	*ret = (uint32_t)number;
+	return 0;
+}
+
 /* The prefix of a line, if there is one. */
-static int read_line(char *line, bool whole, struct fm_prefixes *prefixes, struct fm_buf *complaint)
+static int read_line(char *line, bool whole, struct taker *taker, struct fm_buf *complaint)
 {
 	size_t begin = strspn(line, " \t\r\n"), length = strcspn(line + begin, " \t\r\n#");
 	char *word = line + begin, *rest = word + length;
 	_fm_cleanup_buf_ struct fm_buf expected = {};
 	struct fm_prefix prefix;
+	uint32_t number = 0;
 	int r;
 
 	if (!whole) {
@@ -109,28 +157,19 @@ static int read_line(char *line, bool whole, struct fm_prefixes *prefixes, struc
 	rest += strspn(rest, " \t\r\n");
 	if (!length && (!*rest || *rest == '#'))
 		return 0;
-	if (*rest && *rest != '#') {
-		fm_buf_printf(complaint, "'%.*s': expected one prefix a line",
-			      (int)strcspn(word, "\r\n"), word);
-		return -EINVAL;
-	}
+	r = read_number(taker, word, rest, &number, complaint);
+	if (r < 0)
+		return r;
 	word[length] = '\0';
 	if (fm_prefix_parse(word, false, &prefix, &expected) < 0) {
 		fm_buf_printf(complaint, "'%.60s': expected %s", word,
 			      expected.data ? expected.data : "memory");
 		return -EINVAL;
 	}
-	if (prefixes->n >= FM_FILTER_NETS) {
-		fm_buf_printf(complaint, "expected at most %u prefixes", FM_FILTER_NETS);
-		return -E2BIG;
-	}
-	r = fm_prefixes_add(prefixes, prefix);
-	if (r < 0)
-		fm_buf_printf(complaint, "no memory");
-	return r;
+	return take(taker, prefix, number, complaint);
 }
 
-int fm_prefixes_load(const char *path, struct fm_prefixes *prefixes, struct fm_buf *complaint)
+static int read_file(const char *path, struct taker *taker, struct fm_buf *complaint)
 {
 	_fm_cleanup_fclose_ FILE *file = NULL;
 	char line[LINE_SIZE];
@@ -146,7 +185,7 @@ int fm_prefixes_load(const char *path, struct fm_prefixes *prefixes, struct fm_b
 
 		r = number > LINES_MAX
 			    ? -E2BIG
-			    : read_line(line, strchr(line, '\n') || feof(file), prefixes, &why);
+			    : read_line(line, strchr(line, '\n') || feof(file), taker, &why);
 		if (r == 0)
 			continue;
 		fm_buf_printf(complaint, "%s:%u: %s", path, number,
@@ -158,4 +197,24 @@ int fm_prefixes_load(const char *path, struct fm_prefixes *prefixes, struct fm_b
 		return -EIO;
 	}
 	return 0;
+}
+
+int fm_prefix_file_read(const char *path, bool numbers, fm_prefix_fn fn, void *userdata,
+			struct fm_buf *complaint)
+{
+	struct taker taker = {.numbers = numbers, .take = fn, .userdata = userdata};
+
+	return read_file(path, &taker, complaint);
+}
+
+static int add_prefix(void *userdata, struct fm_prefix prefix, uint32_t number)
+{
+	return fm_prefixes_add(userdata, prefix);
+}
+
+int fm_prefixes_load(const char *path, struct fm_prefixes *prefixes, struct fm_buf *complaint)
+{
+	struct taker taker = {.take = add_prefix, .userdata = prefixes, .n = prefixes->n};
+
+	return read_file(path, &taker, complaint);
 }

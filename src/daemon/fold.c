@@ -173,7 +173,7 @@ bool fm_fold_ended(const struct fm_conversation *conversation)
 {
 	const struct fm_half *a = &conversation->half[0], *b = &conversation->half[1];
 
-	if (FM_KEY_AGGREGATE_OF(&conversation->key))
+	if (FM_KEY_AGGREGATE_OF(&conversation->key) || FM_KEY_COARSE_OF(&conversation->key))
 		return false;
 	return ((a->tcp_flags | b->tcp_flags) & FM_TCP_RST) ||
 	       (a->tcp_flags & b->tcp_flags & FM_TCP_FIN) || a->ends || b->ends;

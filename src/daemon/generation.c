@@ -15,6 +15,7 @@
 
 #include "base/macro.h"
 #include "daemon/cpus.h"
+#include "daemon/prefix-map.h"
 #include "flowmond.skel.h"
 
 #define FM_SLOTS_PER_FLOW 2
@@ -159,9 +160,14 @@ static void set_rodata(struct fm_rodata *rodata, const struct fm_generation *gen
 		.key_tos = generation->options.key_tos,
 		.tunnel = generation->options.tunnel,
 		.tcp = generation->options.tcp,
+		.coarse = generation->options.coarse,
+		.has_prefixes = generation->options.prefixes > 0,
+		.prefix_length = {generation->options.prefix4, generation->options.prefix6},
 		.tcp_cells = cells_of(generation),
 		.timeout_ticks = timeout_ticks(),
 	};
+	fm_prefix_mask(128 - 32 + generation->options.prefix4, rodata->prefix_mask[0]);
+	fm_prefix_mask(generation->options.prefix6, rodata->prefix_mask[1]);
 	memcpy(rodata->seed, generation->seed, sizeof(rodata->seed));
 }
 
@@ -201,6 +207,28 @@ static int prepare_cells(struct flowmond_bpf *skeleton, struct fm_generation *ge
 	close(generation->cells_fd);
 	generation->cells_fd = -1;
 	return 0;
+}
+
+/* What stands for addresses: the same for the programs of all namespaces. */
+static int prepare_prefixes(struct flowmond_bpf *skeleton, struct fm_generation *generation)
+{
+	const struct fm_prefix_map *map = fm_kernel_prefixes(generation->kernel);
+
+	if (!generation->options.prefixes)
+		return bpf_map__set_max_entries(skeleton->maps.fm_prefixes, 1);
+	if (generation->prefixes_fd >= 0 &&
+	    fm_kernel_fits(skeleton->maps.fm_prefixes, generation->prefixes_fd) <= 0) {
+		close(generation->prefixes_fd);
+		generation->prefixes_fd = -1;
+	}
+	if (generation->prefixes_fd < 0) {
+		if (!map || map->digest != generation->options.prefixes)
+			return -ESTALE;
+		generation->prefixes_fd = fm_prefix_map_trie(map, generation->options.prefix4);
+	}
+	return generation->prefixes_fd < 0
+		       ? generation->prefixes_fd
+		       : bpf_map__reuse_fd(skeleton->maps.fm_prefixes, generation->prefixes_fd);
 }
 
 /* Sizes the tables, or takes those that exist; a table that is not used has one element. */
@@ -253,6 +281,8 @@ static int load_programs(struct fm_generation *generation, unsigned int ns)
 	set_rodata((struct fm_rodata *)&skeleton->rodata->fm_ro, generation, ns);
 	r = prepare_tables(skeleton, generation, &patterns);
 	if (r == 0)
+		r = prepare_prefixes(skeleton, generation);
+	if (r == 0)
 		r = fm_kernel_prepare(generation->kernel, skeleton);
 	if (r == 0)
 		r = flowmond_bpf__load(skeleton);
@@ -291,6 +321,7 @@ static int generation_init(struct fm_generation **ret, struct fm_kernel *kernel,
 		.tcp_table_fd = -1,
 		.tunnel_table_fd = -1,
 		.cells_fd = -1,
+		.prefixes_fd = -1,
 		.n_programs = 1,
 	};
 	generation->programs = calloc(1, sizeof(*generation->programs));
@@ -332,6 +363,10 @@ static int describe(struct fm_generation *generation)
 	about->key_tos = options->key_tos;
 	about->tcp = options->tcp;
 	about->tunnel = options->tunnel;
+	about->coarse = options->coarse;
+	about->prefix4 = options->prefix4;
+	about->prefix6 = options->prefix6;
+	about->prefixes = options->prefixes;
 	about->wanted_tcp = generation->wanted.tcp;
 	memcpy(about->seed, generation->seed, sizeof(generation->seed));
 	about->state = FM_ABOUT_CURRENT;
@@ -350,6 +385,10 @@ static int keep(const struct fm_generation *generation)
 	if (generation->cells_fd >= 0) {
 		fm_generation_part_name(generation->number, "cells", name);
 		r = fm_store_put(store, name, generation->cells_fd);
+	}
+	if (r == 0 && generation->prefixes_fd >= 0) {
+		fm_generation_part_name(generation->number, "prefixes", name);
+		r = fm_store_put(store, name, generation->prefixes_fd);
 	}
 	fm_generation_part_name(generation->number, "about", name);
 	return r < 0 ? r : fm_store_put(store, name, generation->about_fd);
@@ -459,7 +498,7 @@ static int read_about(struct fm_generation *generation)
 		return r;
 	if (about->kind != FM_ABOUT_TABLES || !fm_about_is_own(about) ||
 	    about->n_cpus != generation->n_cpus || about->n_slots != FM_ALL_SLOTS(about->homes) ||
-	    about->tunnel > FM_TUNNEL_KEY_BOTH)
+	    about->tunnel > FM_TUNNEL_KEY_BOTH || about->prefix4 > 32 || about->prefix6 > 128)
 		return -EINVAL;
 	/* Member by member: reload compares the whole struct. */
 	generation->options.max_flows = about->max_flows;
@@ -469,6 +508,10 @@ static int read_about(struct fm_generation *generation)
 	generation->options.key_tos = about->key_tos;
 	generation->options.tcp = about->tcp;
 	generation->options.tunnel = about->tunnel;
+	generation->options.coarse = about->coarse;
+	generation->options.prefix4 = about->prefix4;
+	generation->options.prefix6 = about->prefix6;
+	generation->options.prefixes = about->prefixes;
 	memcpy(&generation->wanted, &generation->options, sizeof(generation->wanted));
 	generation->wanted.tcp = about->wanted_tcp;
 	memcpy(generation->seed, about->seed, sizeof(generation->seed));
@@ -534,6 +577,8 @@ int fm_generation_adopt(struct fm_generation **ret, struct fm_kernel *kernel, un
 	/* Without its cells TCP is measured from anew. */
 	fm_generation_part_name(generation->number, "cells", name);
 	generation->cells_fd = fm_store_take(fm_kernel_store(kernel), name);
+	fm_generation_part_name(generation->number, "prefixes", name);
+	generation->prefixes_fd = fm_store_take(fm_kernel_store(kernel), name);
 	*ret = FM_TAKE_PTR(generation);
 	return 0;
 }
@@ -588,6 +633,8 @@ struct fm_generation *fm_generation_free(struct fm_generation *generation)
 		close(generation->about_fd);
 	if (generation->cells_fd >= 0)
 		close(generation->cells_fd);
+	if (generation->prefixes_fd >= 0)
+		close(generation->prefixes_fd);
 	free(generation->programs);
 	free(generation->regions);
 	free(generation);

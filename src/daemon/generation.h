@@ -26,6 +26,9 @@ struct fm_kernel_options {
 	bool key_tos;
 	bool tcp;		   /* measure TCP and QUIC */
 	enum fm_tunnel_key tunnel; /* which headers are the key */
+	uint8_t coarse;		   /* bits of enum fm_coarse; 0: keys are whole */
+	uint8_t prefix4, prefix6;  /* addresses are cut to so many bits, where they are not whole */
+	uint64_t prefixes;	   /* digest of what fm_kernel_set_prefixes() gave; 0: none */
 };
 
 struct fm_generation {
@@ -47,6 +50,7 @@ struct fm_generation {
 	size_t n_programs;
 	int table_fd;
 	int tcp_table_fd, tunnel_table_fd, cells_fd;
+	int prefixes_fd; /* until programs are loaded first: -1 */
 };
 
 /*

@@ -27,6 +27,7 @@ struct fm_kernel {
 	struct fm_about *about;	    /* of them, in memory that outlives the process */
 	int about_fd;
 	int map_fd[_FM_SHARED_MAP_MAX];
+	const struct fm_prefix_map *prefixes;
 	int clock_fd;
 	int fence_outer_fd;
 	int fence_inner_fd;
@@ -286,6 +287,16 @@ int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 	/* Last: it says that all the others are there. */
 	kernel->clock_fd = dup(bpf_program__fd(skeleton->progs.fm_clock));
 	return kernel->clock_fd < 0 ? -errno : 0;
+}
+
+void fm_kernel_set_prefixes(struct fm_kernel *kernel, const struct fm_prefix_map *map)
+{
+	kernel->prefixes = map;
+}
+
+const struct fm_prefix_map *fm_kernel_prefixes(const struct fm_kernel *kernel)
+{
+	return kernel->prefixes;
 }
 
 int fm_kernel_fits(const struct bpf_map *map, int fd)

@@ -15,6 +15,7 @@
 #include "bpf/abi.h"
 #include "daemon/about.h"
 #include "daemon/gates.h"
+#include "daemon/prefix-map.h"
 #include "daemon/store.h"
 
 struct fm_kernel;
@@ -73,6 +74,13 @@ void fm_kernel_mark_others(struct fm_kernel *kernel, bool marks);
 /* Forgets the marked interfaces that is_seen does not know: those of an earlier process. */
 void fm_kernel_prune_seen(struct fm_kernel *kernel,
 			  bool (*is_seen)(void *userdata, uint32_t ifindex), void *userdata);
+
+/*
+ * What stands for addresses in generations whose options have its digest; NULL: nothing. Stays
+ * until it is replaced.
+ */
+void fm_kernel_set_prefixes(struct fm_kernel *kernel, const struct fm_prefix_map *map);
+const struct fm_prefix_map *fm_kernel_prefixes(const struct fm_kernel *kernel);
 
 /* Possible CPUs. */
 unsigned int fm_kernel_cpus(const struct fm_kernel *kernel);

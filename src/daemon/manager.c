@@ -488,8 +488,15 @@ static void kernel_options(const struct fm_config *config, struct fm_kernel_opti
 	ret->key_vlan = config->key_extra & FM_KEY_VLAN;
 	ret->key_interface = config->key_extra & FM_KEY_INTERFACE;
 	ret->key_tos = config->key_extra & FM_KEY_TOS;
-	ret->tcp = measures_tcp(config);
 	ret->tunnel = config->tunnel;
+	ret->coarse = fm_config_coarse(config);
+	/* Of a flow of many connections there is nothing to measure. */
+	ret->tcp = !ret->coarse && measures_tcp(config);
+	if (!ret->coarse)
+		return;
+	ret->prefix4 = (uint8_t)config->prefix4;
+	ret->prefix6 = (uint8_t)config->prefix6;
+	ret->prefixes = config->prefix_map ? config->prefix_map->digest : 0;
 }
 
 static void sweeper_settings(const struct fm_config *config, struct fm_sweeper_settings *ret)
@@ -545,6 +552,7 @@ static int reload_kernel(struct fm_manager *manager, const struct fm_config *con
 	struct fm_kernel_options options;
 	int r;
 
+	fm_kernel_set_prefixes(manager->kernel, config->prefix_map);
 	kernel_options(config, &options);
 	if (!memcmp(&options, &before->wanted, sizeof(options)))
 		return 0;
@@ -635,6 +643,7 @@ static int start_kernel(struct fm_manager *manager, struct fm_found *found)
 	r = fm_kernel_new(&manager->kernel, manager->store);
 	if (r < 0)
 		return r;
+	fm_kernel_set_prefixes(manager->kernel, config->prefix_map);
 	r = fm_found_open(found, manager->store, manager->kernel);
 	if (r == 0)
 		r = finish_ledger(manager, found);
@@ -899,14 +908,11 @@ static int reload(struct fm_manager *manager, struct fm_config *config)
 		if (r < 0)
 			reload_kernel(manager, before);
 	}
-	if (r < 0) {
-		fm_config_free(config);
-		return r;
-	}
-	ref = fm_config_ref_new(config);
+	ref = r < 0 ? NULL : fm_config_ref_new(config);
 	if (!ref) {
+		fm_kernel_set_prefixes(manager->kernel, before->prefix_map);
 		fm_config_free(config);
-		return -ENOMEM;
+		return r < 0 ? r : -ENOMEM;
 	}
 	manager->exporter.biflow = config->biflow;
 	r = fm_sinks_apply(manager->sinks, ref);

@@ -36,12 +36,15 @@ static void json_line(const struct fm_sink_env *env, const struct fm_record *rec
 		      struct fm_buf *ret)
 {
 	const struct fm_shape shape = fm_record_shape(record);
-	const struct fm_field_list *list = &env->config->json_fields;
-	const unsigned int chosen = fm_config_profile(env->config->json_profile);
+	struct fm_session_options chosen;
 	const char *separator = "{";
+	unsigned int wanted;
+
+	fm_config_json_records(env->config, &chosen);
+	wanted = chosen.profile;
 
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, ...)        \
-	if (fm_field_list_has(list, FM_ROW_##name, (profile)&chosen) &&                            \
+	if (fm_field_list_has(&chosen.fields, FM_ROW_##name, (profile)&wanted) &&                  \
 	    fm_shape_has(&shape, families)) {                                                      \
 		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
 		JSON_##kind(record->name);                                                         \

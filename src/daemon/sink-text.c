@@ -10,7 +10,7 @@
 #include "base/macro.h"
 #include "daemon/sink-lines.h"
 
-#define ENDPOINT_SIZE (INET6_ADDRSTRLEN + 10)
+#define ENDPOINT_SIZE (INET6_ADDRSTRLEN + 14)
 #define HEADER_EVERY  40
 
 static const struct {
@@ -40,15 +40,27 @@ static bool is_ip6(const struct fm_record *record)
 	return FM_F_IP6 & (1u << record->family);
 }
 
-static void endpoint(const struct fm_record *record, const uint8_t *ip4, const uint8_t *ip6,
-		     uint16_t port, char ret[ENDPOINT_SIZE])
+/* A prefix has its length behind it; for some there is a number instead. */
+static void endpoint(const struct fm_record *record, bool source, char ret[ENDPOINT_SIZE])
 {
-	char address[INET6_ADDRSTRLEN];
+	unsigned int length = is_ip6(record) ? (source ? record->src_prefix6 : record->dst_prefix6)
+					     : (source ? record->src_prefix4 : record->dst_prefix4);
+	unsigned int port = source ? record->src_port : record->dst_port;
+	uint32_t number = source ? record->src_as : record->dst_as;
+	char address[INET6_ADDRSTRLEN + 4];
 
+	if (number) {
+		snprintf(ret, ENDPOINT_SIZE, "AS%" PRIu32, number);
+		return;
+	}
 	if (is_ip6(record))
-		inet_ntop(AF_INET6, ip6, address, sizeof(address));
+		inet_ntop(AF_INET6, source ? record->src_ip6 : record->dst_ip6, address,
+			  sizeof(address));
 	else
-		inet_ntop(AF_INET, ip4, address, sizeof(address));
+		inet_ntop(AF_INET, source ? record->src_ip4 : record->dst_ip4, address,
+			  sizeof(address));
+	if (length != (is_ip6(record) ? 128 : 32))
+		snprintf(address + strlen(address), 5, "/%u", length);
 	if (!port)
 		snprintf(ret, ENDPOINT_SIZE, "%s", address);
 	else if (is_ip6(record))
@@ -128,8 +140,8 @@ static void text_line(const struct fm_sink_env *env, const struct fm_record *rec
 	localtime_r(&second, &tm);
 	strftime(clock, sizeof(clock), "%H:%M:%S", &tm);
 	protocol_name(record, protocol);
-	endpoint(record, record->src_ip4, record->src_ip6, record->src_port, source);
-	endpoint(record, record->dst_ip4, record->dst_ip6, record->dst_port, destination);
+	endpoint(record, true, source);
+	endpoint(record, false, destination);
 	flags_text(record->tcp_flags, flags);
 	time_text(record, record->rtt_mean, rtt);
 	count_text(record, record->retransmitted_packets, again);

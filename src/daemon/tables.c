@@ -109,6 +109,8 @@ static const char *profiles_text(unsigned int profiles)
 		return "ntop";
 	case FM_P_FULL | FM_P_NTOP:
 		return "full, ntop";
+	case 0:
+		return "by name";
 	}
 	return "?";
 }

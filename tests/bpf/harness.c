@@ -109,12 +109,19 @@ static int wrap(struct harness *h)
 
 int harness_init(struct harness *h, const struct fm_kernel_options *options)
 {
+	return harness_init_prefixes(h, options, NULL);
+}
+
+int harness_init_prefixes(struct harness *h, const struct fm_kernel_options *options,
+			  const struct fm_prefix_map *map)
+{
 	int r;
 
 	*h = (struct harness){};
 	r = fm_kernel_new(&h->kernel, NULL);
 	if (r < 0)
 		return r;
+	fm_kernel_set_prefixes(h->kernel, map);
 	r = fm_generation_new(&h->generation, h->kernel, options);
 	if (r < 0)
 		return r;

@@ -48,6 +48,8 @@ int harness_devices(unsigned int n);
 
 /* 0 or -errno. */
 int harness_init(struct harness *h, const struct fm_kernel_options *options);
+int harness_init_prefixes(struct harness *h, const struct fm_kernel_options *options,
+			  const struct fm_prefix_map *map);
 void harness_done(struct harness *h);
 
 /* Empties the CPU's region and the ring, and starts counting anew. */

@@ -137,12 +137,15 @@ static bool is_new_verifier(void)
 	return major > 6 || (major == 6 && minor >= 18);
 }
 
+#define PREFIXES 1 /* digest of those that programs are loaded with */
+
 /* The most instructions of each program over all these options, for what tcp and tunnel say. */
 static bool verified(struct fm_kernel_options *options, unsigned int most[4])
 {
+	static const struct fm_prefix_map map = {.digest = PREFIXES};
 	struct harness h;
 
-	if (harness_init(&h, options) != 0)
+	if (harness_init_prefixes(&h, options, &map) != 0)
 		return false;
 	for (size_t i = 0; i < FM_ARRAY_SIZE(programs); i++) {
 		int fd = fm_generation_program(h.generation, 0, programs[i].hook,
@@ -162,9 +165,15 @@ static bool verified(struct fm_kernel_options *options, unsigned int most[4])
  * Every combination of what can be on and off loads, within what older verifiers take as well. Few:
  * of the key's options only those that cost most.
  */
-static void test_verified(unsigned int bits, bool few)
+static void test_verified(bool tcp, enum fm_tunnel_key tunnel, unsigned int coarse, bool few)
 {
-	struct fm_kernel_options options = {.max_flows = 64, .tcp = bits & 1, .tunnel = bits >> 1};
+	struct fm_kernel_options options = {
+		.max_flows = 64,
+		.tcp = tcp,
+		.tunnel = tunnel,
+		.coarse = (uint8_t)coarse,
+		.prefixes = coarse & FM_COARSE_PORTS ? PREFIXES : 0,
+	};
 	unsigned int most[FM_ARRAY_SIZE(programs)] = {}, loaded = 0, n = few ? 1 : 16;
 
 	for (unsigned int key = 0; key < n; key++) {
@@ -174,19 +183,21 @@ static void test_verified(unsigned int bits, bool few)
 		options.observe_every = key & 8;
 		loaded += verified(&options, most);
 	}
-	FM_TEST(loaded == n, "tcp %d, tunnel %d: %u of %u combinations load", options.tcp,
-		options.tunnel, loaded, n);
+	FM_TEST(loaded == n, "tcp %d, tunnel %d, coarse %u: %u of %u combinations load", tcp,
+		tunnel, coarse, loaded, n);
 	for (size_t i = 0; i < FM_ARRAY_SIZE(programs); i++) {
-		unsigned int limit = programs[i].limit[is_new_verifier()][options.tcp];
+		unsigned int limit = programs[i].limit[is_new_verifier()][tcp];
 
 		FM_TEST(most[i] && most[i] <= limit,
-			"tcp %d, tunnel %d, %s: %u instructions verified, limit %u", options.tcp,
-			options.tunnel, programs[i].name, most[i], limit);
+			"tcp %d, tunnel %d, coarse %u, %s: %u instructions verified, limit %u", tcp,
+			tunnel, coarse, programs[i].name, most[i], limit);
 	}
 }
 
 int main(int argc, char **argv)
 {
+	static const unsigned int coarse[] = {0, FM_COARSE | FM_COARSE_LENGTHS,
+					      FM_COARSE | FM_COARSE_PORTS | FM_COARSE_PROTOCOL};
 	bool few = argc < 2 || strcmp(argv[1], "--all");
 	int r;
 
@@ -198,7 +209,10 @@ int main(int argc, char **argv)
 	for (unsigned int bits = 0; bits < 16; bits++)
 		test_combination(bits);
 	test_namespace();
-	for (unsigned int bits = 0; bits < 2 * (FM_TUNNEL_KEY_BOTH + 1); bits++)
-		test_verified(bits, few);
+	for (unsigned int tunnel = 0; tunnel <= FM_TUNNEL_KEY_BOTH; tunnel++) {
+		test_verified(true, tunnel, 0, few);
+		for (size_t i = 0; i < FM_ARRAY_SIZE(coarse); i++)
+			test_verified(false, tunnel, coarse[i], few);
+	}
 	return fm_test_done();
 }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """flowmond --purge: takes off what a killed daemon left, says what, and leaves what is not ours."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,8 +33,9 @@ def ids(daemon):
     folder = '/proc/%d/fdinfo' % daemon.process.pid
     text = ''
     for name in os.listdir(folder):
-        with open(os.path.join(folder, name), encoding='ascii') as file:
-            text += file.read()
+        with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile
+            with open(os.path.join(folder, name), encoding='ascii') as file:
+                text += file.read()
     return bpfsys.objects(text)
 
 

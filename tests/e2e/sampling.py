@@ -11,21 +11,15 @@ from lib import tap
 from lib.collect import Nfacctd, Nfcapd, TcpListener, account, json_flow, malformed
 from lib.daemon import Flowmond, merge
 from lib.lives import bpffs
-from lib.net import Lab, couple
-from lib.packets import TCP, UDP, Account, ip4, ip6, tcp, udp
+from lib.mixture import pair
+from lib.net import Lab
+from lib.packets import ACK, TCP, UDP, Account, ip4, ip6, tcp, udp
 from lib.tap import case, check, equal, note
 from lib.traffic import Injector
 from lib.truth import Capture
 
-ACK = 0x10
 # Of a sum of many independent numbers: so far off is one in 15,000 by chance.
 SIGMAS = 4
-
-
-def pair(lab):
-    a, m = lab.ns('a'), lab.ns('m')
-    couple(lab, a, 'a0', m, 'm0', 1)
-    return a, m
 
 
 class Runs:

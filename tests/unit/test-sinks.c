@@ -272,6 +272,7 @@ static void test_text(const char *dir)
 	size_t size;
 
 	record.end_ns = record.start_ns + 1500 * FM_NS_PER_MS;
+	record.src_prefix4 = record.dst_prefix4 = 32;
 	snprintf(path, sizeof(path), "%s/text", dir);
 	snprintf(text, sizeof(text), "[text]\nfile = %s\n", path);
 	rig_init(&rig, &fm_sink_text, text);
@@ -284,6 +285,11 @@ static void test_text(const char *dir)
 	record.rtt_mean = FM_ABSENT;
 	record.retransmitted_packets = 0;
 	rig.sink->ops->record(rig.sink, &record);
+	record.src_prefix4 = 24;
+	record.dst_as = 64500;
+	record.selector = 1;
+	record.sampling_interval = 100;
+	rig.sink->ops->record(rig.sink, &record);
 	rig_done(&rig, 0);
 	seen = read_file(path, &size);
 	FM_TEST(!strncmp(seen, header, strlen(header)), "text: a header");
@@ -293,7 +299,9 @@ static void test_text(const char *dir)
 		"text: what was measured, a dash for what was not");
 	for (const char *at = seen; (at = strstr(at, "start ")); at++)
 		headers++;
-	FM_TEST(headers == 3 && size == 3 * strlen(header) + 100 * strlen(line),
+	FM_TEST(strstr(seen, " 10.1.2.3/24:443        AS64500 ") && strstr(seen, " idle 1/100\n"),
+		"text: prefixes, numbers, samplers");
+	FM_TEST(headers == 3 && size > 3 * strlen(header) + 100 * strlen(line),
 		"text: the header again after 40 lines");
 	unlink(path);
 }
