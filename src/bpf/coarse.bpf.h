@@ -143,4 +143,10 @@ static __always_inline int fm_coarse_packet(struct fm_packet *packet)
 	return 1;
 }
 
+/* The same of the long way. Verified by itself. */
+FM_GLOBAL int fm_coarse_any(struct fm_parser *parser)
+{
+	return parser && fm_coarse_packet(&parser->packet);
+}
+
 #endif

@@ -497,8 +497,6 @@ FM_GLOBAL int fm_conclude(struct __sk_buff *skb, struct fm_parser *parser, int h
 		if (!packet->packets)
 			return 0;
 	}
-	if (fm_ro.coarse)
-		fm_coarse_packet(packet);
 	fm_key_extend(packet, fm_ifindex(skb->ifindex), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -531,8 +529,6 @@ FM_GLOBAL int fm_conclude_again(struct __sk_buff *skb, struct fm_parser *parser,
 	/* Rules kept all of it out of flows. */
 	if (parser->left && parser->left == packet->packets)
 		return 0;
-	if (fm_ro.coarse)
-		fm_coarse_packet(packet);
 	fm_key_extend(packet, fm_ifindex(FM_SKB_LOAD(skb, ingress_ifindex, __u32)), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	region = bpf_map_lookup_elem(&fm_table, &cpu);
@@ -698,6 +694,8 @@ static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook,
 		fm_parse_rest(skb, parser);
 		if (asked || FM_READ_ONCE(fm_live.filter))
 			fm_filter_any(skb, parser, hook, asked);
+		if (fm_ro.coarse)
+			fm_coarse_any(parser);
 	}
 	done = fm_count_any(skb, parser, hook);
 	if (done == FM_NO_PLACE)
