@@ -24,6 +24,7 @@
 #include "base/macro.h"
 #include "daemon/export.h"
 #include "daemon/filter-compile.h"
+#include "daemon/prefix-map.h"
 #include "daemon/sweep.h"
 #include "ipfix/session.h"
 #include "ipfix/transport.h"
@@ -34,6 +35,8 @@
 #define ROUNDS	 9
 #define REPEAT	 1000000
 #define FRAME	 64
+/* Bits that coarse keys keep of an IPv4 address: flows stay about as many as they are. */
+#define COARSE_LENGTH 31
 
 #define LINES	   (1 << 22) /* 256 MiB */
 #define LINE	   64
@@ -62,6 +65,8 @@ struct bench {
 	struct fm_generation generation; /* of MODE_COUNT */
 	struct fm_region *regions;
 	enum traffic traffic;
+	uint8_t coarse; /* bits of enum fm_coarse */
+	int prefixes;	/* descriptor of a trie, 0: none */
 	struct packet *sequence[_MODE_MAX];
 };
 
@@ -164,7 +169,13 @@ static void load(struct bench *bench, enum mode mode)
 	rodata = (struct fm_rodata *)&skeleton->rodata->fm_ro;
 	rodata->homes = bench->generation.homes;
 	memcpy(rodata->seed, bench->generation.seed, sizeof(rodata->seed));
-	rodata->tcp = mode == MODE_TCP;
+	rodata->tcp = mode == MODE_TCP && !bench->coarse;
+	rodata->coarse = bench->coarse;
+	rodata->has_prefixes = bench->prefixes > 0;
+	rodata->prefix_length[0] = COARSE_LENGTH;
+	fm_prefix_mask(96 + COARSE_LENGTH, rodata->prefix_mask[0]);
+	if (bench->prefixes)
+		bpf_map__reuse_fd(skeleton->maps.fm_prefixes, bench->prefixes);
 	rodata->tcp_cells = cells;
 	rodata->timeout_ticks = 49;
 	bpf_map__set_inner_map_fd(skeleton->maps.fm_table, inner);
@@ -534,6 +545,74 @@ static void bench_rules(void)
 	done(&bench);
 }
 
+/* --- coarse keys --- */
+
+/* A trie of prefixes, none of them that of a packet. */
+static int new_trie(unsigned int n)
+{
+	char path[] = "/tmp/flowmond-bench-XXXXXX";
+	_fm_cleanup_(fm_prefix_map_freep) struct fm_prefix_map *map = NULL;
+	_fm_cleanup_buf_ struct fm_buf complaint = {};
+	int fd;
+
+	write_prefixes(path, n);
+	if (fm_prefix_map_load(path, &map, &complaint) < 0)
+		die(complaint.size ? complaint.data : path, EINVAL);
+	unlink(path);
+	fd = fm_prefix_map_trie(map, COARSE_LENGTH);
+	if (fd < 0)
+		die("trie", fd);
+	return fd;
+}
+
+/* What a coarser key costs a packet, in turns with whole ones. */
+static void bench_coarse(void)
+{
+	static const struct {
+		const char *name;
+		uint8_t coarse;
+		unsigned int n;
+	} cases[] = {
+		{"prefixes beside ports", FM_COARSE | FM_COARSE_LENGTHS, 0},
+		{"without ports", FM_COARSE | FM_COARSE_PORTS, 0},
+		{"50,000 prefixes of a file", FM_COARSE | FM_COARSE_PORTS, 50000},
+	};
+	uint32_t *flows = calloc(SEQUENCE, sizeof(*flows));
+	uint8_t frame[FRAME];
+
+	make_frame(frame);
+	uniform(flows, 1000);
+	for (size_t i = 0; i < FM_ARRAY_SIZE(cases); i++) {
+		struct bench plain = {.traffic = TRAFFIC_STREAM};
+		struct bench coarse = {.traffic = TRAFFIC_STREAM, .coarse = cases[i].coarse};
+		double with[ROUNDS], without[ROUNDS];
+		char text[96];
+
+		if (cases[i].n)
+			coarse.prefixes = new_trie(cases[i].n);
+		init(&plain, 65536);
+		init(&coarse, 65536);
+		set_sequence(&plain, flows);
+		set_sequence(&coarse, flows);
+		for (unsigned int round = 0; round < ROUNDS; round++) {
+			without[round] =
+				run(bpf_program__fd(plain.skeleton[MODE_COUNT]->progs.fm_bench),
+				    REPEAT, frame);
+			with[round] =
+				run(bpf_program__fd(coarse.skeleton[MODE_COUNT]->progs.fm_bench),
+				    REPEAT, frame);
+		}
+		snprintf(text, sizeof(text), "keys, %s", cases[i].name);
+		result(text, median(with, ROUNDS) - median(without, ROUNDS),
+		       "ns more than counted");
+		done(&plain);
+		done(&coarse);
+		if (coarse.prefixes)
+			close(coarse.prefixes);
+	}
+	free(flows);
+}
+
 /* --- the sweep and the export --- */
 
 struct sink {
@@ -764,6 +843,7 @@ int main(void)
 	srandom(1);
 	bench_packet();
 	bench_rules();
+	bench_coarse();
 	bench_sweep();
 	bench_export(FM_SESSION_IPFIX, false, "export, table to IPFIX message");
 	bench_export(FM_SESSION_V9, false, "export, table to v9 message");
