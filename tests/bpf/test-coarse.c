@@ -90,6 +90,7 @@ static struct sum *find(struct sum *table, const struct sum *key)
 		if (!memcmp(&table[at], key, keyed))
 			return &table[at];
 	table[at] = *key;
+	table[at].packets = table[at].octets = 0;
 	return &table[at];
 }
 
@@ -151,6 +152,7 @@ static void random_address(int family, uint8_t ret[16])
 	}
 	inet_pton(AF_INET6, draw(8) ? "2001:db8::" : "3fff::", ret);
 	ret[5] = (uint8_t)draw(3);
+	ret[7] = (uint8_t)draw(2);
 	ret[15] = (uint8_t)(draw(2) ? 6 + draw(2) : 127 + draw(2));
 }
 
@@ -258,6 +260,27 @@ static unsigned int see_all(unsigned int *ret_slots)
 	return ended;
 }
 
+/* Both directions of a pair are one conversation, whoever sent first. */
+static unsigned int conversations(void)
+{
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < SUMS; i++) {
+		struct sum reverse = expected[i];
+
+		if (!expected[i].family)
+			continue;
+		for (unsigned int side = 0; side < 2; side++) {
+			memcpy(reverse.addr[side], expected[i].addr[!side], 16);
+			reverse.length[side] = expected[i].length[!side];
+			reverse.number[side] = expected[i].number[!side];
+		}
+		n += !find(seen, &reverse)->packets ||
+		     memcmp(&expected[i], &reverse, offsetof(struct sum, packets)) <= 0;
+	}
+	return n;
+}
+
 static bool same(void)
 {
 	unsigned int wrong = 0, n = 0;
@@ -298,6 +321,8 @@ static void test_plan(const struct plan *plan, const struct fm_prefix_map *map)
 	ended = see_all(&slots);
 	FM_TEST(same() && harness_identity(&h), "%s: %d packets in %u flows, each in its own",
 		plan->name, PACKETS, slots);
+	if (plan->options.coarse & FM_COARSE_PORTS)
+		FM_TEST(slots == conversations(), "%s: both directions together", plan->name);
 	FM_TEST(!ended || (plan->options.coarse == (FM_COARSE | FM_COARSE_LENGTHS) &&
 			   plan->options.prefix4 == 32),
 		"%s: no flow ends", plan->name);

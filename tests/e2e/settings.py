@@ -62,8 +62,10 @@ VALUES = {
     'text file': ['{text}'],
     'control socket': ['{control}'],
 }
-# What a reload does not change, and what is refused without transport = tls (its own tests have it).
-NOT_HERE = {'bpf pin'} | {'collector ' + name for name in (
+# What a reload does not change, what is refused without transport = tls (its own tests have it), and
+# what flows are added up by: they are others then (coarse.py).
+NOT_HERE = {'bpf pin'} | {'flows ' + name for name in (
+    'aggregate', 'prefix4', 'prefix6', 'prefix_file')} | {'collector ' + name for name in (
     'certificate_file', 'key_file', 'ca_file', 'peer_name')}
 # One interface at first: "every" counts then what "once" does, so that the sums can be compared.
 BASE = {'capture': {'interfaces': 'r1'},

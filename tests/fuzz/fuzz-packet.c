@@ -4,6 +4,8 @@
  * short way the second time and through copies the third; all must say what the model says. With
  * segmentation, or several packets in a row, nothing may be lost between the counters.
  */
+#include <endian.h>
+
 #include "compare.h"
 #include "fuzz.h"
 #include "kernel.h"
@@ -18,11 +20,18 @@ struct plan {
 	enum fm_tunnel_key tunnel;
 	enum fm_hook hook;
 	uint16_t tci, gso_size, gso_segs, linear;
-	bool every, ring;
+	bool every, ring, prefixes;
+	uint8_t coarse; /* bits of enum fm_coarse */
 };
 
 static struct plan read_plan(struct input *input)
 {
+	static const uint8_t coarse[8] = {
+		[4] = FM_COARSE | FM_COARSE_LENGTHS,
+		[5] = FM_COARSE | FM_COARSE_PORTS,
+		[6] = FM_COARSE | FM_COARSE_PORTS | FM_COARSE_PROTOCOL,
+		[7] = FM_COARSE | FM_COARSE_PORTS,
+	};
 	uint8_t a = input_u8(input), b = input_u8(input);
 	struct plan plan = {
 		.compared = !(a & 0x01),
@@ -34,6 +43,8 @@ static struct plan read_plan(struct input *input)
 		.tunnel = (a >> 6) % 3,
 		.every = b & 0x01,
 		.ring = b & 0x02,
+		.coarse = coarse[b >> 2 & 7],
+		.prefixes = (b >> 2 & 7) == 7,
 	};
 
 	plan.tci = input_u16(input);
@@ -48,7 +59,11 @@ static struct plan read_plan(struct input *input)
 static void load(const struct plan *plan)
 {
 	struct fm_rodata options = {
-		.tcp = plan->tcp,
+		.tcp = plan->tcp && (plan->compared || !plan->coarse),
+		.coarse = plan->compared ? 0 : plan->coarse,
+		.has_prefixes = plan->prefixes,
+		.prefix_length = {20, 44},
+		.prefix_mask = {{~0ULL, htobe64(0xfffffffffffff000)}, {htobe64(~0ULL << 20), 0}},
 		.tunnel = plan->tunnel,
 		.observe_every = !plan->compared && plan->every,
 		.key_vlan = !plan->compared,

@@ -53,6 +53,9 @@ static struct fm_counters counters[_FM_HOOK_MAX];
 static struct fm_aggregate_work votes;
 static struct fm_parser parser;
 static struct fm_tcp_work tcp_work;
+static struct fm_coarse_work coarse_work;
+/* Every other address is in a prefix, or has a number. */
+static struct fm_prefix_value prefixes[2] = {{{~0ULL, 0}, 0, 64, {0}}, {{0, 0}, 64500, 0, {0}}};
 static struct fm_overflow overflow_event;
 static bool ring_has_room;
 static __u32 seen_ifindex, seen_flags = FM_SEEN_YES;
@@ -77,6 +80,7 @@ static const struct {
 	{&fm_scratch, &parser, 1, sizeof(parser)},
 	{&fm_tcp_scratch, &tcp_work, 1, sizeof(tcp_work)},
 	{&fm_votes, &votes, 1, sizeof(votes)},
+	{&fm_coarser, &coarse_work, 1, sizeof(coarse_work)},
 	{&fm_table, slots, 1, 0},
 	{&fm_tcp_table, tcp_slots, 1, 0},
 	{&fm_tunnel_table, tunnels, 1, 0},
@@ -91,6 +95,10 @@ void *bpf_map_lookup_elem(void *map, const void *key)
 			if (!memcmp(&fragments[i].key, key, sizeof(fragments[i].key)))
 				return &fragments[i].value;
 		return NULL;
+	}
+	if (map == &fm_prefixes) {
+		index = ((const struct fm_filter_net *)key)->addr[15] % 4;
+		return index < 2 ? &prefixes[index] : NULL;
 	}
 	memcpy(&index, key, sizeof(index));
 	if (map == &fm_ifaces)

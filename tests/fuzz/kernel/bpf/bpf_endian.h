@@ -9,5 +9,6 @@
 #define bpf_ntohs(x) be16toh(x)
 #define bpf_htonl(x) htobe32(x)
 #define bpf_ntohl(x) be32toh(x)
+#define bpf_be64_to_cpu(x) be64toh(x)
 
 #endif
