@@ -423,8 +423,11 @@ def vrfs():
         at = begun(reader)
         equal('names', [(number_of(one, VRF), text_of(one, VRF_NAME))
                         for one in reader.options(VRF)], [(10, 'red')])
-        equal('interfaces', {text_of(one, NAME): number_of(one, INTERFACE_VRF[1], OWN)
-                             for one in reader.options(NAME)}, {'lo': 0, 'm0': 10, 'red': 10})
+        of_interface = {text_of(one, NAME): number_of(one, INTERFACE_VRF[1], OWN)
+                        for one in reader.options(NAME)}
+        # Some kernels make gre0 and others in each namespace.
+        equal('interfaces', {name: of_interface.get(name) for name in ('lo', 'm0', 'red')},
+              {'lo': 0, 'm0': 10, 'red': 10})
         send(a, 5)
         m.ip('link set red down')
         m.ip('link set red name green')

@@ -5,10 +5,10 @@
 
 #include <endian.h>
 
-#define bpf_htons(x) htobe16(x)
-#define bpf_ntohs(x) be16toh(x)
-#define bpf_htonl(x) htobe32(x)
-#define bpf_ntohl(x) be32toh(x)
+#define bpf_htons(x)	   htobe16(x)
+#define bpf_ntohs(x)	   be16toh(x)
+#define bpf_htonl(x)	   htobe32(x)
+#define bpf_ntohl(x)	   be32toh(x)
 #define bpf_be64_to_cpu(x) be64toh(x)
 
 #endif
