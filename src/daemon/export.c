@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/macro.h"
 #include "daemon/measures.h"
+#include "daemon/sampler.h"
 
 /* Records a conversation can make. */
 #define RECORDS_MAX 2
@@ -133,22 +134,11 @@ static void set_half(struct fm_record *record, const struct fm_half *half)
 static void set_sampler(const struct fm_export *exporter, struct fm_record *record,
 			const struct fm_key *key)
 {
-	static const uint16_t algorithms[] = {
-		[FM_SAMPLE_COUNT] = FM_SELECTOR_COUNT,
-		[FM_SAMPLE_RANDOM] = FM_SELECTOR_RANDOM,
-		[FM_SAMPLE_FLOWS] = FM_SELECTOR_FLOWS,
-	};
 	unsigned int number = key->tunnel_type >> FM_KEY_SAMPLER_SHIFT;
-	struct fm_sampler sampler;
 
-	if (!number || !exporter->samplers)
-		return;
-	sampler = exporter->samplers[number].sampler;
-	if (!sampler.interval || sampler.method >= FM_ARRAY_SIZE(algorithms))
-		return;
-	record->selector = number;
-	record->sampling_interval = sampler.interval;
-	record->selector_algorithm = algorithms[sampler.method];
+	if (fm_sampler_of(exporter->samplers, number, &record->sampling_interval,
+			  &record->selector_algorithm))
+		record->selector = number;
 }
 
 static void set_record(const struct fm_export *exporter, struct fm_record *record,

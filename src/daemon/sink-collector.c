@@ -16,6 +16,7 @@
 #include "daemon/courier.h"
 #include "daemon/identity.h"
 #include "daemon/resolve.h"
+#include "daemon/sampler.h"
 #include "daemon/sink.h"
 #include "daemon/tell.h"
 #include "ipfix/layout.h"
@@ -417,15 +418,6 @@ static int open_courier(struct collector *collector, const struct fm_session_opt
 	return fm_courier_open(&collector->courier, &options);
 }
 
-static bool had_samplers(const struct fm_sink_env *env)
-{
-	bool had = false;
-
-	for (unsigned int i = 1; env->samplers && i < FM_FILTER_SAMPLERS; i++)
-		had |= env->samplers[i].sampler.interval > 0;
-	return had;
-}
-
 static int init(struct collector *collector)
 {
 	const struct fm_collector_config *config = collector->config;
@@ -435,7 +427,6 @@ static int init(struct collector *collector)
 	fm_config_collector_records(collector->env.config, config, &options);
 	options.message_size = FM_MIN(options.message_size, collector->way->message_max);
 	options.boot_ns = fm_clock_realtime_ns() - fm_clock_monotonic_ns();
-	options.had_samplers = had_samplers(&collector->env);
 	r = open_courier(collector, &options);
 	if (r == 0)
 		r = fm_session_new(&collector->session, &options, on_message, collector);
@@ -444,6 +435,7 @@ static int init(struct collector *collector)
 		r = fm_session_use_all(collector->session);
 	if (r < 0)
 		return r;
+	fm_samplers_tell(collector->env.samplers, collector->session);
 	fm_tell_init(&collector->tell, &collector->env, collector->session, config->options_ns);
 	r = open_catch_up(collector);
 	if (r < 0)

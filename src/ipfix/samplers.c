@@ -65,6 +65,14 @@ unsigned int fm_samplers_note(struct fm_samplers *samplers, const struct fm_reco
 	return told | (note_rate(samplers, record, now_ns) ? FM_SAMPLERS_TELL_RATE : 0);
 }
 
+void fm_samplers_know(struct fm_samplers *samplers, uint32_t selector, uint32_t interval,
+		      uint16_t algorithm)
+{
+	samplers->v[selector].interval = interval;
+	samplers->v[selector].algorithm = algorithm;
+	samplers->unsure = true;
+}
+
 static const char *algorithm_text(uint16_t algorithm)
 {
 	return algorithm == FM_SELECTOR_COUNT	 ? "packets"

@@ -18,7 +18,7 @@
 
 struct fm_samplers {
 	struct {
-		uint32_t interval; /* 0: was never met */
+		uint32_t interval; /* 0: is not known */
 		uint16_t algorithm;
 	} v[FM_SAMPLERS_MAX];
 	bool unsure;   /* others may have told an interval before */
@@ -38,7 +38,11 @@ enum {
 unsigned int fm_samplers_note(struct fm_samplers *samplers, const struct fm_record *record,
 			      uint64_t now_ns);
 
-/* What is told of a sampler; false: it was not met. */
+/* A sampler that earlier sessions may have told of. */
+void fm_samplers_know(struct fm_samplers *samplers, uint32_t selector, uint32_t interval,
+		      uint16_t algorithm);
+
+/* What is told of a sampler; false: it is not known. */
 bool fm_samplers_get(const struct fm_samplers *samplers, uint32_t selector,
 		     struct fm_sampler_record *ret);
 

@@ -22,7 +22,6 @@ struct fm_session_options {
 	unsigned int profile;	     /* one of FM_P_STANDARD, FM_P_FULL, FM_P_NTOP */
 	struct fm_field_list fields; /* what records have else than it gives them */
 	bool biflow;
-	bool had_samplers;	    /* collectors may have been told of some by earlier sessions */
 	uint32_t domain;	    /* observation domain (IPFIX), source id (v9) */
 	uint32_t enterprise_number; /* of FM_PEN_OWN rows */
 	size_t message_size;	    /* octets at most, 512..65535; of templates at least 1180 */

@@ -200,7 +200,6 @@ int fm_session_new_encoder(struct fm_session **ret, const struct fm_session_opti
 	if (!session)
 		return -ENOMEM;
 	session->options = *options;
-	session->samplers.unsure = options->had_samplers;
 	session->ops = ops;
 	session->emit = emit;
 	session->userdata = userdata;
@@ -397,6 +396,12 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 	if (batch->n >= batch->capacity)
 		send_batch(session, index, now_ns); /* else tried again with the next */
 	return 0;
+}
+
+void fm_session_sampler(struct fm_session *session, uint32_t selector, uint32_t interval,
+			uint16_t algorithm)
+{
+	fm_samplers_know(&session->samplers, selector, interval, algorithm);
 }
 
 int fm_session_end(struct fm_session *session, uint64_t now_ns)

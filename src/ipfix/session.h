@@ -110,6 +110,13 @@ int fm_session_cause(struct fm_session *session, const struct fm_cause_record *r
 int fm_session_gap(struct fm_session *session, const struct fm_session_gap *gap, uint64_t now_ns);
 
 /*
+ * Before it begins: earlier sessions may have told of a sampler, and records of it may come that
+ * are not this one's. It is told at the beginning.
+ */
+void fm_session_sampler(struct fm_session *session, uint32_t selector, uint32_t interval,
+			uint16_t algorithm);
+
+/*
  * The last records are flushed, and others may come from another session: collectors that know one
  * interval of sampling are told that it holds no longer.
  */

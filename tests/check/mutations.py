@@ -334,6 +334,9 @@ CHOOSING = (
     daemon('a file of prefixes that changed is not read', 'manager.c',
            'ret->prefixes = config->prefix_map ? config->prefix_map->digest : 0;',
            'ret->prefixes = config->prefix_map != NULL;', 'coarse: a file of prefixes'),
+    daemon('what another process spooled comes before its samplers', 'sink-collector.c',
+           'fm_samplers_tell(collector->env.samplers, collector->session);', ';',
+           'sampling: a collector that was away'),
     daemon('a record does not say its sampler', 'export.c',
            'record->selector = number;', ';', 'sampling: every N-th'),
 )

@@ -12,7 +12,7 @@ from lib.collect import Nfacctd, Nfcapd, TcpListener, account, json_flow, malfor
 from lib.daemon import Flowmond, merge
 from lib.lives import bpffs
 from lib.mixture import pair
-from lib.net import Lab
+from lib.net import Lab, wait_until
 from lib.packets import ACK, TCP, UDP, Account, ip4, ip6, tcp, udp
 from lib.tap import case, check, equal, note
 from lib.traffic import Injector
@@ -93,6 +93,21 @@ def by_port(flows, kind):
     return sums
 
 
+def told_first(listener):
+    """In the order of the stream: no record of a sampler before what it is, and they agree."""
+    known, connection = {}, None
+    for line in listener.lines():
+        if line.get('connection') != connection:
+            known, connection = {}, line.get('connection')
+        if 'selectorId' in line and 'samplingPacketInterval' in line:
+            known[line['selectorId']] = (
+                line['samplingPacketInterval'] + line['samplingPacketSpace'],
+                line['selectorAlgorithm'])
+        elif 'selectorId' in line:
+            equal('sampler of a record', known.get(line['selectorId']),
+                  (line['samplingInterval'], line['selectorAlgorithm']))
+
+
 class Site:
     """A daemon with a collector of each kind; all of them scale."""
 
@@ -131,17 +146,7 @@ class Site:
         return status
 
     def told(self):
-        """In the order of the stream: no record of a sampler before what it is, and they agree."""
-        known = {}
-        for line in self.tcp.lines():
-            if 'selectorId' in line and 'samplingPacketInterval' in line:
-                known[line['selectorId']] = (
-                    line['samplingPacketInterval'] + line['samplingPacketSpace'],
-                    line['selectorAlgorithm'])
-            elif 'selectorId' in line:
-                equal('sampler of a record', known.get(line['selectorId']),
-                      (line['samplingInterval'], line['selectorAlgorithm']))
-        return known
+        told_first(self.tcp)
 
 
 @case('every N-th packet: nfdump and nfacctd scale to what was sent, IPFIX and NetFlow v9')
@@ -265,6 +270,41 @@ def lives():
         equal('octets in flows and not sampled', site.raw.octets() + site.left[1],
               runs.total.octets())
         equal('intervals', {line.get('samplingInterval') for line in site.lines}, {10, 4, 3, None})
+
+
+@case('a collector that was away over a kill: what waited on disk comes behind what it is a sample of')
+def away():
+    with Lab('sampling7') as lab:
+        a, m = pair(lab)
+        daemon = Flowmond(m, {
+            'capture': {'interfaces': 'm0'},
+            'flows': {'idle_timeout': '200ms', 'sweep_interval': '50ms'},
+            'filter': {'rule': ['sample 1 in 5 packets ip6', 'sample 1 in 3 random']},
+            'json': {'file': lab.path('flowmond.json')}, 'bpf': {'pin': bpffs(lab) + '/flowmond'},
+            'spool': {'directory': lab.path('spool')},
+            'collector main': {'address': '127.0.0.1:4739', 'transport': 'tcp', 'profile': 'full',
+                               'reconnect_interval': '100ms'}})
+
+        def waiting():
+            return daemon.status()['sinks'][0]['spool_waiting_octets']
+        runs = Runs(a, 7)
+        runs.send(runs.packet(run) for run in range(20) for _ in range(40))
+        wait_until(lambda: waiting() > 0, 20, 'the spool')
+        daemon.stop(signal.SIGKILL, -9)
+        daemon.start()
+        daemon.wait_ready()
+        # One of the samplers has no records any more.
+        runs.send(runs.packet(run) for run in range(0, 20, 2) for _ in range(40))
+        listener = TcpListener(m)
+        runs.close()
+        wait_until(lambda: not waiting(), 60, 'the spool to be empty')
+        status = daemon.status()
+        daemon.stop()
+        records = account(listener.stop())
+        told_first(listener)
+        equal('packets and not sampled', records.packets() +
+              status['counters']['not_sampled']['packets'], runs.total.packets())
+        equal('as in JSON', records.flows, account(map(json_flow, daemon.json_records())).flows)
 
 
 @case('messages with samplers have no fault for tshark, and come before what they are about')
