@@ -241,6 +241,14 @@ int fm_status_not_sent_line(const struct fm_sink_stats *stats, struct fm_buf *re
 	return fm_buf_error(ret);
 }
 
+/* Whether what it is given gets there. */
+static bool is_up(const struct fm_sink *sink)
+{
+	uint64_t since;
+
+	return !sink->ops->up || sink->ops->up(sink, &since);
+}
+
 static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 {
 	for (size_t i = 0; i < exporter->n_sinks; i++) {
@@ -251,7 +259,8 @@ static void text_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 
 		sink->ops->stats(sink, &stats);
 		n = sink_figures(&stats, figures);
-		fm_buf_printf(ret, "\n%s\n", sink->ops->describe(sink));
+		fm_buf_printf(ret, "\n%s%s\n", sink->ops->describe(sink),
+			      is_up(sink) ? "" : " is down");
 		for (size_t f = 0; f < n; f++)
 			fm_buf_printf(ret, "  %-22s %20" PRIu64 "\n", figures[f].name,
 				      figures[f].value);
@@ -361,7 +370,7 @@ static void json_sinks(const struct fm_export *exporter, struct fm_buf *ret)
 		n = sink_figures(&stats, figures);
 		fm_buf_printf(ret, "%s{\"name\":", i ? "," : "");
 		fm_buf_json_string(ret, sink->ops->describe(sink));
-		fm_buf_printf(ret, ",");
+		fm_buf_printf(ret, ",\"up\":%s,", is_up(sink) ? "true" : "false");
 		json_figures(figures, n, ret);
 		json_not_sent(&stats, ret);
 		fm_buf_printf(ret, "}");

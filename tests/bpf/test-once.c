@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A packet is counted at the first monitored hook it passes, and its flow learns the egress. */
+#include <errno.h>
 #include <netinet/in.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
 
 #include "harness.h"
 #include "test.h"
@@ -170,6 +174,30 @@ static void test_moves(void)
 		"the egress interface is the last one");
 }
 
+/* What programs of another layout counted at ingress counts as seen, nothing else. */
+static void test_inherited(void)
+{
+	int fd = bpf_map_create(BPF_MAP_TYPE_HASH, "fm_others", 4, 4, 8, NULL);
+	int wrong = bpf_map_create(BPF_MAP_TYPE_HASH, "fm_others", 4, 8, 8, NULL);
+	const struct {
+		uint32_t ifindex, seen;
+	} rows[] = {{50, FM_SEEN_YES}, {51, FM_SEEN_NO}, {52, FM_SEEN_MARKED}, {53, 7}};
+
+	for (size_t i = 0; i < 4; i++)
+		bpf_map_update_elem(fd, &rows[i].ifindex, &rows[i].seen, BPF_ANY);
+	FM_TEST(fm_kernel_inherit_seen(h.kernel, fd) == 0 &&
+			fm_kernel_seen(h.kernel, 50) == FM_SEEN_YES &&
+			fm_kernel_seen(h.kernel, 51) == FM_SEEN_NO &&
+			fm_kernel_seen(h.kernel, 52) == FM_SEEN_NO &&
+			fm_kernel_seen(h.kernel, 53) == FM_SEEN_NO,
+		"interfaces of another layout are seen");
+	FM_TEST(fm_kernel_inherit_seen(h.kernel, wrong) == -EINVAL,
+		"what is no table of interfaces is refused");
+	close(fd);
+	close(wrong);
+	fm_kernel_set_seen(h.kernel, 50, FM_SEEN_NO);
+}
+
 int main(void)
 {
 	struct fm_kernel_options options = {.max_flows = 64};
@@ -189,6 +217,7 @@ int main(void)
 	test_table();
 	test_cells();
 	test_moves();
+	test_inherited();
 	harness_done(&h);
 	return fm_test_done();
 }

@@ -69,13 +69,22 @@ def by_reload(network, one, other, **capture):
     watch.finish()
 
 
-def network_case(title):
+def no_renaming():
+    """Why an interface that is up cannot get another name here, or None: before Linux 6.2."""
+    with Lab('try') as lab:
+        namespace = lab.ns('n')
+        namespace.ip('link add d0 type veth peer name d1')
+        namespace.ip('link set d0 up')
+        return namespace.run(*'ip link set d0 name d2'.split(), ok=False).strip() or None
+
+
+def network_case(title, skip=None):
     """A case that gets a network of its own."""
     def register(function):
         def run():
             with Lab('switch') as lab:
                 function(Network(lab))
-        return case(title)(run)
+        return case(title, skip)(run)
     return register
 
 
@@ -117,7 +126,7 @@ def other_end(network):
     by_reload(network, 'r1', 'r1, a0@' + network.a.name)
 
 
-@network_case('an interface leaves and comes back by its name, others come and go')
+@network_case('an interface leaves and comes back by its name, others come and go', no_renaming)
 def by_name(network):
     r = network.r
     watch = Watch(network, 'r*')

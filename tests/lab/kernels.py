@@ -26,7 +26,7 @@ SERIES = {'6.12': True, '6.1': False}
 CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
 E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
 PCAPS = os.path.join(E2E, '..', '..', '..', 'shared', 'pcaps')
-BPF = ('fields', 'table', 'once', 'segments', 'fragments', 'tunnels', 'quic', 'nonlinear', 'gates',
+BPF = ('coarse', 'fields', 'filter', 'table', 'once', 'segments', 'fragments', 'tunnels', 'quic', 'nonlinear', 'gates',
        'wire', 'tcp', 'tcp-open', 'tcp-cells', 'tcp-figures', 'attach', 'interfaces', 'sweep', 'flood',
        'survival', 'transactions', 'random', 'stress')
 BRIEFLY = 'fields', 'once', 'attach'
@@ -37,7 +37,8 @@ E2E_TESTS = (('once', ''), ('stop', ''), ('reload', ''), ('survive', 'killed at 
              ('spool', 'daemon ended by'), ('collectors', 'down at start'), ('collectors', 'comes'),
              ('devices', ''), ('purge', ''), ('hotplug', ''), ('mix', ''), ('full', ''),
              ('offload', ''), ('tcp', 'connection refused'), ('tcp', 'first SYN'), ('tunnels', ''),
-             ('names', 'VRFs'), ('pcaps', ''))
+             ('names', 'VRFs'), ('pcaps', ''), ('filter', 'each packet'),
+             ('sampling', 'rates that'), ('coarse', 'prefixes and numbers'))
 # What an emulated processor can do: all that is waited for may take so many times as long; so many
 # packets a second; so often.
 SETTINGS = {'FLOWMOND_TEST_PATIENCE': '10', 'FLOWMOND_TEST_RATE': '500',
