@@ -147,6 +147,14 @@ static uint64_t idle_ns(struct fm_courier *courier, uint64_t now)
 	return now - courier->taken_ns;
 }
 
+/* One whose queue is full is found sooner: what comes next would be given up. */
+static bool is_stalled(struct fm_courier *courier, uint64_t now)
+{
+	bool is_full = courier->full_since_ns && now - courier->full_since_ns >= FULL_NS;
+
+	return idle_ns(courier, now) >= (is_full ? FULL_NS : STALL_NS);
+}
+
 void fm_courier_check(struct fm_courier *courier)
 {
 	static const char *const states[] = {
@@ -164,7 +172,7 @@ void fm_courier_check(struct fm_courier *courier)
 		fm_patience_restore(&courier->patience);
 	else if (courier->patience.is_spent)
 		hindrance = FM_HINDRANCE_SLOW;
-	if (idle_ns(courier, now) >= STALL_NS)
+	if (is_stalled(courier, now))
 		hindrance = FM_HINDRANCE_STALLED;
 	if (set_hindrance(courier, hindrance))
 		tell_state(courier, hindrance ? LOG_WARNING : LOG_INFO, states[hindrance]);
@@ -576,6 +584,7 @@ static bool has_room(const struct fm_courier *courier)
 size_t fm_courier_room(struct fm_courier *courier)
 {
 	struct fm_patience *patience = &courier->patience;
+	enum fm_hindrance before;
 	uint64_t now;
 
 	if (has_room(courier) && !patience->since_ns && !courier->hindrance)
@@ -590,7 +599,13 @@ size_t fm_courier_room(struct fm_courier *courier)
 	}
 	if (has_room(courier) || !fm_patience_ask(patience, now))
 		return SIZE_MAX;
-	return courier->full_since_ns && now - courier->full_since_ns >= FULL_NS ? SIZE_MAX : 0;
+	if (!courier->full_since_ns || now - courier->full_since_ns < FULL_NS)
+		return 0;
+	/* Others in its group get what it would have to give up, once it counts as down. */
+	before = courier->hindrance;
+	courier->checked_ns = 0;
+	fm_courier_check(courier);
+	return courier->hindrance == before ? SIZE_MAX : 0;
 }
 
 void fm_courier_kept(struct fm_courier *courier)
