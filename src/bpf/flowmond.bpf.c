@@ -627,8 +627,6 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 			return FM_DONE;
 		packet->key.tunnel_type = answer >> FM_DONE_BITS;
 	}
-	if (fm_ro.coarse && !fm_coarse_packet(packet))
-		return not_done;
 	fm_key_extend(packet, fm_ifindex(interface), hook);
 	hash = fm_hash(&packet->key, fm_ro.seed);
 	counters = fm_counters_near(fm_gate_of(skb), hook);
@@ -675,6 +673,25 @@ FM_GLOBAL int fm_filter_any(struct __sk_buff *skb, struct fm_parser *parser, int
 	return 0;
 }
 
+/* Most packets, into memory; 0: it is none of them. Verified by itself. */
+FM_GLOBAL int fm_parse_fast(struct __sk_buff *skb, struct fm_parser *parser, int layer3)
+{
+	if (!parser || !fm_fast_parse(skb, &parser->packet, layer3))
+		return 0;
+	parser->packet.verdict = FM_PARSED;
+	parser->packet.transport = 1;
+	return 1;
+}
+
+static __always_inline void fm_parse_any(struct __sk_buff *skb, struct fm_parser *parser,
+					 int layer3)
+{
+	fm_parse_begin(skb, parser, layer3);
+	parser->packet.verdict = fm_parse_ip(skb, parser);
+	if (parser->packet.verdict == FM_PARSED)
+		fm_parse_rest(skb, parser);
+}
+
 /* The long way. */
 static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook, int layer3,
 				       int asked)
@@ -688,10 +705,9 @@ static __always_inline int fm_hook_any(struct __sk_buff *skb, enum fm_hook hook,
 	__builtin_memset(parser, 0, sizeof(*parser));
 	parser->position = FM_NO_POSITION;
 	parser->again = fm_is_again(skb, hook);
-	fm_parse_begin(skb, parser, layer3);
-	parser->packet.verdict = fm_parse_ip(skb, parser);
+	if (!fm_ro.coarse || !fm_parse_fast(skb, parser, layer3))
+		fm_parse_any(skb, parser, layer3);
 	if (parser->packet.verdict == FM_PARSED) {
-		fm_parse_rest(skb, parser);
 		if (asked || FM_READ_ONCE(fm_live.filter))
 			fm_filter_any(skb, parser, hook, asked);
 		if (fm_ro.coarse)
@@ -708,7 +724,8 @@ static __always_inline int fm_hook_packet(struct __sk_buff *skb, enum fm_hook ho
 	struct fm_packet packet = {};
 	int done = FM_NOT_DONE;
 
-	if (fm_fast_parse(skb, &packet, layer3))
+	/* Whole keys stay in registers; one that becomes coarser is made in memory. */
+	if (!fm_ro.coarse && fm_fast_parse(skb, &packet, layer3))
 		done = fm_count_near(skb, &packet, hook);
 	if (done <= FM_NOT_DONE_SOME)
 		done = fm_hook_any(skb, hook, layer3, done);
