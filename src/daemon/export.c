@@ -52,13 +52,19 @@ static uint8_t take_side(struct fm_key *key, unsigned int side, uint32_t *ret_nu
 }
 
 /* Addresses and ports, seen from the endpoint that sends. */
-static void set_key(struct fm_record *record, const struct fm_key *coarse, unsigned int sender)
+static void set_key(struct fm_record *record, const struct fm_key *key, unsigned int sender)
 {
-	struct fm_key taken = *coarse, *key = &taken;
 	unsigned int receiver = !sender;
-	uint8_t from = take_side(key, sender, &record->src_as);
-	uint8_t to = take_side(key, receiver, &record->dst_as);
+	uint8_t from = FM_KEY_FAMILY_OF(key) == 4 ? 32 : 128, to = from;
+	struct fm_key taken;
 	uint16_t type_code;
+
+	if (FM_KEY_COARSE_OF(key)) {
+		taken = *key;
+		from = take_side(&taken, sender, &record->src_as);
+		to = take_side(&taken, receiver, &record->dst_as);
+		key = &taken;
+	}
 
 	record->protocol = key->protocol;
 	record->aggregation = FM_KEY_AGGREGATE_OF(key);
@@ -136,8 +142,8 @@ static void set_sampler(const struct fm_export *exporter, struct fm_record *reco
 {
 	unsigned int number = key->tunnel_type >> FM_KEY_SAMPLER_SHIFT;
 
-	if (fm_sampler_of(exporter->samplers, number, &record->sampling_interval,
-			  &record->selector_algorithm))
+	if (number && fm_sampler_of(exporter->samplers, number, &record->sampling_interval,
+				    &record->selector_algorithm))
 		record->selector = number;
 }
 

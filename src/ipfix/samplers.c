@@ -60,8 +60,10 @@ static bool note_rate(struct fm_samplers *samplers, const struct fm_record *reco
 unsigned int fm_samplers_note(struct fm_samplers *samplers, const struct fm_record *record,
 			      uint64_t now_ns)
 {
-	unsigned int told = note_one(samplers, record) ? FM_SAMPLERS_TELL_ONE : 0;
+	unsigned int told;
 
+	samplers->active = true;
+	told = note_one(samplers, record) ? FM_SAMPLERS_TELL_ONE : 0;
 	return told | (note_rate(samplers, record, now_ns) ? FM_SAMPLERS_TELL_RATE : 0);
 }
 
@@ -70,7 +72,7 @@ void fm_samplers_know(struct fm_samplers *samplers, uint32_t selector, uint32_t 
 {
 	samplers->v[selector].interval = interval;
 	samplers->v[selector].algorithm = algorithm;
-	samplers->unsure = true;
+	samplers->unsure = samplers->active = true;
 }
 
 static const char *algorithm_text(uint16_t algorithm)

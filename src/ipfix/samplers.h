@@ -17,6 +17,7 @@
 #define FM_SAMPLERS_MAX 16
 
 struct fm_samplers {
+	bool active; /* a sampler was met, or others may have told of one */
 	struct {
 		uint32_t interval; /* 0: is not known */
 		uint16_t algorithm;
@@ -34,7 +35,23 @@ enum {
 	FM_SAMPLERS_TELL_RATE = 2,
 };
 
-/* record: selector below FM_SAMPLERS_MAX; now_ns of any clock. Returns what it takes for told. */
+/* The record needs nothing told: it is of no sampler, as all before. */
+static inline bool fm_samplers_pass(struct fm_samplers *samplers, const struct fm_record *record,
+				    uint64_t now_ns)
+{
+	if (samplers->active || record->selector)
+		return false;
+	if (!samplers->since_ns) {
+		samplers->since_ns = now_ns;
+		samplers->seen = 1;
+	}
+	return true;
+}
+
+/*
+ * What must be told before a record that did not pass: selector below FM_SAMPLERS_MAX; now_ns of
+ * any clock. Returns what it takes for told.
+ */
 unsigned int fm_samplers_note(struct fm_samplers *samplers, const struct fm_record *record,
 			      uint64_t now_ns);
 

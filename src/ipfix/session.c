@@ -362,7 +362,7 @@ static int tell_before(struct fm_session *session, const struct fm_record *recor
 	r = r ?: send_samplers(session, now_ns);
 	session->first_told = false;
 	if (r < 0) /* all of it is told with the next record */
-		session->samplers = (struct fm_samplers){.unsure = true};
+		session->samplers = (struct fm_samplers){.active = true, .unsure = true};
 	return r;
 }
 
@@ -386,7 +386,9 @@ int fm_session_record(struct fm_session *session, const struct fm_record *record
 	if (record->family >= _FM_FAMILY_MAX || record->encapsulation >= _FM_ENCAPSULATION_MAX ||
 	    record->selector >= FM_SAMPLERS_MAX)
 		return -EINVAL;
-	r = tell_before(session, record, now_ns);
+	r = fm_samplers_pass(&session->samplers, record, now_ns)
+		    ? 0
+		    : tell_before(session, record, now_ns);
 	r = r ?: add(session, index, record, now_ns);
 	if (r < 0)
 		return r;

@@ -3,7 +3,7 @@
 """Breaks one promise at a time and sees a test fail for it: the rows of mutations.py, each put into a
 copy of the source of which only what a test needs is built.
 
-  mutate.py [part of a name]...   all rows, or those; as TAP. Half an hour of two processors.
+  mutate.py [part of a name]...   all rows, or those; as TAP. A quarter of an hour of two processors.
   mutate.py --check               that every row is still about this source, and in docs/reliability.md
   mutate.py --table               the rows as that table
 

@@ -339,7 +339,7 @@ CHOOSING = (
            'fm_samplers_tell(collector->env.samplers, collector->session);', ';',
            'sampling: a collector that was away'),
     daemon('a record does not say its sampler', 'export.c',
-           'record->selector = number;', ';', 'sampling: every N-th'),
+           'record->selector = number;', 'record->selector = 0;', 'sampling: every N-th'),
 )
 
 MUTATIONS = COUNTING + CHOOSING + MEASURING + SWEEPING + SURVIVING + SENDING

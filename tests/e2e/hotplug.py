@@ -216,6 +216,8 @@ def tun():
         m.ip('addr add 10.8.0.1/24 dev tun0')
         m.ip('addr add fd08::1/64 dev tun0 nodad')
         wait_attached(m, 'tun0')
+        # Until then what is sent is dropped before any hook.
+        wait_until(lambda: ' qdisc noop ' not in m.ip('link show dev tun0'), 10, 'a queue')
         sent = Account()
         for packet, flow in (
                 (ip4('10.8.0.2', '10.8.0.99', UDP, udp(1, 2, bytes(100))),
