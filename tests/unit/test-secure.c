@@ -67,8 +67,8 @@ static const char *kind(const struct peer *peer)
 
 static void test_carries(bool datagrams, int version, const char *name)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, datagrams, "server.pem");
 	if (version)
@@ -98,8 +98,8 @@ static void test_carries(bool datagrams, int version, const char *name)
 static void test_refuses(bool datagrams, const char *identity, const struct given *given,
 			 int version, int error, const char *words)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, datagrams, identity);
 	if (version)
@@ -140,8 +140,8 @@ static void test_trust(bool datagrams)
 
 static void test_too_old(bool datagrams)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, datagrams, "server.pem");
 	SSL_CTX_set_security_level(peer.context, 0);
@@ -158,8 +158,8 @@ static void test_too_old(bool datagrams)
 static void test_by_address(bool datagrams)
 {
 	const struct given by_address = {"ca.pem", "client.pem", "client.key", "::1"};
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, datagrams, "server.pem");
 	secure_rig(&rig, &peer, &by_address);
@@ -173,8 +173,8 @@ static void test_by_address(bool datagrams)
 static void test_no_handshake(bool datagrams)
 {
 	static const char garbage[] = "HTTP/1.1 400 Bad Request\r\n\r\n";
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 	int fd;
 
 	peer_init(&peer, datagrams, "server.pem");
@@ -206,8 +206,8 @@ static void test_no_handshake(bool datagrams)
  */
 static void test_no_tickets(void)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, false, "server.pem");
 	SSL_CTX_set_num_tickets(peer.context, 0);
@@ -225,8 +225,8 @@ static void test_no_tickets(void)
 
 static void test_stalled(void)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, false, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -251,8 +251,8 @@ static void test_reset(void)
 {
 	struct linger linger = {.l_onoff = 1};
 	struct sums before;
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, false, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -286,8 +286,8 @@ static void test_reset(void)
 /* The peer leaves in order: told, and after the interval there is a new session. */
 static void test_leaves(bool datagrams)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, datagrams, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -314,8 +314,8 @@ static void test_leaves(bool datagrams)
 /* Nobody listens for a while: the datagram that was refused is sent again. */
 static void test_dtls_refused(void)
 {
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, true, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -345,8 +345,8 @@ static void test_dtls_refused(void)
 static void test_dtls_forgotten(void)
 {
 	char noise[20000];
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, true, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -387,8 +387,8 @@ static void test_dtls_path(void)
 	static uint8_t message[20000];
 	const struct fm_message_info info = {.records = 3, .packets = 5, .octets = 7};
 	uint64_t now = fm_clock_monotonic_ns();
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, true, "server.pem");
 	secure_rig(&rig, &peer, &usual);
@@ -409,8 +409,8 @@ static void test_dtls_path(void)
 static void test_dtls_again(void)
 {
 	char noise[4096];
-	struct peer peer;
-	struct rig rig;
+	static struct peer peer;
+	static struct rig rig;
 
 	peer_init(&peer, true, "server.pem");
 	secure_rig(&rig, &peer, &usual);

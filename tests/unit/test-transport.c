@@ -25,7 +25,7 @@ static void test_tcp(int family, const char *name)
 {
 	struct sockaddr_in6 address;
 	int listener = rig_listen(family, false, &address), fd;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
@@ -53,7 +53,7 @@ static void test_tcp(int family, const char *name)
 static void test_tcp_late(void)
 {
 	struct sockaddr_in6 address;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	uint64_t now;
 	int listener, fd;
@@ -105,7 +105,7 @@ static void test_tcp_stalled(void)
 {
 	struct sockaddr_in6 address;
 	int listener = rig_listen(AF_INET6, true, &address), fd;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
@@ -149,7 +149,7 @@ static void test_tcp_reset(void)
 	struct sockaddr_in6 address;
 	int listener = rig_listen(AF_INET6, true, &address), fd;
 	struct sums before;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_tcp, &address, NULL);
@@ -186,7 +186,7 @@ static void test_udp(int family, const char *name)
 {
 	struct sockaddr_in6 address;
 	int fd = rig_socket(family, SOCK_DGRAM, &address);
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 
 	rig_init(&rig, &fm_transport_udp, &address, NULL);
@@ -208,7 +208,7 @@ static void test_udp(int family, const char *name)
 static void test_udp_refused(void)
 {
 	struct sockaddr_in6 address;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	struct sums before;
 	uint64_t now;
@@ -263,7 +263,7 @@ static void test_udp_move(void)
 	struct sockaddr_in6 addresses[2];
 	int fds[2] = {rig_socket(AF_INET6, SOCK_DGRAM, &addresses[0]),
 		      rig_socket(AF_INET6, SOCK_DGRAM, &addresses[1])};
-	struct reader readers[2];
+	static struct reader readers[2];
 	struct sums got;
 	struct rig rig;
 
@@ -296,7 +296,7 @@ static void test_udp_move(void)
 static void test_tcp_move(void)
 {
 	struct sockaddr_in6 nobody, address;
-	struct reader reader;
+	static struct reader reader;
 	struct rig rig;
 	int listener, fd;
 
