@@ -18,6 +18,7 @@
 
 #include "base/macro.h"
 #include "daemon/about.h"
+#include "daemon/region.h"
 #include "flowmond.skel.h"
 
 struct fm_kernel {
@@ -28,6 +29,7 @@ struct fm_kernel {
 	int about_fd;
 	int map_fd[_FM_SHARED_MAP_MAX];
 	const struct fm_prefix_map *prefixes;
+	int filter_pattern_fd[2]; /* tables of rules, tries: what the programs expect */
 	int clock_fd;
 	int fence_outer_fd;
 	int fence_inner_fd;
@@ -98,6 +100,7 @@ int fm_kernel_new(struct fm_kernel **ret, struct fm_store *store)
 	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++)
 		kernel->map_fd[i] = -1;
 	kernel->about_fd = -1;
+	kernel->filter_pattern_fd[0] = kernel->filter_pattern_fd[1] = -1;
 	kernel->clock_fd = -1;
 	kernel->fence_outer_fd = -1;
 	kernel->fence_inner_fd = -1;
@@ -127,6 +130,9 @@ struct fm_kernel *fm_kernel_free(struct fm_kernel *kernel)
 	fm_about_unmap(kernel->about);
 	if (kernel->about_fd >= 0)
 		close(kernel->about_fd);
+	for (unsigned int i = 0; i < 2; i++)
+		if (kernel->filter_pattern_fd[i] >= 0)
+			close(kernel->filter_pattern_fd[i]);
 	if (kernel->clock_fd >= 0)
 		close(kernel->clock_fd);
 	if (kernel->fence_outer_fd >= 0)
@@ -145,7 +151,7 @@ void fm_kernel_set_numbers(struct fm_kernel *kernel, unsigned int generation, un
 }
 
 /* Whether maps of an earlier process are what programs of this one would make. */
-static int check_shared(const struct fm_kernel *kernel)
+static int check_shared(struct fm_kernel *kernel)
 {
 	struct flowmond_bpf *skeleton = flowmond_bpf__open();
 	int r;
@@ -311,7 +317,29 @@ int fm_kernel_fits(const struct bpf_map *map, int fd)
 	       info.max_entries == bpf_map__max_entries(map);
 }
 
-int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
+/*
+ * Tables of rules are made without type information. Linux 6.1 takes no such map where programs
+ * were loaded with a pattern that has some.
+ */
+static int prepare_filters(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
+	int *pattern = kernel->filter_pattern_fd, r = 0;
+
+	if (pattern[0] < 0)
+		r = fm_region_map_new("fm_filter", 1, sizeof(struct fm_filter), &pattern[0], NULL);
+	if (r == 0 && pattern[1] < 0) {
+		pattern[1] = bpf_map_create(
+			BPF_MAP_TYPE_LPM_TRIE, "fm_nets", sizeof(struct fm_filter_net),
+			sizeof(struct fm_filter_net_rows), FM_FILTER_NETS, &opts);
+		r = pattern[1] < 0 ? -errno : 0;
+	}
+	if (r == 0)
+		r = bpf_map__set_inner_map_fd(skeleton->maps.fm_filters, pattern[0]);
+	return r < 0 ? r : bpf_map__set_inner_map_fd(skeleton->maps.fm_filter_nets, pattern[1]);
+}
+
+int fm_kernel_prepare(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
 	int r = bpf_map__set_max_entries(skeleton->maps.fm_counters,
 					 FM_GATE_ELEMENT(kernel->n_cpus + FM_GATE_BANKS, 0, 0));
@@ -319,6 +347,8 @@ int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skele
 	if (r == 0)
 		r = bpf_map__set_max_entries(skeleton->maps.fm_rules,
 					     FM_RULE_ELEMENT(kernel->n_cpus, 0));
+	if (r == 0)
+		r = prepare_filters(kernel, skeleton);
 	if (r < 0 || kernel->map_fd[FM_SHARED_COUNTERS] < 0)
 		return r;
 	for (unsigned int i = 0; i < _FM_SHARED_MAP_MAX; i++) {

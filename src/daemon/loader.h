@@ -104,7 +104,7 @@ void fm_kernel_fence_by_map(struct fm_kernel *kernel);
  * For generations. Sizes the shared maps of an object before it is loaded, or puts those that exist
  * into their place: -ESTALE if they are others.
  */
-int fm_kernel_prepare(const struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
+int fm_kernel_prepare(struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
 
 /* Those of the first object that was loaded are everybody's, also of later processes. */
 int fm_kernel_share(struct fm_kernel *kernel, struct flowmond_bpf *skeleton);
