@@ -208,7 +208,6 @@ struct fm_prefix_value {
 	__u8 length;   /* as the family counts */
 	__u8 unused[3];
 };
-#define FM_PREFIXES (1u << 20)
 
 /* Which headers a flow is keyed by. */
 enum fm_tunnel_key {

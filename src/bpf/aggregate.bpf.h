@@ -185,11 +185,11 @@ FM_GLOBAL int fm_aggregate_rest(struct __sk_buff *skb, struct fm_parser *parser,
 	if (any) {
 		work->key.protocol = FM_PROTOCOL_ANY;
 		work->key.family =
-			(packet->key.family & 0x0f) | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
+			FM_KEY_FAMILY_OF(&packet->key) | FM_KEY_AGGREGATE(FM_AGGREGATE_FAMILY);
 	} else {
 		work->key.protocol = packet->key.protocol;
 		work->key.family =
-			(packet->key.family & 0x0f) | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
+			FM_KEY_FAMILY_OF(&packet->key) | FM_KEY_AGGREGATE(FM_AGGREGATE_PROTOCOL);
 		work->key.ifindex = fm_aggregate_interface(packet, skb);
 		work->key.tunnel_type = fm_sampler_of(packet);
 	}

@@ -16,23 +16,10 @@ const struct fm_prefix_value *fm_prefix_value_described __attribute__((unused));
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, FM_PREFIXES);
+	__uint(max_entries, FM_FILTER_NETS);
 	__type(key, struct fm_filter_net);
 	__type(value, struct fm_prefix_value);
 } fm_prefixes SEC(".maps");
-
-struct fm_coarse_work {
-	struct fm_key key;
-	__u32 direction;
-	struct fm_filter_net net;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct fm_coarse_work);
-} fm_coarser SEC(".maps");
 
 /* The address of a side becomes its prefix, of this length, or a number. */
 static __always_inline void fm_coarse_address(struct fm_key *key, __u32 side, __u64 high, __u64 low,
@@ -57,24 +44,25 @@ static __always_inline void fm_coarse_address(struct fm_key *key, __u32 side, __
 		key->addr[side & 1][FM_LENGTH_AT(6)] = length;
 }
 
-static __always_inline void fm_coarse_side(struct fm_coarse_work *work, __u32 side, __u32 six)
+static __always_inline void fm_coarse_side(struct fm_key *key, __u32 side, __u32 six)
 {
 	const struct fm_prefix_value *value = NULL;
+	struct fm_filter_net net;
 
 	if (fm_ro.has_prefixes) {
-		work->net.length = 128;
-		__builtin_memcpy(work->net.addr, work->key.addr[side & 1], sizeof(work->net.addr));
-		value = bpf_map_lookup_elem(&fm_prefixes, &work->net);
+		net.length = 128;
+		__builtin_memcpy(net.addr, key->addr[side & 1], sizeof(net.addr));
+		value = bpf_map_lookup_elem(&fm_prefixes, &net);
 	}
 	if (value)
-		fm_coarse_address(&work->key, side, value->mask[0], value->mask[1], value->number,
+		fm_coarse_address(key, side, value->mask[0], value->mask[1], value->number,
 				  value->length);
 	else if (six)
-		fm_coarse_address(&work->key, side, fm_ro.prefix_mask[1][0],
-				  fm_ro.prefix_mask[1][1], 0, fm_ro.prefix_length[1]);
+		fm_coarse_address(key, side, fm_ro.prefix_mask[1][0], fm_ro.prefix_mask[1][1], 0,
+				  fm_ro.prefix_length[1]);
 	else
-		fm_coarse_address(&work->key, side, fm_ro.prefix_mask[0][0],
-				  fm_ro.prefix_mask[0][1], 0, fm_ro.prefix_length[0]);
+		fm_coarse_address(key, side, fm_ro.prefix_mask[0][0], fm_ro.prefix_mask[0][1], 0,
+				  fm_ro.prefix_length[0]);
 }
 
 /* Whether the second end point is the smaller one. */
@@ -89,10 +77,10 @@ static __always_inline int fm_coarse_turned(const struct fm_key *key)
 	return bpf_ntohs(key->port[0]) > bpf_ntohs(key->port[1]);
 }
 
-static __always_inline void fm_coarse_turn(struct fm_coarse_work *work)
+static __always_inline void fm_coarse_turn(struct fm_key *key)
 {
-	__u64 *a = (__u64 *)work->key.addr[0], *b = (__u64 *)work->key.addr[1], word;
-	__u16 port = work->key.port[0];
+	__u64 *a = (__u64 *)key->addr[0], *b = (__u64 *)key->addr[1], word;
+	__u16 port = key->port[0];
 
 	word = a[0];
 	a[0] = b[0];
@@ -100,53 +88,33 @@ static __always_inline void fm_coarse_turn(struct fm_coarse_work *work)
 	word = a[1];
 	a[1] = b[1];
 	b[1] = word;
-	work->key.port[0] = work->key.port[1];
-	work->key.port[1] = port;
-	work->direction ^= 1;
+	key->port[0] = key->port[1];
+	key->port[1] = port;
 }
 
-/* Makes the key in memory coarser; six: of IPv6. 0: there is none. Verified by itself. */
-FM_GLOBAL int fm_coarse_key(__u32 six)
-{
-	__u32 zero = 0;
-	struct fm_coarse_work *work = bpf_map_lookup_elem(&fm_coarser, &zero);
-
-	if (!work)
-		return 0;
-	/* Of a family whose addresses are not cut, the keys are whole. */
-	if (!(fm_ro.coarse & FM_COARSE_PORTS) && fm_ro.prefix_length[six & 1] == (six ? 128 : 32))
-		return 1;
-	fm_coarse_side(work, 0, six);
-	fm_coarse_side(work, 1, six);
-	if (fm_ro.coarse & FM_COARSE_PROTOCOL)
-		work->key.protocol = FM_PROTOCOL_ANY;
-	work->key.family |= FM_KEY_COARSE(fm_ro.coarse);
-	if (fm_coarse_turned(&work->key))
-		fm_coarse_turn(work);
-	return 1;
-}
-
-/* Makes a packet's key coarser; 0: it cannot be. */
-static __always_inline int fm_coarse_packet(struct fm_packet *packet)
-{
-	__u32 zero = 0;
-	struct fm_coarse_work *work = bpf_map_lookup_elem(&fm_coarser, &zero);
-
-	if (!work)
-		return 0;
-	__builtin_memcpy(&work->key, &packet->key, sizeof(work->key));
-	work->direction = packet->direction & 1;
-	if (!fm_coarse_key(packet->key.family != 4))
-		return 0;
-	__builtin_memcpy(&packet->key, &work->key, sizeof(packet->key));
-	packet->direction = work->direction & 1;
-	return 1;
-}
-
-/* The same of the long way. Verified by itself. */
+/* Makes the key of a packet that was parsed coarser. Verified by itself. */
 FM_GLOBAL int fm_coarse_any(struct fm_parser *parser)
 {
-	return parser && fm_coarse_packet(&parser->packet);
+	struct fm_key *key;
+	__u32 six;
+
+	if (!parser)
+		return 0;
+	key = &parser->packet.key;
+	six = key->family != 4;
+	/* Of a family whose addresses are not cut, the keys are whole. */
+	if (!(fm_ro.coarse & FM_COARSE_PORTS) && fm_ro.prefix_length[six & 1] == (six ? 128 : 32))
+		return 0;
+	fm_coarse_side(key, 0, six);
+	fm_coarse_side(key, 1, six);
+	if (fm_ro.coarse & FM_COARSE_PROTOCOL)
+		key->protocol = FM_PROTOCOL_ANY;
+	key->family |= FM_KEY_COARSE(fm_ro.coarse);
+	if (fm_coarse_turned(key)) {
+		fm_coarse_turn(key);
+		parser->packet.direction ^= 1;
+	}
+	return 0;
 }
 
 #endif

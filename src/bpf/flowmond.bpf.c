@@ -260,18 +260,20 @@ static __always_inline void fm_half_count(struct fm_half *half, const struct fm_
 	fm_half_add(half, packet, now_tick);
 }
 
-/* Ticks until the daemon should look at a slot. */
-static __always_inline __u32 fm_half_patience(const struct fm_half *half)
+/* Ticks until the daemon should look at a slot; one of a coarse key ends with no connection. */
+static __always_inline __u32 fm_half_patience(const struct fm_half *half, const struct fm_key *key)
 {
-	if (!fm_ro.coarse && ((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends))
+	if (((half->tcp_flags & (FM_TCP_FIN | FM_TCP_RST)) || half->ends) &&
+	    !(fm_ro.coarse && FM_KEY_COARSE_OF(key)))
 		return fm_live.linger_ticks;
 	return fm_live.idle_ticks;
 }
 
 /* The same after a direction's first packet: fewer while the tables are too full. */
-static __always_inline __u32 fm_half_patience_first(const struct fm_half *half)
+static __always_inline __u32 fm_half_patience_first(const struct fm_half *half,
+						    const struct fm_key *key)
 {
-	__u32 brief = fm_live.brief_ticks, patience = fm_half_patience(half);
+	__u32 brief = fm_live.brief_ticks, patience = fm_half_patience(half, key);
 
 	return brief && brief < patience ? brief : patience;
 }
@@ -450,11 +452,11 @@ static __always_inline void fm_account(struct fm_counters *counters, void *regio
 		fm_tunnel_store_id(position, parser);
 	if (half->packets) {
 		fm_half_go_on(half, packet, now_tick);
-		patience = fm_half_patience(half);
+		patience = fm_half_patience(half, &packet->key);
 	} else {
 		fm_half_start(half, packet, skb, hook);
 		fm_half_add(half, packet, now_tick);
-		patience = fm_half_patience_first(half);
+		patience = fm_half_patience_first(half, &packet->key);
 	}
 	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + patience);
 	parser->hash = hash;
@@ -647,7 +649,8 @@ static __always_inline enum fm_done fm_count_near(struct __sk_buff *skb, struct 
 	}
 	now_tick = bpf_jiffies64();
 	fm_half_go_on(half, packet, now_tick);
-	fm_table_set_due(region, slot, position, fm_ro.homes, now_tick + fm_half_patience(half));
+	fm_table_set_due(region, slot, position, fm_ro.homes,
+			 now_tick + fm_half_patience(half, &packet->key));
 	if (fm_ro.tcp && not_done != FM_NOT_DONE_SOME && fm_is_measured(packet, half))
 		return fm_measure_near(skb, packet, hash, position, now_tick, hook, 1);
 	return FM_DONE;
@@ -673,7 +676,10 @@ FM_GLOBAL int fm_filter_any(struct __sk_buff *skb, struct fm_parser *parser, int
 	return 0;
 }
 
-/* Most packets, into memory; 0: it is none of them. Verified by itself. */
+/*
+ * Most packets, into memory; 0: it is none of them, and nothing was written that fm_parse_any()
+ * does not. Verified by itself.
+ */
 FM_GLOBAL int fm_parse_fast(struct __sk_buff *skb, struct fm_parser *parser, int layer3)
 {
 	if (!parser || !fm_fast_parse(skb, &parser->packet, layer3))

@@ -121,27 +121,18 @@ static unsigned int profile_of(enum fm_profile profile)
 	return profiles[profile];
 }
 
-static void add_row(struct fm_field_list *list, enum fm_row row)
-{
-	if (!fm_field_list_leaves_out(list, row))
-		list->added[row / 64] |= 1ULL << row % 64;
-}
-
 /* Records of flows that are added up say by what. */
 static void add_coarse(const struct fm_config *config, struct fm_session_options *records)
 {
+	const struct fm_prefix_map *map = config->prefix_map;
 	struct fm_field_list *list = &records->fields;
+	unsigned int added = 0;
 
-	if (!fm_config_coarse(config))
-		return;
-	add_row(list, FM_ROW_src_prefix4);
-	add_row(list, FM_ROW_dst_prefix4);
-	add_row(list, FM_ROW_src_prefix6);
-	add_row(list, FM_ROW_dst_prefix6);
-	if (!config->prefix_map || !config->prefix_map->has_numbers)
-		return;
-	add_row(list, FM_ROW_src_as);
-	add_row(list, FM_ROW_dst_as);
+	if (fm_config_coarse(config))
+		added = FM_P_PREFIXES | (map && map->has_numbers ? FM_P_NUMBERS : 0);
+	for (size_t i = 0; i < fm_n_fields; i++)
+		if ((fm_fields[i].profile & added) && !fm_field_list_leaves_out(list, i))
+			list->added[i / 64] |= 1ULL << i % 64;
 }
 
 void fm_config_collector_records(const struct fm_config *config,

@@ -501,25 +501,11 @@ static void check_identity(struct reader *reader, const struct fm_collector_conf
 static void check_filter(struct reader *reader)
 {
 	_fm_cleanup_buf_ struct fm_buf complaint = {};
-	unsigned int line = 1;
 
-	for (size_t i = 0; i < fm_n_settings; i++)
-		if (!strcmp(fm_settings[i].info.section, "filter") && reader->begun[i])
-			line = reader->begun[i];
 	if (reader->config->filter_rules->n_rules &&
 	    fm_filter_check(reader->config->filter_rules, &complaint) < 0)
-		complain(reader, line, "[filter] %s",
+		complain(reader, line_of(reader, "filter"), "[filter] %s",
 			 complaint.data ? complaint.data : "no memory");
-}
-
-/* Line of a setting, or of its section. */
-static unsigned int line_of_key(const struct reader *reader, const char *section, const char *key)
-{
-	for (size_t i = 0; i < fm_n_settings; i++)
-		if (!strcmp(fm_settings[i].info.section, section) &&
-		    !strcmp(fm_settings[i].info.key, key) && reader->begun[i])
-			return reader->begun[i];
-	return line_of(reader, section);
 }
 
 static void check_aggregation(struct reader *reader)
@@ -529,22 +515,22 @@ static void check_aggregation(struct reader *reader)
 	bool ports = config->aggregate == FM_AGGREGATION_NO;
 
 	if (ports && config->prefix6 > FM_LENGTHS_MAX && config->prefix6 < 128)
-		complain(reader, line_of_key(reader, "flows", "prefix6"),
+		complain(reader, line_of(reader, "flows"),
 			 "[flows] prefix6 = %llu: expected at most %d, or 128, beside ports",
 			 (unsigned long long)config->prefix6, FM_LENGTHS_MAX);
 	if (fm_config_coarse(config) && config->measure_tcp == FM_MEASURE_YES)
 		complain(
-			reader, line_of_key(reader, "metrics", "tcp"),
+			reader, line_of(reader, "metrics"),
 			"[metrics] tcp = yes: TCP is not measured where flows are added up: expected auto or no");
 	if (!*config->prefix_file)
 		return;
 	if (ports)
 		complain(
-			reader, line_of_key(reader, "flows", "prefix_file"),
+			reader, line_of(reader, "flows"),
 			"[flows] prefix_file: expected aggregate = ports or hosts, since it has no place beside ports");
 	else if (fm_prefix_map_load(config->prefix_file, &config->prefix_map, &complaint) < 0)
-		complain(reader, line_of_key(reader, "flows", "prefix_file"),
-			 "[flows] prefix_file: %s", complaint.data ? complaint.data : "no memory");
+		complain(reader, line_of(reader, "flows"), "[flows] prefix_file: %s",
+			 complaint.data ? complaint.data : "no memory");
 }
 
 /* What no single value shows. */

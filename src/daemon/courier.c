@@ -593,13 +593,16 @@ size_t fm_courier_room(struct fm_courier *courier)
 	courier->stats->kept_waiting_ms += fm_patience_settle(patience, now);
 	fm_courier_check(courier);
 	if (!has_room(courier)) {
-		if (!courier->full_since_ns)
+		if (!courier->full_since_ns) {
 			courier->full_since_ns = now;
+			idle_ns(courier, now); /* what was taken until now */
+		}
 		pump(courier);
 	}
-	if (has_room(courier) || !fm_patience_ask(patience, now))
+	if (has_room(courier))
 		return SIZE_MAX;
-	if (!courier->full_since_ns || now - courier->full_since_ns < FULL_NS)
+	if (fm_patience_ask(patience, now) &&
+	    (!courier->full_since_ns || now - courier->full_since_ns < FULL_NS))
 		return 0;
 	/* Others in its group get what it would have to give up, once it counts as down. */
 	before = courier->hindrance;

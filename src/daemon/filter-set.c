@@ -79,7 +79,7 @@ int fm_prefixes_add(struct fm_prefixes *prefixes, struct fm_prefix prefix)
 	return 0;
 }
 
-static int compare_prefixes(const void *a, const void *b)
+int fm_prefix_compare(const void *a, const void *b)
 {
 	const struct fm_prefix *x = a, *y = b;
 	int order = fm_filter_point_compare(x->first, y->first);
@@ -93,9 +93,9 @@ void fm_prefixes_sort(struct fm_prefixes *prefixes)
 
 	if (!prefixes->n)
 		return;
-	qsort(prefixes->v, prefixes->n, sizeof(*prefixes->v), compare_prefixes);
+	qsort(prefixes->v, prefixes->n, sizeof(*prefixes->v), fm_prefix_compare);
 	for (size_t i = 1; i < prefixes->n; i++)
-		if (compare_prefixes(&prefixes->v[kept], &prefixes->v[i]))
+		if (fm_prefix_compare(&prefixes->v[kept], &prefixes->v[i]))
 			prefixes->v[++kept] = prefixes->v[i];
 	prefixes->n = kept + 1;
 }
@@ -296,7 +296,7 @@ int fm_filter_set_meet(struct fm_filter_pool *pool, const struct fm_filter_set *
 	return 0;
 }
 
-static bool is_ip4(struct fm_prefix prefix)
+bool fm_prefix_is_ip4(struct fm_prefix prefix)
 {
 	struct fm_prefix ip4 = fm_prefix_ip4();
 
@@ -317,7 +317,7 @@ static int join_prefixes(struct fm_filter_pool *pool, const struct fm_prefixes *
 		struct fm_filter_point first = prefixes->v[i].first,
 				       end = fm_prefix_last(prefixes->v[i]);
 
-		if (is_ip4(prefixes->v[i]) != of_ip4)
+		if (fm_prefix_is_ip4(prefixes->v[i]) != of_ip4)
 			continue;
 		if (open) {
 			int order =

@@ -56,6 +56,11 @@ static inline struct fm_prefix fm_prefix_ip4(void)
 	return (struct fm_prefix){{0, 0xffff00000000}, 96};
 }
 
+bool fm_prefix_is_ip4(struct fm_prefix prefix);
+
+/* For qsort: by address, then by length. */
+int fm_prefix_compare(const void *a, const void *b);
+
 /* The last address of a prefix. */
 struct fm_filter_point fm_prefix_last(struct fm_prefix prefix);
 /* The next value; false: there is none. */

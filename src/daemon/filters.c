@@ -208,13 +208,10 @@ static int find_samplers(const struct fm_filters *filters, const struct fm_filte
 
 static int make_nets(const struct fm_filter_tables *tables, int *ret)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
-	int r = 0,
-	    fd = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "fm_nets", sizeof(struct fm_filter_net),
-				sizeof(struct fm_filter_net_rows), FM_FILTER_NETS, &opts);
+	int r = 0, fd = fm_region_trie_new("fm_nets", sizeof(struct fm_filter_net_rows));
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	for (size_t i = 0; i < tables->n_prefixes && r == 0; i++)
 		if (bpf_map_update_elem(fd, &tables->prefixes[i].net, &tables->prefixes[i].rows,
 					BPF_ANY) < 0)

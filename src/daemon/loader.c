@@ -323,16 +323,13 @@ int fm_kernel_fits(const struct bpf_map *map, int fd)
  */
 static int prepare_filters(struct fm_kernel *kernel, struct flowmond_bpf *skeleton)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
 	int *pattern = kernel->filter_pattern_fd, r = 0;
 
 	if (pattern[0] < 0)
 		r = fm_region_map_new("fm_filter", 1, sizeof(struct fm_filter), &pattern[0], NULL);
 	if (r == 0 && pattern[1] < 0) {
-		pattern[1] = bpf_map_create(
-			BPF_MAP_TYPE_LPM_TRIE, "fm_nets", sizeof(struct fm_filter_net),
-			sizeof(struct fm_filter_net_rows), FM_FILTER_NETS, &opts);
-		r = pattern[1] < 0 ? -errno : 0;
+		pattern[1] = fm_region_trie_new("fm_nets", sizeof(struct fm_filter_net_rows));
+		r = FM_MIN(pattern[1], 0);
 	}
 	if (r == 0)
 		r = bpf_map__set_inner_map_fd(skeleton->maps.fm_filters, pattern[0]);

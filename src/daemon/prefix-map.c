@@ -11,6 +11,7 @@
 #include "base/fnv.h"
 #include "base/macro.h"
 #include "daemon/filter-prefix.h"
+#include "daemon/region.h"
 
 /* Bits of a mapped address before those of IPv4. */
 #define IP4_BITS 96
@@ -41,18 +42,11 @@ static int add(void *userdata, struct fm_prefix prefix, uint32_t number)
 	return 0;
 }
 
-static int by_prefix(const struct fm_prefix_entry *a, const struct fm_prefix_entry *b)
-{
-	int order = fm_filter_point_compare(a->prefix.first, b->prefix.first);
-
-	return order ? order : (int)a->prefix.length - (int)b->prefix.length;
-}
-
 /* Of equal ones the order of the file is that in memory. */
 static int compare(const void *a, const void *b)
 {
 	const struct fm_prefix_entry *const *x = a, *const *y = b;
-	int order = by_prefix(*x, *y);
+	int order = fm_prefix_compare(&(*x)->prefix, &(*y)->prefix);
 
 	return order ? order : *x < *y ? -1 : *x > *y;
 }
@@ -72,7 +66,7 @@ static int sort(struct fm_prefix_map *map)
 		order[i] = &map->v[i];
 	qsort(order, map->n, sizeof(*order), compare);
 	for (size_t i = 0; i < map->n; i++)
-		if (i + 1 == map->n || by_prefix(order[i], order[i + 1]))
+		if (i + 1 == map->n || fm_prefix_compare(&order[i]->prefix, &order[i + 1]->prefix))
 			sorted[n++] = *order[i];
 	free(map->v);
 	map->v = sorted;
@@ -101,6 +95,12 @@ int fm_prefix_map_load(const char *path, struct fm_prefix_map **ret, struct fm_b
 
 	if (r == 0)
 		r = sort(map);
+	/* One more is added that keeps the families apart. */
+	if (r == 0 && map->n >= FM_FILTER_NETS) {
+		fm_buf_printf(complaint, "%s: expected fewer than %u prefixes", path,
+			      FM_FILTER_NETS);
+		r = -E2BIG;
+	}
 	if (r == -ENOMEM && !complaint->size)
 		fm_buf_printf(complaint, "no memory");
 	if (r < 0)
@@ -112,23 +112,10 @@ int fm_prefix_map_load(const char *path, struct fm_prefix_map **ret, struct fm_b
 
 void fm_prefix_mask(unsigned int length, __u64 ret[2])
 {
-	struct fm_filter_point mask = {
-		length >= 64 ? UINT64_MAX : ~(UINT64_MAX >> length),
-		length <= 64	? 0
-		: length >= 128 ? UINT64_MAX
-				: ~(UINT64_MAX >> (length - 64)),
-	};
+	struct fm_filter_point behind = fm_prefix_last((struct fm_prefix){.length = length});
+	struct fm_filter_point mask = {~behind.high, ~behind.low};
 
 	fm_filter_point_write(mask, (uint8_t *)ret);
-}
-
-/* Its length as the family counts. */
-static bool is_ip4(struct fm_prefix prefix)
-{
-	const struct fm_filter_point ip4 = fm_prefix_ip4().first;
-
-	return prefix.length >= IP4_BITS && prefix.first.high == ip4.high &&
-	       prefix.first.low >> 32 == ip4.low >> 32;
 }
 
 static int put(int fd, struct fm_prefix prefix, uint32_t number, unsigned int kept)
@@ -138,19 +125,16 @@ static int put(int fd, struct fm_prefix prefix, uint32_t number, unsigned int ke
 
 	fm_filter_point_write(prefix.first, net.addr);
 	fm_prefix_mask(kept, value.mask);
-	value.length = (uint8_t)(is_ip4(prefix) ? kept - IP4_BITS : kept);
+	value.length = (uint8_t)(fm_prefix_is_ip4(prefix) ? kept - IP4_BITS : kept);
 	return bpf_map_update_elem(fd, &net, &value, BPF_ANY) < 0 ? -errno : 0;
 }
 
 int fm_prefix_map_trie(const struct fm_prefix_map *map, unsigned int length4)
 {
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
-	int r, fd = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, "fm_prefixes",
-				   sizeof(struct fm_filter_net), sizeof(struct fm_prefix_value),
-				   FM_PREFIXES, &opts);
+	int r, fd = fm_region_trie_new("fm_prefixes", sizeof(struct fm_prefix_value));
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	/* Prefixes of IPv6 that hold all of IPv4's addresses are not theirs. */
 	r = put(fd, fm_prefix_ip4(), 0, IP4_BITS + length4);
 	for (size_t i = 0; i < map->n && r == 0; i++)

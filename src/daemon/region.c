@@ -93,6 +93,15 @@ int fm_region_map_new(const char *name, uint32_t n_elements, size_t value_size, 
 	return 0;
 }
 
+int fm_region_trie_new(const char *name, size_t value_size)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
+	int fd = bpf_map_create(BPF_MAP_TYPE_LPM_TRIE, name, sizeof(struct fm_filter_net),
+				(uint32_t)value_size, FM_FILTER_NETS, &opts);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int fm_region_map_take(int fd, size_t value_size, uint32_t *ret_elements, void **ret_memory)
 {
 	struct bpf_map_info info = {};

@@ -121,6 +121,9 @@ uint64_t fm_region_octets(const struct fm_region_shape *shape);
 int fm_region_map_new(const char *name, uint32_t n_elements, size_t value_size, int *ret_fd,
 		      void **ret_memory);
 
+/* A trie of prefixes for programs, with values of this size. The descriptor, or -errno. */
+int fm_region_trie_new(const char *name, size_t value_size);
+
 /* Maps what fd is if it has that form: 0, -EINVAL it has not, -errno. */
 int fm_region_map_adopt(int fd, uint32_t n_elements, size_t value_size, void **ret_memory);
 

@@ -3,6 +3,9 @@
 #include "daemon/sampler.h"
 
 #include "base/macro.h"
+#include "ipfix/samplers.h"
+
+_Static_assert(FM_FILTER_SAMPLERS <= FM_SAMPLERS_MAX, "numbers of samplers");
 
 bool fm_sampler_of(const struct fm_rule_count *samplers, unsigned int number,
 		   uint32_t *ret_interval, uint16_t *ret_algorithm)

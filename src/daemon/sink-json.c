@@ -32,19 +32,16 @@ static void json_address(int family, const uint8_t *address, struct fm_buf *ret)
 	fm_buf_printf(ret, "\"%s\"", inet_ntop(family, address, text, sizeof(text)));
 }
 
-static void json_line(const struct fm_sink_env *env, const struct fm_record *record,
-		      struct fm_buf *ret)
+static void json_line(const struct fm_sink_env *env, const struct fm_session_options *fields,
+		      const struct fm_record *record, struct fm_buf *ret)
 {
 	const struct fm_shape shape = fm_record_shape(record);
-	struct fm_session_options chosen;
+	const struct fm_field_list *list = &fields->fields;
+	const unsigned int chosen = fields->profile;
 	const char *separator = "{";
-	unsigned int wanted;
-
-	fm_config_json_records(env->config, &chosen);
-	wanted = chosen.profile;
 
 #define FM_FIELD(name, type, dim, kind, ie_name, pen, ie, v9, wire, families, profile, ...)        \
-	if (fm_field_list_has(&chosen.fields, FM_ROW_##name, (profile)&wanted) &&                  \
+	if (fm_field_list_has(list, FM_ROW_##name, (profile)&chosen) &&                            \
 	    fm_shape_has(&shape, families)) {                                                      \
 		fm_buf_printf(ret, "%s\"" ie_name "\":", separator);                               \
 		JSON_##kind(record->name);                                                         \
@@ -85,6 +82,7 @@ static const char *json_path(const struct fm_config *config)
 static const struct fm_sink_lines_kind json_kind = {
 	.ops = &fm_sink_json,
 	.path = json_path,
+	.fields = fm_config_json_records,
 	.line = json_line,
 	.audit = json_audit,
 };

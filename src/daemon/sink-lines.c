@@ -18,6 +18,7 @@ struct lines {
 	struct fm_sink sink;
 	struct fm_sink_env env;
 	const struct fm_sink_lines_kind *kind;
+	struct fm_session_options fields;
 	struct fm_courier courier;
 	struct fm_buf portion;
 	struct fm_message_info info; /* what is in the portion */
@@ -69,6 +70,8 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 	lines->sink.ops = kind->ops;
 	lines->env = *env;
 	lines->kind = kind;
+	if (kind->fields)
+		kind->fields(env->config, &lines->fields);
 	snprintf(lines->name, sizeof(lines->name), "%s (%s)", kind->ops->kind,
 		 strcmp(path, "-") ? path : "standard output");
 	courier.name = courier.peer = lines->name;
@@ -105,7 +108,7 @@ void fm_sink_lines_record(struct fm_sink *sink, const struct fm_record *record)
 		lines->until_header = lines->kind->header_lines;
 	}
 	lines->until_header--;
-	lines->kind->line(&lines->env, record, &line);
+	lines->kind->line(&lines->env, &lines->fields, record, &line);
 	if (!add_line(lines, &line)) {
 		fm_courier_lose_record(&lines->courier, record);
 		fm_buf_done(&line);

@@ -12,9 +12,11 @@
 struct fm_sink_lines_kind {
 	const struct fm_sink_ops *ops;
 	const char *(*path)(const struct fm_config *config);
-	/* Appends a line for a record. env: for names. */
-	void (*line)(const struct fm_sink_env *env, const struct fm_record *record,
-		     struct fm_buf *ret);
+	/* Which fields lines have; NULL: they have a form of their own. */
+	void (*fields)(const struct fm_config *config, struct fm_session_options *ret);
+	/* Appends a line for a record. env: for names; fields: as said. */
+	void (*line)(const struct fm_sink_env *env, const struct fm_session_options *fields,
+		     const struct fm_record *record, struct fm_buf *ret);
 	/* Appends a line for an audit; NULL: none. */
 	void (*audit)(const struct fm_audit_row *row, struct fm_buf *ret);
 	/* A line that explains those that follow; NULL: none. Repeated every header_lines records.

@@ -129,8 +129,8 @@ static void time_text(const struct fm_record *record, uint32_t us, char ret[12])
 
 static const char *const reasons[] = {"-", "idle", "active", "end", "stop", "full"};
 
-static void text_line(const struct fm_sink_env *env, const struct fm_record *record,
-		      struct fm_buf *ret)
+static void text_line(const struct fm_sink_env *env, const struct fm_session_options *fields,
+		      const struct fm_record *record, struct fm_buf *ret)
 {
 	char source[ENDPOINT_SIZE], destination[ENDPOINT_SIZE], protocol[8], flags[9];
 	char in[24], out[24], clock[16], rtt[12], again[12];

@@ -80,6 +80,10 @@ enum fm_encapsulation {
 #define FM_P_KEY_TOS	   0x80u
 #define FM_P_KEY_HOOK	   0x100u
 
+/* Part of records where flows are added up: by prefixes, by numbers of a file. */
+#define FM_P_PREFIXES 0x200u
+#define FM_P_NUMBERS  0x400u
+
 /* Value of an OPT row of 32 bits that was not measured. */
 #define FM_ABSENT 0xffffffffu
 

@@ -231,33 +231,62 @@ static void see(const struct fm_record *record)
 	find(seen, &key)->octets += record->octets;
 }
 
-/* Records of all slots; also how many would end, and how many slots there are. */
-static unsigned int see_all(unsigned int *ret_slots)
+#define IDLE_TICKS   1000
+#define LINGER_TICKS 100
+#define TCP_FIN	     0x01
+
+/* Whether the daemon is to look at a slot when its flow can have ended. */
+static bool is_due(const struct fm_slot *slot)
+{
+	for (unsigned int side = 0; side < 2; side++) {
+		const struct fm_half *half = &slot->half[side], *other = &slot->half[!side];
+		bool ends = half->tcp_flags & TCP_FIN && !FM_KEY_COARSE_OF(&slot->key);
+
+		if (!half->packets || (int32_t)(half->last_tick - other->last_tick) < 0)
+			continue;
+		if (slot->due_tick == half->last_tick + (ends ? LINGER_TICKS : IDLE_TICKS))
+			return true;
+	}
+	return false;
+}
+
+/* What the slots hold besides records. */
+struct held {
+	unsigned int slots, whole;	 /* with keys that are not coarse */
+	unsigned int ended, ended_whole; /* would end without waiting */
+	unsigned int not_due;
+};
+
+/* Records of all slots. */
+static void see_all(struct held *ret)
 {
 	static const struct fm_timebase timebase;
 	const struct fm_export exporter = {.timebase = &timebase};
 	const struct fm_region *region = &h.generation->regions[h.cpu];
-	unsigned int ended = 0;
 
-	*ret_slots = 0;
+	*ret = (struct held){};
 	for (uint32_t i = 0; i < h.generation->n_slots; i++) {
 		const struct fm_exported before = {};
 		struct fm_conversation found;
 		struct fm_record records[2];
 		struct fm_exported now;
+		bool whole;
 		size_t n;
 
 		if (region->slots[i].tag < FM_TAG_LIVE)
 			continue;
 		fm_fold_init(&found, &region->slots[i].key);
 		fm_fold_slot(&found, &region->slots[i], &before, &now);
-		ended += fm_fold_ended(&found);
+		whole = !FM_KEY_COARSE_OF(&region->slots[i].key);
+		ret->slots++;
+		ret->whole += whole;
+		ret->ended += fm_fold_ended(&found);
+		ret->ended_whole += whole && fm_fold_ended(&found);
+		ret->not_due += !is_due(&region->slots[i]);
 		n = fm_export_records(&exporter, &found, FM_END_REASON_IDLE, records);
 		for (size_t k = 0; k < n; k++)
 			see(&records[k]);
-		(*ret_slots)++;
 	}
-	return ended;
 }
 
 /* Both directions of a pair are one conversation, whoever sent first. */
@@ -305,7 +334,8 @@ static bool same(void)
 static void test_plan(const struct plan *plan, const struct fm_prefix_map *map)
 {
 	struct fm_kernel_options options = plan->options;
-	unsigned int slots, ended;
+	bool has_whole = options.coarse == (FM_COARSE | FM_COARSE_LENGTHS) && options.prefix4 == 32;
+	struct held held;
 	int r;
 
 	options.max_flows = 16384;
@@ -318,14 +348,14 @@ static void test_plan(const struct plan *plan, const struct fm_prefix_map *map)
 	memset(seen, 0, sizeof(seen));
 	for (unsigned int i = 0; i < PACKETS; i++)
 		send_one(plan);
-	ended = see_all(&slots);
+	see_all(&held);
 	FM_TEST(same() && harness_identity(&h), "%s: %d packets in %u flows, each in its own",
-		plan->name, PACKETS, slots);
+		plan->name, PACKETS, held.slots);
 	if (plan->options.coarse & FM_COARSE_PORTS)
-		FM_TEST(slots == conversations(), "%s: both directions together", plan->name);
-	FM_TEST(!ended || (plan->options.coarse == (FM_COARSE | FM_COARSE_LENGTHS) &&
-			   plan->options.prefix4 == 32),
-		"%s: no flow ends", plan->name);
+		FM_TEST(held.slots == conversations(), "%s: both directions together", plan->name);
+	FM_TEST(held.ended == held.ended_whole && !held.not_due && !held.whole == !has_whole &&
+			!held.ended == !has_whole,
+		"%s: %u flows end, the others wait", plan->name, held.ended);
 	harness_done(&h);
 }
 

@@ -10,7 +10,7 @@ import subprocess
 
 from lib import tap
 from lib.collect import Nfacctd, Nfcapd, json_flow
-from lib.daemon import FLOWMOND, Flowmond, merge, settings_text
+from lib.daemon import Flowmond, merge, refusal
 from lib.lives import bpffs
 from lib.mixture import Sender, Traffic, pair
 from lib.net import Lab
@@ -223,40 +223,35 @@ def too_small():
         for number in range(4000):
             traffic.send_from('10.%d.%d.1' % divmod(number, 250), '192.0.2.9')
         traffic.close()
+        elsewhere = daemon.status()['counters']
         lines = totals(daemon, traffic)
+        check('some found no place', elsewhere['overflow']['packets'] +
+              elsewhere['coarse']['packets'] > 100, elsewhere)
         note('%d records of %d pairs' % (len(lines), len(traffic.total.flows)))
 
 
-WRONG = (({'prefix_file': '/dev/null', 'aggregate': 'ports'}, 'expected a regular file'),
-         ({'prefix_file': '/nowhere', 'aggregate': 'no'}, 'aggregate = ports or hosts'),
-         ({'prefix_file': '/nowhere', 'aggregate': 'hosts'}, 'No such file'),
-         ({'prefix6': '127'}, 'at most 120, or 128'), ({'prefix4': '33'}, 'prefix4'),
-         ({'aggregate': 'addresses'}, 'no, ports or hosts'))
+# The line is that of a value, or of its section where values do not agree.
+WRONG = (({'prefix_file': '/dev/null', 'aggregate': 'ports'}, 1, 'expected a regular file'),
+         ({'prefix_file': '/nowhere', 'aggregate': 'no'}, 1, 'aggregate = ports or hosts'),
+         ({'prefix_file': '/nowhere', 'aggregate': 'hosts'}, 1, 'No such file'),
+         ({'prefix6': '127'}, 1, 'at most 120, or 128'), ({'prefix4': '33'}, 2, 'prefix4'),
+         ({'aggregate': 'addresses'}, 2, 'no, ports or hosts'))
 
 
 @case('settings and files that are wrong are named with file and line')
 def wrong():
     with Lab('coarse5') as lab:
-        path = lab.path('wrong.conf')
-
-        def complaint(settings):
-            with open(path, 'w', encoding='ascii') as file:
-                file.write(settings_text(settings))
-            done = subprocess.run([FLOWMOND, '--check-config', '--config', path],
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  timeout=30, check=False)
-            return done.stdout if done.returncode else None
-        for settings, named in WRONG:
-            text = complaint({'flows': settings}) or ''
-            check(named, named in text and path in text, text)
+        for settings, line, named in WRONG:
+            text, path = refusal(lab, {'flows': settings}) or ('', '')
+            check(named, '%s:%d: ' % (path, line) in text and named in text, text)
         for line, named in (('10.0.0.0/8 0', "'0'"), ('10.0.0.1/8', '10.0.0.0/8'), ('host', 'host'),
                             ('10.0.0.0/8 1 2', 'one number'), ('10.0.0.0/8 AS1', 'AS1')):
             with open(lab.path('prefixes'), 'w', encoding='ascii') as file:
                 file.write('# one\n\n%s\n' % line)
-            text = complaint({'flows': {'aggregate': 'ports',
-                                        'prefix_file': lab.path('prefixes')}}) or ''
+            text, _ = refusal(lab, {'flows': {'aggregate': 'ports',
+                                              'prefix_file': lab.path('prefixes')}}) or ('', '')
             check(line, 'prefixes:3: ' in text and named in text, text)
-        text = complaint({'flows': {'aggregate': 'ports'}, 'metrics': {'tcp': 'yes'}}) or ''
+        text, _ = refusal(lab, {'flows': {'aggregate': 'ports'}, 'metrics': {'tcp': 'yes'}}) or ('', '')
         check('TCP', '[metrics] tcp = yes' in text, text)
 
 

@@ -5,11 +5,10 @@ counted as filtered, each packet under one rule; nothing is lost when they chang
 import random
 import re
 import signal
-import subprocess
 
 from lib import tap
 from lib.collect import Nfcapd, account, json_flow
-from lib.daemon import FLOWMOND, Flowmond, merge, settings_text
+from lib.daemon import Flowmond, merge, refusal
 from lib.lives import bpffs
 from lib.mixture import Sender, Traffic, pair
 from lib.net import Lab, couple, wait_until
@@ -259,14 +258,8 @@ def wrong():
         good = {'capture': {'interfaces': 'm0'}, 'json': {'file': lab.path('flowmond.json')},
                 'filter': {'rule': ['exclude port 53']}}
         for rule, named in WRONG:
-            path = lab.path('wrong.conf')
-            with open(path, 'w', encoding='ascii') as file:
-                file.write(settings_text({'filter': {'rule': ['include tcp', rule]}}))
-            done = subprocess.run([FLOWMOND, '--check-config', '--config', path],
-                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                  timeout=30, check=False)
-            check(rule, done.returncode and '%s:3:' % path in done.stdout and named in done.stdout,
-                  done.stdout)
+            text, path = refusal(lab, {'filter': {'rule': ['include tcp', rule]}}) or ('', '')
+            check(rule, '%s:3:' % path in text and named in text, text)
         daemon = Flowmond(m, good)
         traffic = Traffic(a)
         traffic.send(500)

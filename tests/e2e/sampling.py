@@ -217,7 +217,7 @@ def flows():
                           {run: list(sums.values()) for run, sums in sizes.items()})
 
 
-MIX = ['exclude dst port 2000', 'sample 1 in 4 random udp and ip6', 'sample 1 in 10 packets udp']
+MIX = ['exclude dst port 2000', 'sample 1 in 4 random interface m* and in and udp and ip6', 'sample 1 in 10 packets udp']
 
 
 @case('some sampled, some not: who is told a sampler a record is exact, nobody scales what is whole')

@@ -53,7 +53,6 @@ static struct fm_counters counters[_FM_HOOK_MAX];
 static struct fm_aggregate_work votes;
 static struct fm_parser parser;
 static struct fm_tcp_work tcp_work;
-static struct fm_coarse_work coarse_work;
 /* Every other address is in a prefix, or has a number. */
 static struct fm_prefix_value prefixes[2] = {{{~0ULL, 0}, 0, 64, {0}}, {{0, 0}, 64500, 0, {0}}};
 static struct fm_overflow overflow_event;
@@ -80,7 +79,6 @@ static const struct {
 	{&fm_scratch, &parser, 1, sizeof(parser)},
 	{&fm_tcp_scratch, &tcp_work, 1, sizeof(tcp_work)},
 	{&fm_votes, &votes, 1, sizeof(votes)},
-	{&fm_coarser, &coarse_work, 1, sizeof(coarse_work)},
 	{&fm_table, slots, 1, 0},
 	{&fm_tcp_table, tcp_slots, 1, 0},
 	{&fm_tunnel_table, tunnels, 1, 0},

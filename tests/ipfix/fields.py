@@ -219,6 +219,9 @@ LABELS = {
     'flowLabelIPv6': 'ipv6FlowLabel', 'layer2SegmentId': 'Layer2 Segment Id',
     'mplsTopLabelStackSection': 'MPLS-Label1', 'mplsLabelStackSection2': 'MPLS-Label2',
     'mplsLabelStackSection3': 'MPLS-Label3', 'ingressVRFID': 'Ingress VRFID',
+    'sourceIPv4PrefixLength': 'SrcMask', 'destinationIPv4PrefixLength': 'DstMask',
+    'sourceIPv6PrefixLength': 'SrcMask', 'destinationIPv6PrefixLength': 'DstMask',
+    'bgpSourceAsNumber': 'SrcAS', 'bgpDestinationAsNumber': 'DstAS',
     'egressVRFID': 'Egress VRFID', 'flowStartMilliseconds': 'StartTime',
     'flowEndMilliseconds': 'EndTime', 'flowStartNanoseconds': 'StartTime', **told.NTOP}
 # It has no name for these of ntop's.

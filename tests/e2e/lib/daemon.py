@@ -50,6 +50,16 @@ def merge(*parts):
     return merged
 
 
+def refusal(lab, settings):
+    """What --check-config says of settings, and their file; None if nothing is wrong with them."""
+    path = lab.path('refused.conf')
+    with open(path, 'w', encoding='ascii') as file:
+        file.write(settings_text(settings))
+    done = subprocess.run([FLOWMOND, '--check-config', '--config', path], stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=PATIENCE * 30, check=False)
+    return (done.stdout, path) if done.returncode else None
+
+
 class Notify:
     """systemd's end of sd_notify: what the daemon said so far. Read by a thread, as systemd reads at
     once, too: the daemon would wait for a full socket."""
