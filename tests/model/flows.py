@@ -485,7 +485,11 @@ class Model:
         record['start_ns'], record['end_ns'] = self.span(half, partials)
         tunnel = next((slot.tunnel for slot in partials if slot.tunnel), None)
         if tunnel and self.config['tunnel']:
-            self.add_tunnel(record, tunnel, family, half.outer)
+            outer = set(half.outer)
+            if end[0] == other[0]: # a host talks to itself: either direction's may be what is kept
+                outer |= {part.outer[::-1] for slot in partials for part in slot.halves.values()
+                          if part.packets}
+            self.add_tunnel(record, tunnel, family, outer)
         return record
 
     @staticmethod

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import tempfile
 import traceback
 
 _cases = []
@@ -19,13 +20,14 @@ class Failure(Exception):
 def case(title, when=None):
     """Registers a test case. when: called first, returns why not to run it here, or None."""
     def register(function):
-        _cases.append((title, function, when))
+        _cases.append((title, function, when, False))
         return function
     return register
 
 
-def add_case(title, function, *args):
-    _cases.append((title, lambda: function(*args), None))
+def add_case(title, function, *args, alone=False):
+    """Registers function(*args). alone: no other case runs beside it, where main() runs some so."""
+    _cases.append((title, lambda: function(*args), None, alone))
 
 
 def once(function):
@@ -94,28 +96,85 @@ def _interrupted(number, frame):
     raise SystemExit(128 + number)
 
 
-def main():
-    """Runs the registered cases (or those whose title holds argv[1]) and exits."""
+def _run(title, function, when, _):
+    """Runs a case, prints what it has to say, and returns the end of its line; its result first."""
+    try:
+        why = when() if when else None
+        if why:
+            raise Skip(why)
+        function()
+    except Skip as why:
+        return 'ok', '%s # SKIP %s' % (title, why)
+    except Failure as failure:
+        note(failure)
+    except Exception:  # pylint: disable=broad-except
+        note(traceback.format_exc())
+    else:
+        return 'ok', title
+    return 'not ok', title
+
+
+def _one_by_one(chosen):
+    for entry in chosen:
+        yield _run(*entry)
+
+
+def _child(entry, file):
+    """A case in a process of its own, which ends here."""
+    sys.stdout = file
+    status = 1
+    try:
+        result, line = _run(*entry)
+        print(result, line, sep='\n', flush=True)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _beside(chosen, limit):
+    """So many at once, each in a process; what they say comes in the order of the cases."""
+    waiting, running, said, done = list(enumerate(chosen)), {}, {}, 0
+    try:
+        while done < len(chosen):
+            while waiting and len(running) < limit and not (
+                    running and (waiting[0][1][3] or any(chosen[number][3]
+                                                         for number, _ in running.values()))):
+                number, entry = waiting.pop(0)
+                file = tempfile.TemporaryFile('w+', encoding='utf-8')
+                pid = os.fork()
+                if not pid:
+                    _child(entry, file)
+                running[pid] = number, file
+            pid, status = os.wait()
+            if pid not in running:
+                continue
+            number, file = running.pop(pid)
+            file.seek(0)
+            lines = file.read().splitlines()
+            file.close()
+            said[number] = (lines[:-2], *lines[-2:]) if status == 0 else (
+                [*lines, '# ended with status %d' % status], 'not ok', chosen[number][0])
+            while done in said:
+                notes, result, line = said.pop(done)
+                print(*notes, sep='\n', end='\n' if notes else '', flush=True)
+                yield result, line
+                done += 1
+    finally:
+        for pid in running:
+            os.kill(pid, signal.SIGTERM)
+        for pid in running:
+            os.waitpid(pid, 0)
+
+
+def main(beside=1):
+    """Runs the registered cases (or those whose title holds argv[1]), so many at once, and exits."""
     signal.signal(signal.SIGTERM, _interrupted)
     signal.signal(signal.SIGINT, _interrupted)
     chosen = [entry for entry in _cases if len(sys.argv) < 2 or sys.argv[1] in entry[0]]
     print('1..%d' % len(chosen), flush=True)
     failed = 0
-    for number, (title, function, when) in enumerate(chosen, 1):
-        result, tail = 'ok', ''
-        try:
-            why = when() if when else None
-            if why:
-                raise Skip(why)
-            function()
-        except Skip as why:
-            tail = ' # SKIP %s' % why
-        except Failure as failure:
-            result = 'not ok'
-            note(failure)
-        except Exception:  # pylint: disable=broad-except
-            result = 'not ok'
-            note(traceback.format_exc())
+    results = _one_by_one(chosen) if beside == 1 else _beside(chosen, beside)
+    for number, (result, line) in enumerate(results, 1):
         failed += result != 'ok'
-        print('%s %d - %s%s' % (result, number, title, tail), flush=True)
+        print('%s %d - %s' % (result, number, line), flush=True)
     sys.exit(1 if failed else 0)
