@@ -241,8 +241,8 @@ static void watch(struct fm_courier *courier)
 		courier->io_attempts = transport->attempts;
 		/* EPERM: a regular file, always writable */
 		if (transport->fd >= 0 &&
-		    sd_event_add_io(courier->event, &courier->io, transport->fd, transport->events,
-				    on_io, courier) < 0)
+		    sd_event_add_io(courier->env->event, &courier->io, transport->fd,
+				    transport->events, on_io, courier) < 0)
 			courier->io = NULL;
 	} else if (courier->io) {
 		sd_event_source_set_io_events(courier->io, transport->events);
@@ -397,14 +397,13 @@ int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options 
 		.committed = env->ledger ? fm_ledger_committed(env->ledger) : 0,
 		.sequence_offset = options->sequence_offset,
 		.account_octets = sizeof(struct fm_account),
-		.later = options->stream != NULL,
 	};
 	struct fm_outbox_found found;
 	bool other;
 	int r;
 
 	*courier = (struct fm_courier){
-		.event = env->event,
+		.env = env,
 		.name = options->name,
 		.io_fd = -1,
 		.direct = options->direct,
@@ -443,34 +442,57 @@ static struct fm_legacy *find_legacy(struct fm_legacies *legacies, uint64_t stre
 	return oldest;
 }
 
-void fm_courier_begin(struct fm_courier *courier, struct fm_legacies *legacies)
+static void remove_outbox(struct fm_legacy *legacy, struct fm_store *store)
 {
+	if (*legacy->outbox)
+		fm_store_remove(store, legacy->outbox);
+	*legacy->outbox = '\0';
+}
+
+void fm_courier_begin(struct fm_courier *courier)
+{
+	struct fm_legacy *legacy = NULL;
 	int r;
 
-	if (courier->stream && legacies) {
-		const struct fm_legacy *legacy = find_legacy(legacies, courier->stream);
-
-		if (legacy->stream == courier->stream)
-			fm_outbox_set_numbers(courier->outbox, &legacy->numbers);
-		courier->legacies = legacies;
+	if (courier->stream && courier->env->legacies) {
+		legacy = find_legacy(courier->env->legacies, courier->stream);
+		if (legacy->stream != courier->stream)
+			legacy = NULL;
+		courier->begun = true;
 	}
+	if (legacy)
+		fm_outbox_set_numbers(courier->outbox, &legacy->numbers);
 	r = fm_outbox_keep(courier->outbox);
 	if (r < 0)
 		fm_log_warning("%s: what waits to be sent is lost if the process is killed: %s",
 			       courier->name, strerror(-r));
+	/* A process that is killed before this leaves an outbox that says the same. */
+	if (legacy)
+		remove_outbox(legacy, courier->env->store);
 }
 
+void fm_courier_all_begun(const struct fm_sink_env *env)
+{
+	for (size_t i = 0; i < FM_ARRAY_SIZE(env->legacies->v); i++)
+		remove_outbox(&env->legacies->v[i], env->store);
+}
+
+/* Nothing waits in the outbox any more. */
 static void bequeath(struct fm_courier *courier)
 {
-	struct fm_legacies *legacies = courier->legacies;
+	struct fm_legacies *legacies = courier->env->legacies;
 	struct fm_legacy *legacy;
 
-	if (!legacies)
+	if (!courier->begun) {
+		fm_outbox_forget(courier->outbox);
 		return;
+	}
 	legacy = find_legacy(legacies, courier->stream);
+	remove_outbox(legacy, courier->env->store);
 	legacy->stream = courier->stream;
 	legacy->written = ++legacies->written;
 	fm_outbox_get_numbers(courier->outbox, &legacy->numbers);
+	fm_outbox_leave(courier->outbox, legacy->outbox);
 }
 
 int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *ops,
@@ -486,7 +508,7 @@ int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *
 	options->unsent = on_unsent;
 	options->state = on_state;
 	options->userdata = courier;
-	r = sd_event_add_time(courier->event, &courier->timer, CLOCK_MONOTONIC, UINT64_MAX, 0,
+	r = sd_event_add_time(courier->env->event, &courier->timer, CLOCK_MONOTONIC, UINT64_MAX, 0,
 			      on_timer, courier);
 	if (r < 0)
 		return r;
@@ -584,7 +606,7 @@ static bool has_room(const struct fm_courier *courier)
 size_t fm_courier_room(struct fm_courier *courier)
 {
 	struct fm_patience *patience = &courier->patience;
-	enum fm_hindrance before;
+	enum fm_hindrance before = courier->hindrance;
 	uint64_t now;
 
 	if (has_room(courier) && !patience->since_ns && !courier->hindrance)
@@ -605,7 +627,6 @@ size_t fm_courier_room(struct fm_courier *courier)
 	    (!courier->full_since_ns || now - courier->full_since_ns < FULL_NS))
 		return 0;
 	/* Others in its group get what it would have to give up, once it counts as down. */
-	before = courier->hindrance;
 	courier->checked_ns = 0;
 	fm_courier_check(courier);
 	return courier->hindrance == before ? SIZE_MAX : 0;
@@ -666,7 +687,6 @@ void fm_courier_done(struct fm_courier *courier, uint64_t deadline_ns)
 	courier->transport = fm_transport_free(courier->transport);
 	give_up(courier);
 	bequeath(courier);
-	fm_outbox_forget(courier->outbox);
 }
 
 void fm_courier_close(struct fm_courier *courier)

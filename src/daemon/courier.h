@@ -31,9 +31,9 @@ struct fm_courier_hooks {
 };
 
 struct fm_courier {
-	sd_event *event;
-	uint64_t stream;	      /* 0: has none */
-	struct fm_legacies *legacies; /* NULL: it has not begun, or there are none */
+	const struct fm_sink_env *env;
+	uint64_t stream; /* 0: has none */
+	bool begun;	 /* goes on with its numbers, and leaves them to others */
 	struct fm_outbox *outbox;
 	struct fm_transport *transport; /* NULL: not started */
 	bool held;			/* a transaction is open: nothing goes out */
@@ -70,12 +70,12 @@ struct fm_courier {
 /* What there is before there is an address. */
 struct fm_courier_options {
 	const struct fm_sink_env *env;
-	const char *name;   /* of the sink, for the log; outlives the courier */
-	const char *peer;   /* who gets the messages: another one finds another outbox */
-	const char *stream; /* with whose numbers they go on; NULL: the peer's, and at once */
-	size_t octets;	    /* that may wait */
-	bool direct;	    /* what a session begins with goes past the outbox */
-	unsigned int sequence_offset;	      /* outbox.h */
+	const char *name;	      /* of the sink, for the log; outlives the courier */
+	const char *peer;	      /* who gets the messages: another one finds another outbox */
+	const char *stream;	      /* with whose numbers they go on; NULL: the peer's */
+	size_t octets;		      /* that may wait */
+	bool direct;		      /* what a session begins with goes past the outbox */
+	unsigned int sequence_offset; /* outbox.h */
 	const struct fm_courier_hooks *hooks; /* NULL: none */
 	void *userdata;
 };
@@ -83,8 +83,11 @@ struct fm_courier_options {
 /* Opens the outbox; messages can be sent from now on, and wait. 0 or -errno. */
 int fm_courier_open(struct fm_courier *courier, const struct fm_courier_options *options);
 
-/* Before anything is sent, where there is a stream: it goes on as the sink before ended. */
-void fm_courier_begin(struct fm_courier *courier, struct fm_legacies *legacies);
+/* Before anything is sent: what waits outlives the process. A stream goes on as it ended before. */
+void fm_courier_begin(struct fm_courier *courier);
+
+/* All streams that go on have begun: the outboxes of others leave the store. */
+void fm_courier_all_begun(const struct fm_sink_env *env);
 
 /* Starts ops with options; its callbacks are the courier's. */
 int fm_courier_start(struct fm_courier *courier, const struct fm_transport_ops *ops,
@@ -121,7 +124,6 @@ void fm_courier_kept(struct fm_courier *courier);
 
 /* Looks whether the peer takes what it is given; to be called about once a second. */
 void fm_courier_check(struct fm_courier *courier);
-
 /* Whether what is given to it gets there, and since when it does or does not. */
 bool fm_courier_up(const struct fm_courier *courier, uint64_t *ret_since_ns);
 

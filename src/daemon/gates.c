@@ -115,23 +115,6 @@ struct fm_gate *fm_gates_account(struct fm_gates *gates, unsigned int gate)
 	return &gates->accounts[gate];
 }
 
-/* One that nobody had, else the one that is closed longest. */
-static unsigned int find_free(const struct fm_gates *gates)
-{
-	unsigned int found = FM_GATE_OTHERS;
-	uint64_t now = fm_clock_monotonic_ns();
-
-	for (unsigned int gate = FM_GATE_OTHERS + 1; gate < FM_GATES; gate++) {
-		if (!gates->accounts[gate].ifindex)
-			return gate;
-		if (gates->hooks[gate] || now - gates->closed_ns[gate] < gates->rest_ns)
-			continue;
-		if (found == FM_GATE_OTHERS || gates->closed_ns[gate] < gates->closed_ns[found])
-			found = gate;
-	}
-	return found;
-}
-
 /* An entry of the table that programs look at for this interface: its own or a free one. */
 static __u64 *find_entry(const struct fm_gates *gates, uint32_t ifindex)
 {
@@ -148,14 +131,36 @@ static __u64 *find_entry(const struct fm_gates *gates, uint32_t ifindex)
 	return found;
 }
 
+/*
+ * One that nobody has. Whose interfaces are gone for long are nobody's from then on, not when there
+ * is no other any more: the next process could not tell for how long they have been.
+ */
+static unsigned int find_free(struct fm_gates *gates)
+{
+	unsigned int found = FM_GATE_OTHERS;
+	uint64_t now = fm_clock_monotonic_ns();
+
+	for (unsigned int gate = FM_GATES - 1; gate > FM_GATE_OTHERS; gate--) {
+		uint32_t ifindex = gates->accounts[gate].ifindex;
+		__u64 *entry;
+
+		if (ifindex &&
+		    (gates->hooks[gate] || now - gates->closed_ns[gate] < gates->rest_ns))
+			continue;
+		entry = ifindex ? find_entry(gates, ifindex) : NULL;
+		if (entry && *entry >> 32 == ifindex)
+			__atomic_store_n(entry, 0, __ATOMIC_RELAXED);
+		gates->accounts[gate].ifindex = 0;
+		found = gate;
+	}
+	return found;
+}
+
 /* Gives a gate to an interface. What was counted there for others stays in the total. */
 static void give(struct fm_gates *gates, unsigned int gate, uint32_t ifindex, __u64 *entry)
 {
 	struct fm_gate *account = &gates->accounts[gate];
-	__u64 *old = account->ifindex ? find_entry(gates, account->ifindex) : NULL;
 
-	if (old && *old >> 32 == account->ifindex)
-		__atomic_store_n(old, 0, __ATOMIC_RELAXED);
 	for (unsigned int hook = 0; hook < _FM_HOOK_MAX; hook++) {
 		/* First, so that a kill behind it leaves no mark of other counters. */
 		__atomic_store_n(&account->audited[hook].time_ns, 0, __ATOMIC_SEQ_CST);
@@ -182,10 +187,13 @@ bool fm_gates_mark(struct fm_gates *gates, uint32_t ifindex, bool marks)
 unsigned int fm_gates_open(struct fm_gates *gates, uint32_t ifindex, enum fm_hook hook)
 {
 	unsigned int gate = fm_gates_find(gates, ifindex);
-	__u64 *entry = find_entry(gates, ifindex);
+	__u64 *entry;
 
-	if (gate == FM_GATE_OTHERS && entry) {
-		gate = find_free(gates);
+	if (gate == FM_GATE_OTHERS) {
+		gate = find_free(gates); /* and free entries */
+		entry = find_entry(gates, ifindex);
+		if (!entry)
+			gate = FM_GATE_OTHERS;
 		if (gate != FM_GATE_OTHERS)
 			give(gates, gate, ifindex, entry);
 	}

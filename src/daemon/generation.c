@@ -273,11 +273,11 @@ static int prepare_tables(struct flowmond_bpf *skeleton, struct fm_generation *g
 static int load_programs(struct fm_generation *generation, unsigned int ns)
 {
 	_fm_cleanup_(patterns_done) struct patterns patterns = {{-1, -1, -1}};
-	struct flowmond_bpf *skeleton = flowmond_bpf__open();
-	int r;
+	struct flowmond_bpf *skeleton;
+	int r = fm_kernel_open(&skeleton);
 
-	if (!skeleton)
-		return -errno;
+	if (r < 0)
+		return r;
 	set_rodata((struct fm_rodata *)&skeleton->rodata->fm_ro, generation, ns);
 	r = prepare_tables(skeleton, generation, &patterns);
 	if (r == 0)

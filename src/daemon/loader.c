@@ -150,14 +150,22 @@ void fm_kernel_set_numbers(struct fm_kernel *kernel, unsigned int generation, un
 	kernel->shared_number = shared;
 }
 
+int fm_kernel_open(struct flowmond_bpf **ret)
+{
+	*ret = flowmond_bpf__open();
+	if (*ret)
+		return 0;
+	return errno >= LIBBPF_ERRNO__LIBELF ? -ENOMEM : -errno;
+}
+
 /* Whether maps of an earlier process are what programs of this one would make. */
 static int check_shared(struct fm_kernel *kernel)
 {
-	struct flowmond_bpf *skeleton = flowmond_bpf__open();
-	int r;
+	struct flowmond_bpf *skeleton;
+	int r = fm_kernel_open(&skeleton);
 
-	if (!skeleton)
-		return -errno;
+	if (r < 0)
+		return r;
 	r = fm_kernel_prepare(kernel, skeleton);
 	flowmond_bpf__destroy(skeleton);
 	return r;

@@ -100,6 +100,10 @@ int fm_kernel_fence(struct fm_kernel *kernel);
 /* For tests: fence by updating a map in a map even where membarrier(2) works. */
 void fm_kernel_fence_by_map(struct fm_kernel *kernel);
 
+/* The object, which is part of this program: 0, or -errno. Where it cannot be read, memory is
+ * short. */
+int fm_kernel_open(struct flowmond_bpf **ret);
+
 /*
  * For generations. Sizes the shared maps of an object before it is loaded, or puts those that exist
  * into their place: -ESTALE if they are others.

@@ -7,6 +7,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,7 +172,7 @@ static int take(struct fm_outbox *outbox, const struct fm_outbox_options *option
 	return fm_kept_refuse(&outbox->kept);
 }
 
-static int make(struct fm_outbox *outbox, const struct fm_outbox_options *options)
+static int make(struct fm_outbox *outbox)
 {
 	int r = fm_kept_make(&outbox->kept);
 
@@ -180,7 +181,7 @@ static int make(struct fm_outbox *outbox, const struct fm_outbox_options *option
 	set_memory(outbox);
 	outbox->header->pages = outbox->kept.n_elements;
 	strcpy(outbox->header->name, outbox->kept.name);
-	return options->later ? 0 : fm_kept_put(&outbox->kept);
+	return 0;
 }
 
 int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
@@ -203,7 +204,7 @@ int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *option
 	if (r < 0)
 		*ret_found = (struct fm_outbox_found){.unsound = r != -ENOENT};
 	if (r < 0)
-		r = make(outbox, options);
+		r = make(outbox);
 	if (r < 0)
 		return r;
 	*ret = FM_TAKE_PTR(outbox);
@@ -227,6 +228,13 @@ int fm_outbox_keep(struct fm_outbox *outbox)
 void fm_outbox_forget(struct fm_outbox *outbox)
 {
 	fm_kept_forget(&outbox->kept);
+}
+
+void fm_outbox_leave(struct fm_outbox *outbox, char ret_name[FM_STORE_NAME_MAX])
+{
+	fm_outbox_publish(outbox);
+	snprintf(ret_name, FM_STORE_NAME_MAX, "%s", outbox->kept.in_store ? outbox->kept.name : "");
+	outbox->kept.in_store = false;
 }
 
 void fm_outbox_get_numbers(const struct fm_outbox *outbox, struct fm_outbox_numbers *ret)

@@ -40,7 +40,6 @@ struct fm_outbox_options {
 	 */
 	unsigned int sequence_offset;
 	size_t account_octets; /* the sink's own account, kept beside the ring */
-	bool later;	       /* a new one is in the store from fm_outbox_keep() on */
 };
 
 /* What an earlier process left. */
@@ -51,7 +50,7 @@ struct fm_outbox_found {
 
 /*
  * Opens what is in the store under the name, or makes a new one where that is not sound or not of
- * this size. 0 or -errno.
+ * this size, which is in the store from fm_outbox_keep() on. 0 or -errno.
  */
 int fm_outbox_new(struct fm_outbox **ret, const struct fm_outbox_options *options,
 		  struct fm_outbox_found *ret_found);
@@ -65,6 +64,12 @@ int fm_outbox_keep(struct fm_outbox *outbox);
 
 /* Out of the store: it is empty, or what is in it was counted as not sent. */
 void fm_outbox_forget(struct fm_outbox *outbox);
+
+/*
+ * The same, but its name stays in the store for the caller to remove: what finds it there goes on
+ * with its numbers. Empty: it has none.
+ */
+void fm_outbox_leave(struct fm_outbox *outbox, char ret_name[FM_STORE_NAME_MAX]);
 
 void fm_outbox_get_numbers(const struct fm_outbox *outbox, struct fm_outbox_numbers *ret);
 /* Of one that nothing was appended to. */

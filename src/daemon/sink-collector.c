@@ -503,7 +503,7 @@ static void collector_start(struct fm_sink *sink)
 	int r;
 
 	fm_catch_up_begin(collector->catch_up);
-	fm_courier_begin(&collector->courier, collector->env.legacies);
+	fm_courier_begin(&collector->courier);
 	if (collector->courier.has_old)
 		learn_templates(collector);
 	r = resolve(collector);

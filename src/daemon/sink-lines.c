@@ -83,6 +83,7 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 		free(lines);
 		return r;
 	}
+	fm_courier_begin(&lines->courier);
 	*ret = &lines->sink;
 	return 0;
 }

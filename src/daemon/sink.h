@@ -47,6 +47,7 @@ struct fm_legacies {
 		uint64_t stream; /* 0: none */
 		uint64_t written;
 		struct fm_outbox_numbers numbers;
+		char outbox[FM_STORE_NAME_MAX]; /* stays until another goes on; empty: none */
 	} v[64];
 };
 

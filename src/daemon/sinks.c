@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/macro.h"
+#include "daemon/courier.h"
 
 /* What a replaced sink gets for sending what it holds. */
 #define REPLACED_NS (100 * FM_NS_PER_MS)
@@ -263,6 +264,7 @@ int fm_sinks_apply(struct fm_sinks *sinks, struct fm_config_ref *ref)
 	for (size_t i = 0; i < n; i++)
 		if (opened[i] && wanted[i].sink->ops->start)
 			wanted[i].sink->ops->start(wanted[i].sink);
+	fm_courier_all_begun(&sinks->env);
 	free(sinks->entries);
 	sinks->entries = FM_TAKE_PTR(wanted);
 	sinks->n = n;
@@ -313,6 +315,7 @@ struct fm_sinks *fm_sinks_free(struct fm_sinks *sinks, uint64_t deadline_ns)
 		return NULL;
 	for (size_t i = 0; i < sinks->n; i++)
 		close_entry(&sinks->entries[i], deadline_ns);
+	fm_courier_all_begun(&sinks->env);
 	free(sinks->entries);
 	free(sinks->exporter->sinks);
 	fm_routes_done(&sinks->exporter->routes);

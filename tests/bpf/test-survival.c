@@ -52,7 +52,7 @@ static struct fm_outbox *open_outbox(struct fm_store *store, uint64_t committed,
 						  .account_octets = 64};
 	struct fm_outbox *outbox;
 
-	if (fm_outbox_new(&outbox, &options, found) < 0)
+	if (fm_outbox_new(&outbox, &options, found) < 0 || fm_outbox_keep(outbox) < 0)
 		abort();
 	return outbox;
 }
@@ -402,7 +402,7 @@ static void test_names(void)
 	int fd;
 
 	options.store = open_store();
-	if (fm_outbox_new(&one, &options, &found) < 0)
+	if (fm_outbox_new(&one, &options, &found) < 0 || fm_outbox_keep(one) < 0)
 		abort();
 	fd = fm_store_take(options.store, "outbox-one");
 	if (fd < 0 || fm_store_put(options.store, "outbox-two", fd) < 0)

@@ -11,8 +11,9 @@ import subprocess
 
 from lib import tap
 from lib.collect import Nfcapd, TcpListener, account, json_flow
-from lib.daemon import BUILD, Flowmond, attached
+from lib.daemon import BUILD, Flowmond, attached, merge
 from lib.faults import Fault
+from lib.lives import bpffs
 from lib.net import Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, udp
 from lib.tap import case, check, equal
@@ -277,6 +278,41 @@ def clock_steps():
         check('the times of records are the clock\'s', len({
             match.group(1) if match else begun[seconds] // 1800000
             for seconds, match in hours.items()}) == 3, begun)
+
+
+@case('killed where the outbox of a sink that was replaced is let go: its sequence goes on')
+def replaced():
+    with Lab('faults') as lab:
+        m, a = lab.ns('m'), lab.ns('a')
+        couple(lab, a, 'a0', m, 'm0', 1)
+        collectors = Nfcapd(m, 9994), Nfcapd(m, 9995)
+        settings = {'capture': {'interfaces': 'm0'}, 'bpf': {'pin': bpffs(lab) + '/flowmond'},
+                    'flows': {'idle_timeout': '100ms', 'sweep_interval': '50ms'},
+                    'collector v9': {'address': collectors[0].address(), 'protocol': 'v9'},
+                    'collector udp': {'address': collectors[1].address()}}
+        daemon, sent = Flowmond(m, settings), Account()
+        for size in 1200, 1300:
+            inject = Injector(a, 'a0', 'm0', sent)
+            for port in range(1000, 1300):
+                inject.send(ip4('10.8.0.1', '10.8.0.2', UDP, udp(port, 9)),
+                            ('10.8.0.1', '10.8.0.2', port, 9, UDP))
+            inject.close()
+            wait_until(lambda: daemon.status()['observed_packets'] == sent.packets() and
+                       not daemon.status()['live_slots'], 20, 'records')
+            if size == 1300:
+                break
+            daemon.write(merge(settings, {name: {'message_size': str(size)}
+                                          for name in ('collector v9', 'collector udp')}))
+            # The first is gone.
+            with Fault(daemon, 'unlink:signal=SIGKILL:when=2'):
+                daemon.process.popen.send_signal(signal.SIGHUP)
+                equal('its end', daemon.process.wait(20), -signal.SIGKILL)
+            daemon.start()
+            daemon.wait_ready()
+        daemon.stop()
+        for collector in collectors:
+            equal('flows', account(collector.stop()).flows, sent.flows)
+            equal('sequence errors, bad packets', collector.sequence_errors(), [0, 0])
 
 
 if __name__ == '__main__':

@@ -160,6 +160,21 @@ static void test_full(uint64_t rest_ns)
 		"which begins at 0, while the total goes on");
 }
 
+/* Of whatever another process left closed the next one does not know for how long it has been. */
+static void test_churn(void)
+{
+	begin(1);
+	for (uint32_t ifindex = 1; ifindex < 4 * FM_GATES; ifindex++) {
+		fm_gates_open(gates, ifindex, FM_HOOK_INGRESS);
+		fm_gates_close(gates, ifindex, FM_HOOK_INGRESS);
+	}
+	gates = fm_gates_free(gates);
+	if (fm_gates_new(&gates, CPUS, counters, accounts, table, UINT64_MAX) < 0)
+		abort();
+	FM_TEST(fm_gates_open(gates, 5000, FM_HOOK_INGRESS) != FM_GATE_OTHERS,
+		"interfaces that came and went leave gates for those of the next process");
+}
+
 static void test_crowded(void)
 {
 	unsigned int found = 0;
@@ -266,6 +281,7 @@ int main(void)
 	test_kept();
 	test_full(0);
 	test_full(1000000000000ULL);
+	test_churn();
 	test_crowded();
 	test_intervals();
 	gates = fm_gates_free(gates);
