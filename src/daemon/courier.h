@@ -69,13 +69,13 @@ struct fm_courier {
 
 /* What there is before there is an address. */
 struct fm_courier_options {
-	const struct fm_sink_env *env;
-	const char *name;	      /* of the sink, for the log; outlives the courier */
-	const char *peer;	      /* who gets the messages: another one finds another outbox */
-	const char *stream;	      /* with whose numbers they go on; NULL: the peer's */
-	size_t octets;		      /* that may wait */
-	bool direct;		      /* what a session begins with goes past the outbox */
-	unsigned int sequence_offset; /* outbox.h */
+	const struct fm_sink_env *env; /* outlives the courier, as does */
+	const char *name;	       /* of the sink, for the log */
+	const char *peer;	       /* who gets the messages: another one finds another outbox */
+	const char *stream;	       /* with whose numbers they go on; NULL: the peer's */
+	size_t octets;		       /* that may wait */
+	bool direct;		       /* what a session begins with goes past the outbox */
+	unsigned int sequence_offset;  /* outbox.h */
 	const struct fm_courier_hooks *hooks; /* NULL: none */
 	void *userdata;
 };

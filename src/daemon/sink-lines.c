@@ -61,7 +61,7 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 {
 	const char *path = kind->path(env->config);
 	struct fm_transport_options options = {.path = path};
-	struct fm_courier_options courier = {.env = env, .octets = QUEUE_OCTETS};
+	struct fm_courier_options courier = {.octets = QUEUE_OCTETS};
 	struct lines *lines = calloc(1, sizeof(*lines));
 	int r;
 
@@ -74,6 +74,7 @@ int fm_sink_lines_open(struct fm_sink **ret, const struct fm_sink_env *env,
 		kind->fields(env->config, &lines->fields);
 	snprintf(lines->name, sizeof(lines->name), "%s (%s)", kind->ops->kind,
 		 strcmp(path, "-") ? path : "standard output");
+	courier.env = &lines->env;
 	courier.name = courier.peer = lines->name;
 	r = fm_courier_open(&lines->courier, &courier);
 	if (r == 0)

@@ -109,7 +109,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < sizeof(message); i++)
 		message[i] = (uint8_t)(i * 7);
 	first.at = input_take(&input, input_u8(&input), &first.left);
-	FUZZ_CHECK(fm_outbox_new(&outbox, &options, &found) == 0 && !found.unsound);
+	FUZZ_CHECK(fm_outbox_new(&outbox, &options, &found) == 0 && !found.unsound &&
+		   fm_outbox_keep(outbox) == 0);
 	use(outbox, &first, ids);
 	fm_outbox_free(outbox); /* killed there */
 	memory = keep_memory(NAME, &octets);
