@@ -121,8 +121,8 @@ class Run:
         self.number += 1
         self.failed += not passed
         if not passed:
-            text = '\n'.join(bad) + '\n' + reports[:12000] if bad or reports \
-                else done.stdout[-6000:]
+            said = [line for line in done.stdout.split('\n') if not line.startswith('ok ')]
+            text = '\n'.join(said)[-6000:] + '\n' + reports[:12000]
             print(re.sub('^', '# ', text, flags=re.M))
         skip = re.match(r'1\.\.0 # SKIP (.*)', done.stdout)
         print('%s %d - %s%s' % ('ok' if passed else 'not ok', self.number, name,

@@ -42,7 +42,7 @@ BOUNDS = collections.defaultdict(lambda: 0.02, {
     'wake-ups a sweep, at rest': 0.01})
 # And by how much it may differ between any two, as the moment has it: of a few cycles that would look
 # like growth. RssAnon moves by pages, as malloc finds room in between.
-WAVERS = {'heap, octets': 48000, 'heap, blocks': 60, 'RssAnon, kB': 400, 'log lines': 20,
+WAVERS = {'heap, octets': 48000, 'heap, blocks': 60, 'RssAnon, kB': 1000, 'log lines': 20,
           'wake-ups a sweep, at rest': 0.5}
 # Told, not judged: the load and the machine decide them.
 TOLD = ('slots in use, under load', 'CPU a record, us')
