@@ -242,7 +242,8 @@ static bool is_due(const struct fm_slot *slot)
 		const struct fm_half *half = &slot->half[side], *other = &slot->half[!side];
 		bool ends = half->tcp_flags & TCP_FIN && !FM_KEY_COARSE_OF(&slot->key);
 
-		if (!half->packets || (int32_t)(half->last_tick - other->last_tick) < 0)
+		if (!half->packets ||
+		    (other->packets && (int32_t)(half->last_tick - other->last_tick) < 0))
 			continue;
 		if (slot->due_tick == half->last_tick + (ends ? LINGER_TICKS : IDLE_TICKS))
 			return true;
