@@ -192,10 +192,10 @@ unsigned int fm_gates_open(struct fm_gates *gates, uint32_t ifindex, enum fm_hoo
 	if (gate == FM_GATE_OTHERS) {
 		gate = find_free(gates); /* and free entries */
 		entry = find_entry(gates, ifindex);
-		if (!entry)
-			gate = FM_GATE_OTHERS;
-		if (gate != FM_GATE_OTHERS)
+		if (entry && gate != FM_GATE_OTHERS)
 			give(gates, gate, ifindex, entry);
+		else
+			gate = FM_GATE_OTHERS;
 	}
 	if (gate != FM_GATE_OTHERS)
 		gates->hooks[gate] |= (uint8_t)(1u << hook);

@@ -183,13 +183,16 @@ static void detach(struct space *space, struct known *known, enum fm_hook hook)
 	space->interfaces->in_between = true;
 }
 
+static void detach_both(struct space *space, struct known *known)
+{
+	detach(space, known, FM_HOOK_INGRESS);
+	detach(space, known, FM_HOOK_EGRESS);
+}
+
 static void attach(struct space *space, struct known *known, enum fm_hook hook)
 {
 	int r;
 
-	/* A device may change its type: other programs then. */
-	if (*done_of(known, hook) && known->done.layer3 != known->plan.layer3)
-		detach(space, known, hook);
 	if (*done_of(known, hook))
 		return;
 	r = go_to(space);
@@ -253,6 +256,10 @@ static void do_join(struct space *space, struct known *known)
 		set_seen(space, known,
 			 known->plan.covered && !space->interfaces->rehooks ? FM_SEEN_YES
 									    : FM_SEEN_MARKED);
+	/* A device may change its type: other programs then. */
+	if (known->done.layer3 != known->plan.layer3)
+		detach_both(space, known);
+	known->done.layer3 = known->plan.layer3;
 	for (int hook = 0; hook < _FM_HOOK_MAX; hook++)
 		if (planned(known, (enum fm_hook)hook))
 			attach(space, known, (enum fm_hook)hook);
@@ -267,7 +274,6 @@ static void do_part(struct space *space, struct known *known)
 			detach(space, known, (enum fm_hook)hook);
 	if (may_be_seen(known))
 		set_seen(space, known, FM_SEEN_YES);
-	known->done.layer3 = known->plan.layer3;
 	known->done.covered = known->plan.covered;
 	known->done.mixed = known->plan.mixed;
 	known->done.foreign = known->plan.foreign;
@@ -518,8 +524,7 @@ static void forget(struct space *space, struct known *known)
 	size_t position = (size_t)(known - space->known);
 
 	set_seen(space, known, FM_SEEN_NO);
-	detach(space, known, FM_HOOK_INGRESS);
-	detach(space, known, FM_HOOK_EGRESS);
+	detach_both(space, known);
 	set_marks(space, known, false);
 	memmove(known, known + 1, (space->n_known - position - 1) * sizeof(*known));
 	space->n_known--;

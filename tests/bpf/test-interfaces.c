@@ -6,7 +6,10 @@
  */
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/if_tun.h>
+#include <net/if_arp.h>
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -452,17 +455,48 @@ static void test_refusal(void)
 	stop(&run);
 }
 
+/* Opens a tun device; closed, it is gone. -1: the kernel has none. */
+static int open_tun(const char *name)
+{
+	struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	strcpy(request.ifr_name, name);
+	if (fd >= 0 && ioctl(fd, TUNSETIFF, &request) < 0) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 static void test_layer3(void)
 {
-	if (netlab_run("ip tuntap add dev t0 mode tun") != 0) {
+	struct fm_names both = {(char *[]){"t*", "p*"}, 2};
+	int tun;
+
+	tun = open_tun("t0");
+	if (tun < 0) {
 		printf("ok %u - tun device # SKIP the kernel has none\n", ++fm_test_count);
 		return;
 	}
 	start(&run, "t*", FM_OBSERVE_ONCE);
 	settle(&run);
 	expect("~s:t0 +i:t0 +e:t0 | +s:t0 -m:t0", "a tun device");
+	run.log[0] = '\0';
+	ioctl(tun, TUNSETLINK, ARPHRD_ETHER);
+	settle(&run);
+	expect("-i:t0 -e:t0 +i:t0 +e:t0 | -m:t0", "it changes its type: other programs");
 	stop(&run);
-	netlab_run("ip link del t0");
+	netlab_run("ip link add p1 type veth peer name x1");
+	ioctl(tun, TUNSETLINK, ARPHRD_NONE);
+	start(&run, "t*", FM_OBSERVE_ONCE);
+	fm_interfaces_reconfigure(run.interfaces, &both, FM_OBSERVE_ONCE);
+	settle(&run);
+	expect("~s:t0 +i:t0 +e:t0 | ~s:p1 +i:p1 +e:p1 | +s:t0 +s:p1 -m:t0 -m:p1",
+	       "another plan before its end: its hooks stay");
+	stop(&run);
+	netlab_run("ip link del p1");
+	close(tun);
 }
 
 /* --- namespaces by name --- */

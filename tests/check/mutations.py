@@ -146,6 +146,8 @@ SWEEPING = (
     daemon('interfaces that change are not waited for', 'interfaces.c',
            'if (++interfaces->stage < _STAGE_MAX && wait && interfaces->ops.pass) {',
            'if (++interfaces->stage < _STAGE_MAX && wait && 0) {', 'bpf-interfaces'),
+    daemon('hooks of a device without Ethernet header are replaced by each plan', 'interfaces.c',
+           '\tknown->done.layer3 = known->plan.layer3;\n', '', 'bpf-interfaces'),
 )
 
 LAYOUT = 'layout: where it matters'

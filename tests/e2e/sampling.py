@@ -217,7 +217,8 @@ def flows():
                           {run: list(sums.values()) for run, sums in sizes.items()})
 
 
-MIX = ['exclude dst port 2000', 'sample 1 in 4 random interface m* and in and udp and ip6', 'sample 1 in 10 packets udp']
+MIX = ['exclude dst port 2000', 'sample 1 in 4 random interface m* and in and udp and ip6',
+       'sample 1 in 10 packets udp']
 
 
 @case('some sampled, some not: who is told a sampler a record is exact, nobody scales what is whole')
@@ -293,11 +294,11 @@ def away():
                    'records')
         known = first.stop()
         runs.send(runs.packet(run) for run in range(20) for _ in range(40))
-        wait_until(lambda: waiting() > 0, 20, 'the spool')
+        wait_until(lambda: waiting() > 0 and daemon.status()['live_slots'] == 0, 20, 'the spool')
         daemon.stop(signal.SIGKILL, -9)
         daemon.start()
         daemon.wait_ready()
-        # One of the samplers has no records any more.
+        # One of the samplers has no records any more, but on disk.
         runs.send(runs.packet(run) for run in range(0, 20, 2) for _ in range(40))
         listener = TcpListener(m)
         runs.close()

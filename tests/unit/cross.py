@@ -56,8 +56,7 @@ def cross(title, compiler, emulator, wanted, folder):
         results.append(True)
         print('ok %d - %s # SKIP needs %s' % (len(results), title, ', '.join(missing)))
         return
-    status, _, errors = output(compiler, *FLAGS, '-o', program,
-                               *SOURCES)
+    status, _, errors = output(compiler, *FLAGS, '-o', program, *SOURCES)
     if status:
         result(False, title + ': compiles', errors)
         return
