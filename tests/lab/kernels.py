@@ -26,9 +26,9 @@ SERIES = {'6.12': True, '6.1': False}
 CACHE = os.environ.get('FLOWMOND_LAB_CACHE') or os.path.join(BUILD, 'lab-cache')
 E2E = os.path.realpath(os.path.join(HERE, '..', 'e2e'))
 PCAPS = os.path.join(E2E, '..', '..', '..', 'shared', 'pcaps')
-BPF = ('coarse', 'fields', 'filter', 'table', 'once', 'segments', 'fragments', 'tunnels', 'quic', 'nonlinear', 'gates',
-       'wire', 'tcp', 'tcp-open', 'tcp-cells', 'tcp-figures', 'attach', 'interfaces', 'sweep', 'flood',
-       'survival', 'transactions', 'random', 'stress')
+BPF = ('coarse', 'fields', 'filter', 'table', 'once', 'segments', 'fragments', 'tunnels', 'quic',
+       'nonlinear', 'gates', 'wire', 'tcp', 'tcp-open', 'tcp-cells', 'tcp-figures', 'attach',
+       'interfaces', 'sweep', 'flood', 'survival', 'transactions', 'random', 'stress')
 BRIEFLY = 'fields', 'once', 'attach'
 # Tests, and which of the cases. Of tcp those that compare no times: an emulated processor is slow,
 # and other things wait for it as well.
