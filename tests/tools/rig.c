@@ -160,7 +160,9 @@ int rig_socket(int family, int type, struct sockaddr_in6 *ret)
 	socklen_t size = family == AF_INET ? sizeof(ip4) : sizeof(*ret);
 	int fd = socket(family, type | SOCK_CLOEXEC, 0), octets = 1 << 20;
 
-	if (type == SOCK_DGRAM)
+	/* A reader that has to wait for its turn must not lose what it counts. */
+	if (type == SOCK_DGRAM &&
+	    setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &octets, sizeof(octets)) < 0)
 		setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &octets, sizeof(octets));
 	*ret = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback};
 	if (family == AF_INET)
