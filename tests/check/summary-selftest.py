@@ -18,6 +18,7 @@ foreach name, script : {
     'crash': 'echo 1..2; echo ok 1 - a; exit 3',
     'hang': 'echo 1..2; echo ok 1 - a; sleep 9',
     'counted': 'echo 1..1; echo "ok 1 - z: 1234 inputs from 5 files, 100 a second"',
+    'says why': 'echo "# not this"; echo ok 1 - a; echo "not ok 2 - b"; echo "# why"; echo 1..2',
     'not xml': 'printf "1..1\n# \033[1m\001\nnot ok 1 - z\n"',
   }
   test(name, sh, args: ['-c', script], protocol: 'tap', suite: ['x', 'y'], timeout: 1)
@@ -31,7 +32,8 @@ test('plain hang', sh, args: ['-c', 'sleep 9'], timeout: 1)
 '''
 EXPECTED = ['skipped: one skipped: b: c (no kernel)', 'skipped: all skipped (no captures)',
             'FAILED: crash (ended with ERROR)', 'FAILED: hang (ended with TIMEOUT)',
-            'FAILED: not xml: z', 'FAILED: plain fail', 'skipped: plain skip',
+            'FAILED: not xml: z', '# ?[1m?', 'FAILED: says why: b', '# why',
+            'FAILED: plain fail', 'skipped: plain skip',
             'FAILED: plain hang (ended with TIMEOUT)', 'left to scripts/test --full: slow, slower']
 
 
@@ -58,10 +60,10 @@ def main():
         run('meson', 'setup', build, root)
         status = run('meson', 'test', '-C', build, '--no-suite', 'long').returncode
         results.append(('every kind of result', summary('', status),
-                        (1, '7 passed, 5 failed, 3 skipped', set(EXPECTED))))
+                        (1, '8 passed, 6 failed, 3 skipped', set(EXPECTED))))
         ci = summary('true', status)
         results.append(('in CI a skip without a reason fails', ci[:2],
-                        (1, '7 passed, 7 failed, 1 skipped')))
+                        (1, '8 passed, 8 failed, 1 skipped')))
         status = run('meson', 'test', '-C', build, 'good', 'one skipped', 'plain good').returncode
         results.append(('nothing failed', summary('true', status)[:2],
                         (0, '4 passed, 0 failed, 1 skipped')))
