@@ -11,7 +11,7 @@ from lib.daemon import Flowmond, merge
 from lib.instant import CALLS, impossible, kill_at
 from lib.ipfix import dissected, dumped, files_in, read_file
 from lib.lives import bpffs
-from lib.net import Lab, couple, wait_until
+from lib.net import PATIENCE, Lab, couple, wait_until
 from lib.packets import UDP, Account, ip4, udp
 from lib.tap import case, check, equal
 from lib.traffic import Injector
@@ -297,8 +297,8 @@ def restarted(how):
             check('the spool is kept', site.files())
             listener = listener or TcpListener(site.m)
             before = len([line for line in listener.lines() if 'template' in line])
-            # Slowly where something must be left to be sent.
-            daemon = site.start({'spool': {'catch_up_rate': '700' if how == SENT else '1500'}})
+            # Slowly: something must be left to be sent.
+            daemon = site.start({'spool': {'catch_up_rate': str(400 // PATIENCE)}})
             wait_until(lambda: len([line for line in listener.lines()
                                     if 'template' in line]) > before + 300, 20, 'catching up')
         end(daemon, signal.SIGKILL if how == SENT else how)
