@@ -125,6 +125,8 @@ static void watch_flood(struct fm_sweeper *sweeper)
 		sweeper->placeless_ns = now;
 	if (placeless && !sweeper->flooded) {
 		set_flooded(sweeper, true);
+		/* Slots that were taken before tell the time of a flow that goes on. */
+		sweeper->recheck = true;
 		fm_log_warning(
 			"more flows than the tables have places for: flows of one packet end sooner, what finds no place is counted in aggregates; see [flows] max");
 	} else if (sweeper->flooded && now - sweeper->placeless_ns > CALM_NS) {

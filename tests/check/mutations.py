@@ -146,6 +146,9 @@ SWEEPING = (
     daemon('interfaces that change are not waited for', 'interfaces.c',
            'if (++interfaces->stage < _STAGE_MAX && wait && interfaces->ops.pass) {',
            'if (++interfaces->stage < _STAGE_MAX && wait && 0) {', 'bpf-interfaces'),
+    daemon('what came before a flood keeps its time', 'sweeper.c',
+           '\t\tsweeper->recheck = true;\n\t\tfm_log_warning(', '\t\tfm_log_warning(',
+           'flood: after a flood'),
     daemon('hooks of a device without Ethernet header are replaced by each plan', 'interfaces.c',
            '\tknown->done.layer3 = known->plan.layer3;\n', '', 'bpf-interfaces'),
 )

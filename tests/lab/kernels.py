@@ -109,10 +109,8 @@ class Report:
         for loaded, wanted in re.findall(r'(\d+) of (\d+) combinations load', output):
             self.combinations[0] += int(loaded)
             self.combinations[1] += int(wanted)
-        found = [(int(number), '%s, tcp %s, tunnel %s' % (name, tcp, tunnel), int(limit))
-                 for tcp, tunnel, name, number, limit in re.findall(
-                     r'tcp (\d), tunnel (\d), (\w+): (\d+) instructions verified, limit (\d+)',
-                     output)]
+        found = [(int(number), options, int(limit)) for options, number, limit in re.findall(
+            r'^ok \d+ - (.*): (\d+) instructions verified, limit (\d+)', output, re.M)]
         self.largest = max(found, default=self.largest)
 
 

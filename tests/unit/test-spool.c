@@ -549,9 +549,10 @@ static struct shared *shared;
 /* As killed_after, and tells where each message under way ends. */
 static void killed_with_places(size_t sent, size_t under_way)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
 	shared->n_places = 0;
+	pid = fork();
 	if (pid == 0) {
 		struct fm_spool *spool = open_spool();
 		struct fm_spool_sum put = {};
