@@ -77,7 +77,8 @@ def from_nfdump(collector):
         text = subprocess.run(['nfdump', '-r', os.path.join(collector.dir, name), '-o', 'json'],
                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
                               timeout=120, check=False).stdout
-        for entry in json.loads(text[text.find('['):] or '[]'):
+        # nfcapd begins a file every hour: one may hold nothing.
+        for entry in json.loads(text[text.find('['):] if '{' in text else '[]'):
             record = Nfcapd._record(entry)  # pylint: disable=protected-access
             ends = [(record['flow'][i], entry.get(end + '_mask', 0), entry.get(end + '_as', 0))
                     for i, end in enumerate(('src', 'dst'))]

@@ -100,7 +100,9 @@ def shown(collector, form):
                               'fmt:' + form], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              timeout=60, check=True)
         lines += run.stdout.decode('utf-8', 'replace').splitlines()
-    return [re.sub(' +', ' ', line).strip() for line in lines if line.strip()]
+    # nfcapd begins a file every hour: one may hold nothing.
+    return [re.sub(' +', ' ', line).strip() for line in lines
+            if line.strip() and line != 'No matching flows']
 
 
 def send(sender, packets, port=53, source=4000):
