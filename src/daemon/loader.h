@@ -100,8 +100,7 @@ int fm_kernel_fence(struct fm_kernel *kernel);
 /* For tests: fence by updating a map in a map even where membarrier(2) works. */
 void fm_kernel_fence_by_map(struct fm_kernel *kernel);
 
-/* The object, which is part of this program: 0, or -errno. Where it cannot be read, memory is
- * short. */
+/* The object, a part of this program. 0 or -errno; it cannot be read only for want of memory. */
 int fm_kernel_open(struct flowmond_bpf **ret);
 
 /*
